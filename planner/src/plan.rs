@@ -1,0 +1,392 @@
+//! What the planner hands over: a [`Plan`] leaves nothing to decide at execution but which shards
+//! the statement's keys name.
+//!
+//! A plan is made for one [`Epoch`] and may be kept and used again as far as [`Reuse`] allows. It
+//! owns what it needs and refers to the statement by byte offsets ([`Span`]) and literal numbers,
+//! so that one plan serves every statement of the same fingerprint.
+
+use pgherd_shard_map::{Epoch, GroupId, KeyType, ShardId, TableName};
+use smallvec::SmallVec;
+
+/// Bytes `start..end` of the statement that was planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    pub start: u32,
+    pub end: u32,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub epoch: Epoch,
+    pub access: Access,
+    pub reuse: Reuse,
+    pub action: Action,
+    /// The command tag's first words (`SELECT`, `INSERT`, `CREATE TABLE`): metrics and logs.
+    pub kind: StatementKind,
+}
+
+/// Whether a shard that ran this takes part in the commit as a writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Provably writes nothing: only built-in functions that are known to be read-only.
+    Read,
+    /// May write (a SELECT that calls an unknown function included).
+    Write,
+    /// Changes the schema: routers load the map anew after the commit.
+    Schema,
+}
+
+/// For which statements a plan is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// For every statement with the same fingerprint, whatever its literals.
+    AnyLiterals,
+    /// Only for the very same text: a literal decided something (LIMIT, a rewritten statement).
+    SameText,
+    /// Not worth keeping (DDL, bulk INSERT) or not sound to keep.
+    Once,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StatementKind {
+    Select,
+    Insert,
+    Update,
+    Delete,
+    Merge,
+    Copy,
+    Ddl,
+    Transaction,
+    Session,
+    Explain,
+    Utility,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Tier 1, route: the statement's own text, untouched, to one shard.
+    One(OneShard),
+    /// Tier 2, scatter: to several shards, the answers merged as `merge` says.
+    Many(ManyShards),
+    /// A multi-row INSERT, its rows grouped by shard.
+    Insert(SplitInsert),
+    CopyIn(CopyIn),
+    /// `COPY … TO STDOUT` of a distributed table or of a query over several shards.
+    CopyOut(CopyOut),
+    /// BEGIN, COMMIT, SET, SHOW, …: changes or reads the session, answered by the router where it
+    /// can be.
+    Session(SessionStatement),
+    /// `SELECT create_distributed_table(…)` and its kin, run by the router.
+    Cluster(ClusterFunction),
+    Explain(Box<Explain>),
+    /// No statement at all: EmptyQueryResponse.
+    Empty,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct OneShard {
+    pub target: Target,
+    /// What to do when the keys name several shards (`IN` lists, `= ANY`, a key that cannot be
+    /// hashed); `None` refuses.
+    pub otherwise: Option<Box<ManyShards>>,
+}
+
+/// How the shards of a statement are found at execution.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Target {
+    /// The home shard: tables that nobody distributed, sequences, system catalogs.
+    Home,
+    /// Any shard gives the same answer (reference tables only, constants). The router takes one
+    /// that the transaction uses already.
+    Any,
+    /// Pinned by a setting or a hint.
+    Shard(ShardId),
+    /// The shards of these keys. An empty list, or NULL keys only, can match no row: any one
+    /// shard gives the right (empty) answer with the right columns.
+    Keys {
+        group: GroupId,
+        keys: Box<[KeySource]>,
+        why: KeyUse,
+    },
+    All,
+}
+
+/// What a key that cannot be hashed, or is NULL, means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyUse {
+    /// `key = value`: NULL matches nothing; a value that cannot be hashed goes to `otherwise`.
+    Filter,
+    /// The key of a new row: NULL is 23502, a value that cannot be hashed is refused.
+    NewRow,
+}
+
+/// Where the value of a key stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// The n-th literal that [`crate::Scan::literals`] lists (from 0), with a minus before it or
+    /// not.
+    Literal {
+        index: u32,
+        negative: bool,
+    },
+    /// `$n`, from 1 as in SQL. `cast_oid` is the type of a cast directly on it, or 0.
+    Param {
+        number: u16,
+        cast_oid: u32,
+    },
+    /// `= ANY($n)`: every element of an array parameter.
+    ParamArray {
+        number: u16,
+        cast_oid: u32,
+    },
+    Null,
+}
+
+/// Several shards, one answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ManyShards {
+    pub target: Target,
+    /// The text that every shard gets; `None` is the statement's own, untouched.
+    pub sql: Option<Box<str>>,
+    pub merge: Merge,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Merge {
+    /// Every shard does the same and the client sees one answer, the home shard's (or that of the
+    /// first shard): DDL, writes to reference tables, SET. Tags must agree.
+    Same,
+    /// UPDATE and DELETE: counts are added up, RETURNING rows follow each other.
+    Sum,
+    /// Rows in any order, as they arrive; the count in the tag is that of the rows sent on.
+    Concat { limit: Limit },
+    /// Each shard's rows are in order; merge them.
+    Ordered(Ordered),
+    /// Collect the shards' partial rows (bounded) and let PostgreSQL finish on one shard.
+    Combine(Combine),
+}
+
+/// LIMIT and OFFSET, applied by the router after the merge. Shards get `LIMIT count + offset`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    pub count: Option<RowCount>,
+    pub offset: Option<RowCount>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowCount {
+    Rows(u64),
+    /// `$n`, from 1; a NULL means no limit (no offset).
+    Param(u16),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ordered {
+    /// Compared in turn. Columns are positions (from 0) in the shards' rows.
+    pub keys: Box<[SortKey]>,
+    /// How many of the last columns were added for sorting and are cut off before the client
+    /// sees the row.
+    pub hidden: u16,
+    pub limit: Limit,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SortKey {
+    pub column: u16,
+    pub descending: bool,
+    pub nulls_first: bool,
+    /// `COLLATE …` as written, where the statement has one on this key.
+    pub collation: Option<Box<str>>,
+}
+
+/// The shards' rows become arrays, and one shard runs the final statement over them:
+/// `SELECT … FROM unnest($1::T0[], $2::T1[], …) AS pgherd_partial(c0, c1, …) …`. So sums, averages,
+/// text order and HAVING are PostgreSQL's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Combine {
+    /// How many columns each partial row has: `c0`, `c1`, …
+    pub columns: u16,
+    /// The final statement.
+    pub statement: Box<[Piece]>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Piece {
+    Text(Box<str>),
+    /// Here comes `unnest(…) AS pgherd_partial(…)`.
+    Source,
+    /// Here comes the SQL name of the type that partial column n has on the shards.
+    TypeOf(u16),
+    /// Here comes the value of `$n` (from 1) as a literal.
+    Param(u16),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct SplitInsert {
+    pub table: TableName,
+    pub group: GroupId,
+    /// Everything before the first row.
+    pub head: Span,
+    /// Each row with its parentheses.
+    pub rows: Box<[(Span, KeySource)]>,
+    /// Everything after the last row: ON CONFLICT, RETURNING, nothing.
+    pub tail: Span,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CopyIn {
+    pub table: TableName,
+    pub rows: CopyRows,
+    pub format: CopyFormat,
+    /// Number of columns in each row.
+    pub columns: u16,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum CopyRows {
+    /// Each row goes to the shard of its key: the field with this number (from 0).
+    Split { group: GroupId, key_field: u16, key_type: KeyType },
+    /// Every row goes to every shard (reference table).
+    Everywhere,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopyFormat {
+    Text {
+        delimiter: u8,
+        null: Box<[u8]>,
+    },
+    Csv {
+        delimiter: u8,
+        quote: u8,
+        escape: u8,
+        null: Box<[u8]>,
+        header: bool,
+        force_not_null_key: bool,
+        force_null_key: bool,
+    },
+    Binary,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CopyOut {
+    pub target: Target,
+    pub format: CopyFormat,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionStatement {
+    /// The statement's own text is replayed on each shard that joins. `read_only` and
+    /// `isolation` are what the text says, if it says so.
+    Begin {
+        start_word: BeginWord,
+        isolation: Option<Isolation>,
+        read_only: Option<bool>,
+    },
+    Commit {
+        and_chain: bool,
+    },
+    Rollback {
+        and_chain: bool,
+    },
+    Savepoint(Box<str>),
+    ReleaseSavepoint(Box<str>),
+    RollbackToSavepoint(Box<str>),
+    /// SET [SESSION|LOCAL]. `name` in lower case. `value` is the text after TO or =, as written;
+    /// `None` is DEFAULT.
+    Set {
+        name: Box<str>,
+        value: Option<Box<str>>,
+        local: bool,
+    },
+    /// RESET name; `None` is ALL.
+    Reset(Option<Box<str>>),
+    /// SHOW name, `ALL` included.
+    Show(Box<str>),
+    /// SET TRANSACTION …: replayed on each shard that joins.
+    SetTransaction,
+    /// SET SESSION CHARACTERISTICS AS TRANSACTION ….
+    SetCharacteristics,
+    DiscardAll,
+    /// SQL-level DEALLOCATE; `None` is ALL.
+    Deallocate(Option<Box<str>>),
+}
+
+/// What the command tag says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BeginWord {
+    Begin,
+    StartTransaction,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    ReadUncommitted,
+    ReadCommitted,
+    RepeatableRead,
+    Serializable,
+}
+
+/// Functions that the router answers. Table names are resolved through search_path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterFunction {
+    CreateDistributedTable {
+        table: TableName,
+        column: Box<str>,
+        colocate_with: Option<TableName>,
+        distribution: Box<str>,
+    },
+    CreateReferenceTable {
+        table: TableName,
+    },
+    UndistributeTable {
+        table: TableName,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explain {
+    /// The statement that is explained, as a span of the whole text.
+    pub statement: Span,
+    pub analyze: bool,
+    /// `EXPLAIN (options)` with everything before the statement, for the shards.
+    pub head: Span,
+    pub json: bool,
+    pub plan: Plan,
+}
+
+/// The shards of one execution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShardSet {
+    Home,
+    /// Any one shard.
+    Any,
+    /// Ascending, no doubles, never empty.
+    Some(SmallVec<[ShardId; 4]>),
+    All,
+}
+
+/// One parameter of a Bind message.
+#[derive(Debug, Clone, Copy)]
+pub struct ParamValue<'a> {
+    /// `None` is NULL.
+    pub bytes: Option<&'a [u8]>,
+    pub binary: bool,
+    /// As declared in Parse, 0 where the server decides.
+    pub type_oid: u32,
+}
+
+/// Parameters by number, from 1. The simple protocol has none.
+pub trait Params {
+    fn param(&self, number: u16) -> Option<ParamValue<'_>>;
+}
+
+/// The simple protocol's parameters.
+#[derive(Debug, Clone, Copy)]
+pub struct NoParams;
+
+impl Params for NoParams {
+    fn param(&self, _number: u16) -> Option<ParamValue<'_>> {
+        None
+    }
+}

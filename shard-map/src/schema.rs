@@ -1,0 +1,123 @@
+//! What the router knows of tables: who is distributed by which column, and what else exists.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{GroupId, KeyType, RangeMap, ShardId};
+
+/// A relation's name with its schema, both as stored in the system catalog (not quoted).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TableName {
+    pub schema: Box<str>,
+    pub name: Box<str>,
+}
+
+/// One column, in the table's order (dropped columns left out).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    pub name: Box<str>,
+    /// As `format_type` prints it, for example `integer` or `character varying(20)`.
+    pub type_name: Box<str>,
+    /// The column's collation where it is not the database's default one.
+    pub collation: Option<Box<str>>,
+    /// Has a default, is an identity or a generated column.
+    pub has_default: bool,
+}
+
+/// A distributed or reference table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    pub name: TableName,
+    pub kind: TableKind,
+    pub columns: Box<[Column]>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableKind {
+    /// Rows are spread by the key. `key` is the index of the distribution column in
+    /// [`Table::columns`].
+    Distributed { key: usize, key_type: KeyType, group: GroupId },
+    /// Every shard has all rows.
+    Reference,
+}
+
+/// How values of a group's key are mapped to shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Distribution {
+    Hash,
+    Range,
+    List,
+}
+
+/// Tables of one group share key type and placement, so rows of one key are on one shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColocationGroup {
+    pub id: GroupId,
+    pub key_type: KeyType,
+    pub placement: Placement,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placement {
+    Hash(RangeMap),
+    /// Half-open ranges of values, ascending, without overlap; gaps are allowed and refuse rows.
+    Range(Box<[ValueRange]>),
+    /// Single values.
+    List(Box<[(Box<str>, ShardId)]>),
+}
+
+/// `start <= value < end` in the order of the key's type; `None` is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValueRange {
+    pub start: Option<Box<str>>,
+    pub end: Option<Box<str>>,
+    pub shard: ShardId,
+}
+
+/// Any relation of a user schema, as the home shard lists them: what a name in a statement is.
+#[derive(Debug, Clone)]
+pub struct Relation {
+    pub name: TableName,
+    pub kind: RelationKind,
+}
+
+#[derive(Debug, Clone)]
+pub enum RelationKind {
+    /// A distributed or reference table, or a partition or inheritance child of one.
+    Sharded(Arc<Table>),
+    /// A table that nobody distributed, a sequence, a materialized view, a foreign table, or a
+    /// view over only such: it lives on the home shard.
+    Home,
+    /// A view (or rule) that reads a distributed table: running it on one shard would be wrong.
+    ViewOverDistributed,
+    /// A view that reads reference tables and home tables, or reference tables only.
+    ViewOverReference,
+}
+
+impl TableName {
+    #[must_use]
+    pub fn new(schema: &str, name: &str) -> Self {
+        Self { schema: schema.into(), name: name.into() }
+    }
+}
+
+impl Table {
+    /// The distribution column of a distributed table.
+    #[must_use]
+    pub fn key_column(&self) -> Option<&Column> {
+        match self.kind {
+            TableKind::Distributed { key, .. } => self.columns.get(key),
+            TableKind::Reference => None,
+        }
+    }
+}
+
+impl fmt::Display for TableName {
+    /// `schema.name`, for people; not quoted, so never for SQL.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
