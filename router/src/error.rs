@@ -1,0 +1,93 @@
+//! What can go wrong in a session, by what it means for the client's connection.
+
+use std::borrow::Cow;
+use std::io;
+
+use bytes::Bytes;
+use pgherd_planner::PlanError;
+
+/// An error in PostgreSQL's terms: what an ErrorResponse carries.
+#[derive(Debug, Clone)]
+pub struct ErrorInfo {
+    pub sqlstate: Cow<'static, str>,
+    pub message: Cow<'static, str>,
+    pub detail: Option<Cow<'static, str>>,
+    pub hint: Option<Cow<'static, str>>,
+    pub position: Option<u32>,
+}
+
+/// How a piece of work for a client ended when it did not end well.
+#[derive(Debug)]
+pub enum Failure {
+    /// The client is gone, or its socket is: nobody to tell.
+    ClientGone,
+    /// Tell the client and close its connection.
+    Fatal(ErrorInfo),
+    /// The statement failed; the session goes on.
+    Statement(ErrorInfo),
+    /// A shard's own ErrorResponse, to be passed on as it is (a whole frame).
+    Shard(Bytes),
+    /// A shard's connection broke after part of a message had been passed on: the client's stream
+    /// cannot be continued.
+    Torn,
+}
+
+impl ErrorInfo {
+    pub fn new(sqlstate: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            sqlstate: Cow::Borrowed(sqlstate),
+            message: message.into(),
+            detail: None,
+            hint: None,
+            position: None,
+        }
+    }
+
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The client broke the protocol (08P01).
+    pub fn protocol(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new("08P01", message)
+    }
+}
+
+impl From<PlanError> for ErrorInfo {
+    fn from(error: PlanError) -> Self {
+        Self {
+            sqlstate: Cow::Borrowed(error.sqlstate),
+            message: error.message,
+            detail: error.detail,
+            hint: error.hint,
+            position: error.position,
+        }
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        Self::Statement(error.into())
+    }
+}
+
+impl From<ErrorInfo> for Failure {
+    fn from(error: ErrorInfo) -> Self {
+        Self::Statement(error)
+    }
+}
+
+/// Errors of the client's socket.
+impl From<io::Error> for Failure {
+    fn from(_: io::Error) -> Self {
+        Self::ClientGone
+    }
+}

@@ -1,0 +1,348 @@
+//! Runs plans. The executor obeys: which shards and which text, the plan says; how the answer
+//! reaches the client, these files do.
+//!
+//! A [`Conn`] is one client with everything that works for it. Servers are checked out when a
+//! statement first needs their shard and stay until the transaction ends (autocommit: until the
+//! statement does). In a transaction block a shard *joins* by getting the client's BEGIN and what
+//! has been set since, in the same write as its first statement. A statement that writes on
+//! several shards outside a block gets one of the router's own (`Block::implicit`), so it commits
+//! on all of them or on none.
+//!
+//! - `relay`: one shard, bytes passed on as they come. The hot path.
+//! - `many`: several shards, merged.
+//! - `commit`: the end of a transaction, on one shard or by two-phase commit.
+//! - `copy`: COPY FROM STDIN split by key. `cluster`: create_distributed_table and its kin.
+//! - `explain`: the distributed plan with the shards' own.
+
+mod cluster;
+mod commit;
+mod copy;
+mod explain;
+mod many;
+mod relay;
+mod settings;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use pgherd_planner::{
+    Action, Literal, OneShard, Params, Plan, Scan, ShardSet, StatementKind, Target,
+};
+use pgherd_shard_map::{ShardId, ShardMap};
+use smallvec::SmallVec;
+
+use crate::client::Client;
+use crate::error::{ErrorInfo, Failure};
+use crate::pool::{Login, Server};
+use crate::session::{Block, Portal, Session, Transaction};
+use crate::wire::backend;
+use crate::wire::reply::ReplyScanner;
+use crate::worker::{Cancel, Planning, Worker, send_cancel};
+pub use relay::{Ready, RelayEnd};
+
+/// One client, its session and the servers that work for it.
+pub struct Conn {
+    pub client: Client,
+    pub session: Session,
+    pub servers: SmallVec<[Server; 1]>,
+    pub worker: Rc<Worker>,
+    pub login: Login,
+    pub cancel: Rc<Cancel>,
+    pub scanner: ReplyScanner,
+    /// What goes to a server next; kept for its memory.
+    pub request: Vec<u8>,
+    pub planning: Planning,
+}
+
+impl std::fmt::Debug for Conn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Conn").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+/// A statement, however it arrived.
+#[derive(Debug, Clone, Copy)]
+pub struct Statement<'a> {
+    pub sql: &'a str,
+    pub plan: &'a Plan,
+    pub literals: &'a [Literal],
+    /// Bound parameters and result formats; the simple protocol has neither.
+    pub portal: Option<&'a Portal>,
+}
+
+/// Where a statement goes, once its keys are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    One(ShardId),
+    /// Anything else: `run_statement` looks at the plan.
+    Other,
+}
+
+impl Conn {
+    /// The map that this session plans with: its transaction's own, or the router's newest.
+    fn current_map(&self) -> (Arc<ShardMap>, bool) {
+        match self.session.transaction.block().and_then(|block| block.map.as_ref()) {
+            Some(map) => (Arc::clone(map), true),
+            None => (self.worker.map(), false),
+        }
+    }
+
+    /// Brings `self.planning` up to date with map and settings.
+    pub fn refresh_planning(&mut self) {
+        let (map, private) = self.current_map();
+        if !self.planning.holds(&map, &self.session.settings) {
+            self.planning =
+                Planning::new(map, &self.session.settings, &self.session.user, private);
+        }
+    }
+
+    /// The plan of one scanned statement.
+    ///
+    /// # Errors
+    /// The planner's.
+    pub fn find_plan(&self, sql: &str, scan: &Scan) -> Result<Rc<Plan>, Failure> {
+        let auto = &self.worker.shared.settings.auto_distribute;
+        Ok(self.worker.plans.borrow_mut().find(sql, scan, &self.planning, auto)?)
+    }
+
+    /// The one shard of a plan, if it has one.
+    ///
+    /// # Errors
+    /// What the planner says of a key that it cannot place.
+    pub fn route(
+        &self,
+        plan: &Plan,
+        sql: &str,
+        literals: &[Literal],
+        params: &dyn Params,
+    ) -> Result<Route, Failure> {
+        let Action::One(OneShard { target, otherwise }) = &plan.action else {
+            return Ok(Route::Other);
+        };
+        if let Target::Home = target {
+            return Ok(Route::One(self.planning.map.home));
+        }
+        match target.resolve(&self.planning.map, sql.as_bytes(), literals, params)? {
+            ShardSet::Home => Ok(Route::One(self.planning.map.home)),
+            ShardSet::Any => Ok(Route::One(self.any_shard())),
+            ShardSet::Some(shards) if shards.len() == 1 => Ok(Route::One(shards[0])),
+            _ if otherwise.is_some() => Ok(Route::Other),
+            _ => Err(ErrorInfo::new("0A000", "the statement names keys of several shards")
+                .detail("Its shape can only be run on the one shard that holds its key.")
+                .hint("Run one statement per key.")
+                .into()),
+        }
+    }
+
+    /// A shard for what any shard can answer: one that the transaction uses already, else home.
+    fn any_shard(&self) -> ShardId {
+        self.servers.first().map_or(self.planning.map.home, |server| server.shard)
+    }
+
+    /// All shards that a set names, ascending, the home shard first where all are meant.
+    fn shard_list(&self, set: &ShardSet) -> Vec<ShardId> {
+        let map = &self.planning.map;
+        match set {
+            ShardSet::Home => vec![map.home],
+            ShardSet::Any => vec![self.any_shard()],
+            ShardSet::Some(shards) => shards.to_vec(),
+            ShardSet::All => {
+                let others = map.shards().map(|shard| shard.id).filter(|id| *id != map.home);
+                std::iter::once(map.home).chain(others).collect()
+            }
+        }
+    }
+
+    /// The index of a checked-out server of the shard, with the client's settings.
+    ///
+    /// # Errors
+    /// No connection to be had (53300, 08006).
+    pub async fn server_for(&mut self, shard: ShardId) -> Result<usize, Failure> {
+        if let Some(at) = self.servers.iter().position(|server| server.shard == shard) {
+            return Ok(at);
+        }
+        let server = self.worker.pools.checkout(shard, &self.login, &self.planning.map).await?;
+        self.cancel.servers.borrow_mut().push((server.address, server.pid, server.secret));
+        self.servers.push(server);
+        let at = self.servers.len() - 1;
+        if !Rc::ptr_eq(&self.servers[at].settings, &self.session.settings) {
+            Box::pin(self.bring_settings(at)).await?;
+        }
+        Ok(at)
+    }
+
+    async fn bring_settings(&mut self, at: usize) -> Result<(), Failure> {
+        let server = &mut self.servers[at];
+        let sql = self.session.settings.change_from(&server.settings);
+        if !sql.is_empty() {
+            let reply = server.run(&sql).await;
+            match reply {
+                Ok(reply) if reply.error.is_none() => {}
+                Ok(reply) => {
+                    server.spoiled = true;
+                    return Err(reply.error.map_or(Failure::ClientGone, Failure::Shard));
+                }
+                Err(error) => return Err(self.lost(at, &error)),
+            }
+        }
+        self.servers[at].settings = Rc::clone(&self.session.settings);
+        Ok(())
+    }
+
+    /// Appends what makes a server join the open block, if there is one and it has not joined.
+    pub fn put_join(&mut self, at: usize, request: &mut Vec<u8>) -> u32 {
+        let server = &mut self.servers[at];
+        match self.session.transaction.block() {
+            Some(block) if !server.joined => {
+                server.joined = true;
+                let mut replies = 0;
+                for sql in block.join_statements() {
+                    crate::wire::frontend::put_query(request, sql);
+                    replies += 1;
+                }
+                replies
+            }
+            _ => 0,
+        }
+    }
+
+    /// A server's connection broke. Its part of the transaction is gone, so the block has failed.
+    pub fn lost(&mut self, at: usize, error: &std::io::Error) -> Failure {
+        let server = &mut self.servers[at];
+        server.spoiled = true;
+        let shard = server.shard;
+        tracing::warn!(%shard, %error, "server connection lost");
+        if let Some(block) = self.session.transaction.block_mut() {
+            block.failed = true;
+        }
+        Failure::Statement(
+            ErrorInfo::new("08006", format!("the connection to shard {shard} was lost: {error}"))
+                .hint("The statement may or may not have run there; its transaction has not \
+                       committed unless this was its COMMIT."),
+        )
+    }
+
+    /// Opens a block of the router's own around what touches several shards.
+    pub fn open_implicit(&mut self) {
+        if matches!(self.session.transaction, Transaction::Idle) {
+            let settings = Rc::clone(&self.session.settings);
+            self.session.transaction =
+                Transaction::Open(Box::new(Block::new("BEGIN", true, settings)));
+        }
+    }
+
+    /// Outside a transaction nothing is kept: servers go back to their pools.
+    pub fn release(&mut self) {
+        if !matches!(self.session.transaction, Transaction::Idle) {
+            return;
+        }
+        let cancelled = self.cancel.sent.replace(false);
+        self.cancel.servers.borrow_mut().clear();
+        for mut server in self.servers.drain(..) {
+            server.spoiled |= cancelled;
+            server.wrote = false;
+            server.joined &= server.status != b'I';
+            self.worker.pools.give_back(&self.login.user, server);
+        }
+    }
+
+    /// The client is gone: whatever runs for it is cancelled, its servers are closed.
+    pub fn abandon(&mut self) {
+        for server in &self.servers {
+            if server.status == 0 {
+                tokio::task::spawn_local(send_cancel(server.address, server.pid, server.secret));
+            }
+        }
+        self.session.transaction = Transaction::Idle;
+        for server in self.servers.drain(..).collect::<Vec<_>>() {
+            if server.status == b'T' || server.status == b'E' || server.status == b'I' {
+                let pools = Rc::clone(&self.worker.pools);
+                let user = Rc::clone(&self.login.user);
+                tokio::task::spawn_local(roll_back(server, pools, user));
+            } else {
+                let mut server = server;
+                server.spoiled = true;
+                self.worker.pools.give_back(&self.login.user, server);
+            }
+        }
+    }
+
+    /// Runs one statement that is not a plain relay to one shard. Everything but ReadyForQuery is
+    /// written to the client.
+    ///
+    /// # Errors
+    /// A [`Failure`] that has not been told to the client yet.
+    pub async fn run_statement(&mut self, statement: Statement<'_>) -> Result<(), Failure> {
+        let plan = statement.plan;
+        match &plan.action {
+            Action::Empty => self.client.out.extend_from_slice(backend::EMPTY_QUERY),
+            Action::Session(session) => return self.run_session(session, statement).await,
+            Action::Cluster(call) => return self.run_cluster(call, statement).await,
+            Action::Explain(explain) => return self.run_explain(explain, statement).await,
+            Action::CopyIn(copy) => return self.copy_in(copy, statement).await,
+            Action::CopyOut(copy) => return self.copy_out(copy, statement).await,
+            Action::Insert(insert) => return self.run_split_insert(insert, statement).await,
+            Action::Many(many) => {
+                self.run_many(many, statement).await?;
+                if let Some(call) = &plan.then {
+                    self.run_cluster_quietly(call).await?;
+                }
+            }
+            Action::One(one) => {
+                let portal = statement.portal;
+                let params = portal.map(Portal::params).transpose()?;
+                let params: &dyn Params = match &params {
+                    Some(params) => params,
+                    None => &pgherd_planner::NoParams,
+                };
+                match self.route(plan, statement.sql, statement.literals, params)? {
+                    Route::One(shard) => return self.run_one(shard, statement).await,
+                    Route::Other => {
+                        if let Some(many) = &one.otherwise {
+                            return self.run_many(many, statement).await;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One statement of the simple protocol on one shard, without its ReadyForQuery.
+    async fn run_one(&mut self, shard: ShardId, statement: Statement<'_>) -> Result<(), Failure> {
+        let at = self.server_for(shard).await?;
+        let mut request = std::mem::take(&mut self.request);
+        request.clear();
+        let hidden = self.put_join(at, &mut request);
+        self.put_statement(&mut request, statement.sql, statement.portal);
+        let end = self.relay(at, &request, hidden, Ready::Keep, statement.plan).await;
+        self.request = request;
+        if end?.failed {
+            return Err(Failure::Told);
+        }
+        Ok(())
+    }
+}
+
+async fn roll_back(mut server: Server, pools: Rc<crate::pool::Pools>, user: Rc<str>) {
+    server.wrote = false;
+    if server.status != b'I' || server.joined {
+        server.joined = false;
+        let rolled_back = server.run("ROLLBACK").await;
+        server.spoiled |= rolled_back.is_err();
+    }
+    pools.give_back(&user, server);
+}
+
+/// The verb of a command tag that the router makes itself.
+#[must_use]
+pub fn verb(kind: StatementKind) -> &'static str {
+    match kind {
+        StatementKind::Insert => "INSERT 0",
+        StatementKind::Update => "UPDATE",
+        StatementKind::Delete => "DELETE",
+        StatementKind::Merge => "MERGE",
+        StatementKind::Copy => "COPY",
+        _ => "SELECT",
+    }
+}

@@ -1,0 +1,287 @@
+//! The hot path: one request to one server, its reply passed on in the pieces in which it comes.
+//!
+//! In the usual case that is one write and one read on the server's socket, one write on the
+//! client's, and nothing else: no task switch, no timer, no allocation. The reply leaves from the
+//! buffer that it was read into.
+
+use std::io;
+use std::task::Poll;
+
+use bytes::Buf;
+use pgherd_planner::{Access, Plan};
+
+use super::Conn;
+use crate::error::{ErrorInfo, Failure};
+use crate::wire::reply::Step;
+use crate::wire::{self, HEADER};
+
+/// Whether the client sees the ReadyForQuery that ends the reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    Pass,
+    /// The reply is a part of what the client asked for; more follows.
+    Keep,
+    /// As `Keep`, and the client sees no message at all: its effect is what counts.
+    Quiet,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct RelayEnd {
+    /// Of ReadyForQuery.
+    pub status: u8,
+    /// An ErrorResponse was passed on.
+    pub failed: bool,
+}
+
+/// While a client pipelines beyond this, it is not read: the statement in hand comes first.
+const AHEAD_MAX: usize = 64 * 1024;
+
+enum Event {
+    Server(io::Result<usize>),
+    Client(io::Result<usize>),
+    Written(io::Result<usize>),
+}
+
+impl Conn {
+    /// Sends `request` to the server and passes its reply on. `hidden` replies come first and are
+    /// not for the client. Not cancel safe.
+    ///
+    /// # Errors
+    /// The client is gone, or the server's connection was lost.
+    pub async fn relay(
+        &mut self,
+        at: usize,
+        request: &[u8],
+        hidden: u32,
+        ready: Ready,
+        plan: &Plan,
+    ) -> Result<RelayEnd, Failure> {
+        self.scanner.hidden = hidden;
+        self.servers[at].status = 0;
+        self.servers[at].wrote |= plan.access != Access::Read;
+        let mut sent = 0;
+        let mut failed = false;
+        loop {
+            let event = {
+                let server = &mut self.servers[at];
+                let client = &mut self.client;
+                std::future::poll_fn(|cx| {
+                    if sent < request.len()
+                        && let Poll::Ready(result) = server.poll_write(cx, &request[sent..])
+                    {
+                        return Poll::Ready(Event::Written(result));
+                    }
+                    if let Poll::Ready(result) = server.poll_fill(cx) {
+                        return Poll::Ready(Event::Server(result));
+                    }
+                    if client.inbuf.len() < AHEAD_MAX
+                        && let Poll::Ready(result) = client.poll_fill(cx)
+                    {
+                        return Poll::Ready(Event::Client(result));
+                    }
+                    Poll::Pending
+                })
+                .await
+            };
+            match event {
+                Event::Written(Ok(count)) => {
+                    sent += count;
+                    continue;
+                }
+                Event::Client(Ok(count)) if count > 0 => continue,
+                Event::Client(_) => return Err(Failure::ClientGone),
+                Event::Server(Ok(count)) if count > 0 => {}
+                Event::Server(Ok(_)) => {
+                    let error = io::Error::from(io::ErrorKind::UnexpectedEof);
+                    return Err(self.broken(at, &error));
+                }
+                Event::Server(Err(error)) | Event::Written(Err(error)) => {
+                    return Err(self.broken(at, &error));
+                }
+            }
+            match self.pass_on(at, ready, &mut failed).await? {
+                Passed::More => {}
+                Passed::CopyIn => self.feed_copy(at).await?,
+                Passed::Ready(status) => {
+                    self.servers[at].status = status;
+                    if failed && let Some(block) = self.session.transaction.block_mut() {
+                        block.failed = true;
+                    }
+                    return Ok(RelayEnd { status, failed });
+                }
+            }
+        }
+    }
+
+    /// Passes on what has arrived from the server, as far as it goes.
+    async fn pass_on(
+        &mut self,
+        at: usize,
+        ready: Ready,
+        failed: &mut bool,
+    ) -> Result<Passed, Failure> {
+        let Self { client, servers, scanner, .. } = self;
+        let inbuf = &mut servers[at].inbuf;
+        let mut from = 0;
+        let mut to = 0;
+        let mut passed = Passed::More;
+        loop {
+            let step = match scanner.step(&inbuf[to..]) {
+                Ok(step) => step,
+                Err(error) => {
+                    let error = io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+                    return Err(self.broken(at, &error));
+                }
+            };
+            match step {
+                Step::More => break,
+                Step::Pass(size) if ready != Ready::Quiet => to += size,
+                Step::Error(size) => {
+                    *failed = true;
+                    to += size;
+                }
+                Step::Insert(message) => {
+                    client.out.extend_from_slice(&inbuf[from..to]);
+                    client.out.extend_from_slice(message);
+                    from = to;
+                }
+                Step::Ready { size, status } if ready == Ready::Pass => {
+                    to += size;
+                    passed = Passed::Ready(status);
+                    break;
+                }
+                Step::Ready { size, status } => {
+                    client.out.extend_from_slice(&inbuf[from..to]);
+                    to += size;
+                    from = to;
+                    passed = Passed::Ready(status);
+                    break;
+                }
+                Step::CopyIn(size) => {
+                    to += size;
+                    passed = Passed::CopyIn;
+                    break;
+                }
+                Step::HiddenError(size) => {
+                    // The server could not join: what follows meets a failed or missing
+                    // transaction, so its connection is not used again.
+                    client.out.extend_from_slice(&inbuf[from..to]);
+                    let frame = inbuf[to..to + size].to_vec();
+                    servers[at].spoiled = true;
+                    if let Some(block) = self.session.transaction.block_mut() {
+                        block.failed = true;
+                    }
+                    return Err(Failure::Shard(frame.into()));
+                }
+                Step::Pass(size) | Step::Drop(size) | Step::HiddenReady { size, .. } => {
+                    client.out.extend_from_slice(&inbuf[from..to]);
+                    to += size;
+                    from = to;
+                }
+            }
+        }
+        self.worker.metrics.bytes_from_server((to - from) as u64);
+        let keep = ready != Ready::Pass && matches!(passed, Passed::Ready(_));
+        if client.out.is_empty() && from < to {
+            client.write_all(&inbuf[from..to]).await?;
+        } else {
+            client.out.extend_from_slice(&inbuf[from..to]);
+            if !keep || client.out.len() > crate::client::OUT_HIGH {
+                client.flush().await?;
+            }
+        }
+        inbuf.advance(to);
+        Ok(passed)
+    }
+
+    /// A server's connection broke in the middle of a reply.
+    fn broken(&mut self, at: usize, error: &io::Error) -> Failure {
+        let torn = self.scanner.in_frame();
+        self.scanner.reset();
+        let failure = self.lost(at, error);
+        if torn { Failure::Torn } else { failure }
+    }
+
+    /// The client's COPY data, passed on until it ends or fails.
+    async fn feed_copy(&mut self, at: usize) -> Result<(), Failure> {
+        let extended = self.session.in_pipeline;
+        loop {
+            let mut done = false;
+            let mut to = 0;
+            while let Some((tag, size)) = wire::peek(&self.client.inbuf[to..])
+                .map_err(|error| Failure::Fatal(ErrorInfo::protocol(error.to_string())))?
+            {
+                let whole = self.client.inbuf.len() - to >= size;
+                match tag {
+                    b'd' if whole => to += size,
+                    b'd' if size <= HEADER + AHEAD_MAX => break,
+                    // A piece of any size is passed on as it comes.
+                    b'd' => {
+                        let piece = self.client.inbuf.split_to(to);
+                        self.to_server(at, &piece).await?;
+                        to = 0;
+                        self.stream_frame(at, size).await?;
+                    }
+                    _ if !whole => break,
+                    b'c' | b'f' => {
+                        to += size;
+                        done = !extended;
+                        self.session.copy_ended = true;
+                    }
+                    b'S' if extended && self.session.copy_ended => {
+                        to += size;
+                        done = true;
+                    }
+                    b'H' | b'S' => {
+                        let piece = self.client.inbuf.split_to(to);
+                        self.to_server(at, &piece).await?;
+                        self.client.inbuf.advance(size);
+                        to = 0;
+                    }
+                    b'X' => return Err(Failure::ClientGone),
+                    _ => {
+                        return Err(Failure::Fatal(ErrorInfo::protocol(
+                            "unexpected message type during COPY from stdin",
+                        )));
+                    }
+                }
+                if done {
+                    break;
+                }
+            }
+            let piece = self.client.inbuf.split_to(to);
+            self.to_server(at, &piece).await?;
+            if done {
+                self.session.copy_ended = false;
+                return Ok(());
+            }
+            self.client.fill().await?;
+        }
+    }
+
+    async fn stream_frame(&mut self, at: usize, size: usize) -> Result<(), Failure> {
+        let mut rest = size;
+        while rest > 0 {
+            if self.client.inbuf.is_empty() {
+                self.client.fill().await?;
+            }
+            let piece = self.client.inbuf.split_to(rest.min(self.client.inbuf.len()));
+            rest -= piece.len();
+            self.to_server(at, &piece).await?;
+        }
+        Ok(())
+    }
+
+    async fn to_server(&mut self, at: usize, bytes: &[u8]) -> Result<(), Failure> {
+        match self.servers[at].send(bytes).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.lost(at, &error)),
+        }
+    }
+}
+
+enum Passed {
+    More,
+    CopyIn,
+    Ready(u8),
+}

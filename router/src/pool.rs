@@ -1,0 +1,246 @@
+//! Server connections of one worker thread: bounded per shard and user, first come first served.
+//!
+//! Each worker owns its share of the connections, so nothing here is locked or shared. A session
+//! checks a [`Server`] out for a transaction and gives it back; one that is not clean (a
+//! transaction, a COPY, a cancel on its way) is closed instead.
+
+pub mod connect;
+pub mod server;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use foldhash::HashMap;
+use pgherd_shard_map::{ShardId, ShardMap};
+use tokio::sync::oneshot;
+
+use crate::error::ErrorInfo;
+use crate::scram::ClientSecret;
+pub use server::Server;
+
+/// Limits of each pool (one shard, one user, one worker).
+#[derive(Debug, Clone)]
+pub struct PoolLimits {
+    pub size: usize,
+    /// How long a session waits for a connection.
+    pub wait: Duration,
+    pub waiting_max: usize,
+    pub connect: Duration,
+    pub idle: Duration,
+}
+
+/// How a user logs in to the shards.
+#[derive(Debug, Clone)]
+pub struct Login {
+    pub user: Rc<str>,
+    pub database: Rc<str>,
+    /// The keys that the client proved to hold; `None` where the client is trusted.
+    pub secret: Option<Rc<ClientSecret>>,
+}
+
+#[derive(Debug)]
+pub struct Pools {
+    limits: PoolLimits,
+    pools: RefCell<HashMap<(ShardId, Rc<str>), Pool>>,
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    idle: Vec<Server>,
+    /// Idle, checked out and being opened.
+    total: usize,
+    waiting: VecDeque<oneshot::Sender<Server>>,
+    /// After a failed connect: nobody tries before then, so a dead shard costs its users an error
+    /// at once and not a timeout each.
+    closed_until: Option<Instant>,
+}
+
+/// Figures for `SHOW POOLS` and metrics.
+#[derive(Debug, Clone)]
+pub struct PoolFigures {
+    pub shard: ShardId,
+    pub user: Rc<str>,
+    pub idle: usize,
+    pub active: usize,
+    pub waiting: usize,
+}
+
+/// How long a shard that refused a connection is left alone.
+const BREAK: Duration = Duration::from_millis(500);
+
+impl Pools {
+    #[must_use]
+    pub fn new(limits: PoolLimits) -> Self {
+        Self { limits, pools: RefCell::default() }
+    }
+
+    /// A clean server connection of the shard, opened if need be.
+    ///
+    /// Not cancel safe in one point: a connection being opened is lost, never leaked.
+    ///
+    /// # Errors
+    /// 53300 when none came free in time, 08006 when the shard cannot be reached, or the shard's
+    /// own error.
+    pub async fn checkout(
+        self: &Rc<Self>,
+        shard: ShardId,
+        login: &Login,
+        map: &ShardMap,
+    ) -> Result<Server, ErrorInfo> {
+        let key = (shard, Rc::clone(&login.user));
+        let waiter = {
+            let mut pools = self.pools.borrow_mut();
+            let pool = match pools.get_mut(&key) {
+                Some(pool) => pool,
+                None => pools.entry(key.clone()).or_default(),
+            };
+            while let Some(mut server) = pool.idle.pop() {
+                if server.is_quiet() {
+                    return Ok(server);
+                }
+                pool.total -= 1;
+            }
+            if pool.total < self.limits.size {
+                if let Some(until) = pool.closed_until {
+                    if Instant::now() < until {
+                        return Err(unreachable(shard, "it did not answer a moment ago"));
+                    }
+                    pool.closed_until = None;
+                }
+                pool.total += 1;
+                None
+            } else if pool.waiting.len() >= self.limits.waiting_max {
+                return Err(too_many(shard, "the queue for its connections is full"));
+            } else {
+                let (sender, receiver) = oneshot::channel();
+                pool.waiting.push_back(sender);
+                Some(receiver)
+            }
+        };
+        match waiter {
+            None => self.open(key, login, map).await,
+            Some(receiver) => match tokio::time::timeout(self.limits.wait, receiver).await {
+                Ok(Ok(server)) => Ok(server),
+                // The sender is dropped when a place came free without a connection.
+                Ok(Err(_)) => Box::pin(self.checkout(shard, login, map)).await,
+                Err(_) => Err(too_many(shard, "no connection came free in time")),
+            },
+        }
+    }
+
+    async fn open(
+        self: &Rc<Self>,
+        key: (ShardId, Rc<str>),
+        login: &Login,
+        map: &ShardMap,
+    ) -> Result<Server, ErrorInfo> {
+        let place = Place { pools: Rc::clone(self), key: Some(key) };
+        let shard = place.shard();
+        let dsn = map
+            .shard(shard)
+            .map(|shard| shard.dsn.clone())
+            .ok_or_else(|| unreachable(shard, "it is not in the shard map"))?;
+        let connecting = connect::connect(shard, &dsn, login);
+        let opened = match tokio::time::timeout(self.limits.connect, connecting).await {
+            Ok(opened) => opened,
+            Err(_) => Err(unreachable(shard, "it did not answer in time")),
+        };
+        match opened {
+            Ok(server) => {
+                place.keep();
+                Ok(server)
+            }
+            Err(error) => {
+                if error.sqlstate.starts_with("08")
+                    && let Some(pool) = self.pools.borrow_mut().get_mut(&(shard, login.user.clone()))
+                {
+                    pool.closed_until = Some(Instant::now() + BREAK);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a connection back: to the first who waits, or to the idle ones. One that is not clean
+    /// is closed.
+    pub fn give_back(&self, user: &Rc<str>, mut server: Server) {
+        let mut pools = self.pools.borrow_mut();
+        let Some(pool) = pools.get_mut(&(server.shard, Rc::clone(user))) else { return };
+        if !server.is_clean() {
+            pool.total -= 1;
+            drop(server);
+            // A place is free: the first in the queue opens a connection of its own.
+            drop(pool.waiting.pop_front());
+            return;
+        }
+        while let Some(waiter) = pool.waiting.pop_front() {
+            match waiter.send(server) {
+                Ok(()) => return,
+                Err(back) => server = back,
+            }
+        }
+        server.idle_since = Instant::now();
+        pool.idle.push(server);
+    }
+
+    /// Closes connections that have been idle for too long; called once in a while.
+    pub fn sweep(&self, now: Instant) {
+        for pool in self.pools.borrow_mut().values_mut() {
+            let before = pool.idle.len();
+            pool.idle.retain(|server| now.duration_since(server.idle_since) < self.limits.idle);
+            pool.total -= before - pool.idle.len();
+        }
+    }
+
+    #[must_use]
+    pub fn figures(&self) -> Vec<PoolFigures> {
+        let pools = self.pools.borrow();
+        let figures = pools.iter().map(|((shard, user), pool)| PoolFigures {
+            shard: *shard,
+            user: Rc::clone(user),
+            idle: pool.idle.len(),
+            active: pool.total - pool.idle.len(),
+            waiting: pool.waiting.len(),
+        });
+        figures.collect()
+    }
+}
+
+/// A place in a pool that is held while a connection is opened; freed on drop unless kept.
+struct Place {
+    pools: Rc<Pools>,
+    key: Option<(ShardId, Rc<str>)>,
+}
+
+impl Place {
+    fn shard(&self) -> ShardId {
+        self.key.as_ref().map_or(ShardId(0), |key| key.0)
+    }
+
+    fn keep(mut self) {
+        self.key = None;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take()
+            && let Some(pool) = self.pools.pools.borrow_mut().get_mut(&key)
+        {
+            pool.total -= 1;
+            drop(pool.waiting.pop_front());
+        }
+    }
+}
+
+pub(crate) fn unreachable(shard: ShardId, why: &str) -> ErrorInfo {
+    ErrorInfo::new("08006", format!("shard {shard} cannot be reached: {why}"))
+        .hint("Statements that do not need this shard go on. See \"pgherd status\".")
+}
+
+fn too_many(shard: ShardId, why: &str) -> ErrorInfo {
+    ErrorInfo::new("53300", format!("too many connections for shard {shard}: {why}"))
+        .hint("Raise [pool] size or wait in the router's configuration, or shorten transactions.")
+}

@@ -1,0 +1,234 @@
+//! One connection to a shard and what is known of its state.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use foldhash::{HashSet, HashSetExt};
+use pgherd_shard_map::ShardId;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::session::Settings;
+use crate::wire::{self, HEADER, backend};
+
+/// How many statements a server keeps prepared before it is asked to forget all.
+const STATEMENTS_MAX: usize = 1000;
+
+/// How much is read at once. Rows leave in pieces of this size.
+const READ: usize = 64 * 1024;
+
+/// The most that a reply which the router itself needs may hold.
+pub const COLLECT_MAX: usize = 256 << 20;
+
+pub struct Server {
+    pub shard: ShardId,
+    stream: TcpStream,
+    pub inbuf: BytesMut,
+    /// Of the last ReadyForQuery; `0` while a reply is outstanding.
+    pub status: u8,
+    pub statements: HashSet<u128>,
+    pub settings: Rc<Settings>,
+    /// For CancelRequest.
+    pub address: SocketAddr,
+    pub pid: i32,
+    pub secret: i32,
+    /// This transaction may have written here.
+    pub wrote: bool,
+    /// This transaction's BEGIN was sent here.
+    pub joined: bool,
+    /// Its state is not known or not wanted any more: it is closed when given back.
+    pub spoiled: bool,
+    pub idle_since: Instant,
+}
+
+/// One reply that the router asked for itself, up to ReadyForQuery.
+#[derive(Debug, Default)]
+pub struct Reply {
+    pub description: Option<Bytes>,
+    /// Whole DataRow bodies.
+    pub rows: Vec<Bytes>,
+    pub tags: Vec<String>,
+    /// The first ErrorResponse, a whole frame.
+    pub error: Option<Bytes>,
+    pub copy_data: Vec<Bytes>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("shard", &self.shard).field("pid", &self.pid).finish()
+    }
+}
+
+impl Server {
+    #[must_use]
+    pub fn new(shard: ShardId, stream: TcpStream, address: SocketAddr) -> Self {
+        Self {
+            shard,
+            stream,
+            inbuf: BytesMut::new(),
+            status: 0,
+            statements: HashSet::new(),
+            settings: Rc::default(),
+            address,
+            pid: 0,
+            secret: 0,
+            wrote: false,
+            joined: false,
+            spoiled: false,
+            idle_since: Instant::now(),
+        }
+    }
+
+    /// Whether it can serve another session as it is.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        !self.spoiled && self.status == b'I' && !self.joined && self.inbuf.is_empty()
+    }
+
+    /// Whether an idle connection is still open and has nothing to say. Costs no system call
+    /// unless something has arrived.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        matches!(self.poll_fill(&mut cx), Poll::Pending)
+    }
+
+    /// Reads what has arrived; `0` is the end of the connection.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // One allocation serves many reads: the buffer is reset when it has been used up.
+        if self.inbuf.is_empty() && self.inbuf.capacity() < READ / 2 {
+            self.inbuf = BytesMut::with_capacity(READ);
+        } else if self.inbuf.capacity() - self.inbuf.len() < 4096 {
+            self.inbuf.reserve(READ);
+        }
+        tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbuf)
+    }
+
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    /// Reads what arrives next.
+    ///
+    /// # Errors
+    /// The end of the connection is an error.
+    pub async fn fill(&mut self) -> io::Result<()> {
+        match std::future::poll_fn(|cx| self.poll_fill(cx)).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends all of `bytes`, reading meanwhile so that neither side waits for the other.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.status = 0;
+        let mut at = 0;
+        while at < bytes.len() {
+            at += std::future::poll_fn(|cx| match self.poll_write(cx, &bytes[at..]) {
+                Poll::Pending if self.inbuf.len() < COLLECT_MAX => match self.poll_fill(cx) {
+                    Poll::Ready(Ok(0)) => {
+                        Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof)))
+                    }
+                    Poll::Ready(Ok(_)) => Poll::Ready(Ok(0)),
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    Poll::Pending => Poll::Pending,
+                },
+                other => other,
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// The next whole frame: its type and its bytes, header included.
+    ///
+    /// # Errors
+    /// The socket's, or `InvalidData` for a malformed frame.
+    pub async fn frame(&mut self) -> io::Result<(u8, Bytes)> {
+        loop {
+            if let Some((tag, size)) = self.buffered()? {
+                return Ok((tag, self.inbuf.split_to(size).freeze()));
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// Type and size of a whole frame in the buffer.
+    ///
+    /// # Errors
+    /// `InvalidData` for a malformed frame.
+    pub fn buffered(&self) -> io::Result<Option<(u8, usize)>> {
+        wire::whole(&self.inbuf)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
+    }
+
+    /// Collects one reply up to ReadyForQuery.
+    ///
+    /// # Errors
+    /// The socket's, or `InvalidData` when the reply is larger than [`COLLECT_MAX`].
+    pub async fn collect(&mut self) -> io::Result<Reply> {
+        let mut reply = Reply::default();
+        let mut size = 0;
+        loop {
+            let (tag, frame) = self.frame().await?;
+            size += frame.len();
+            if size > COLLECT_MAX {
+                self.spoiled = true;
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the reply is too large"));
+            }
+            match tag {
+                b'Z' => {
+                    self.status = frame.get(HEADER).copied().unwrap_or(0);
+                    return Ok(reply);
+                }
+                b'T' => reply.description = Some(frame),
+                b'D' => reply.rows.push(frame.slice(HEADER..)),
+                b'd' => reply.copy_data.push(frame),
+                b'C' => {
+                    let tag = &frame[HEADER..frame.len() - 1];
+                    reply.tags.push(String::from_utf8_lossy(tag).into_owned());
+                }
+                b'E' if reply.error.is_none() => reply.error = Some(frame),
+                b'G' => {
+                    // Nobody has data for it: fail the COPY so that the reply can end.
+                    self.send(&[b'f', 0, 0, 0, 5, 0]).await?;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Runs SQL of the router's own by the simple protocol.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn run(&mut self, sql: &str) -> io::Result<Reply> {
+        let mut out = Vec::new();
+        wire::frontend::put_query(&mut out, sql);
+        self.send(&out).await?;
+        self.collect().await
+    }
+
+    /// Whether one more statement may be prepared without first forgetting others.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.statements.len() < STATEMENTS_MAX
+    }
+}
+
+impl Reply {
+    /// The first column of the first row, as text.
+    #[must_use]
+    pub fn scalar(&self) -> Option<String> {
+        let row = self.rows.first()?;
+        let value = *backend::row_values(row).ok()?.first()?;
+        value.map(|value| String::from_utf8_lossy(value).into_owned())
+    }
+}

@@ -1,0 +1,159 @@
+//! The client's transaction: what it said at its start, what a shard that joins later must be
+//! told, and whether it has failed.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use pgherd_shard_map::ShardMap;
+
+use super::Settings;
+
+#[derive(Debug, Default)]
+pub enum Transaction {
+    #[default]
+    Idle,
+    Open(Box<Block>),
+}
+
+/// An open transaction block, the client's own or one that the router opened around a statement
+/// that touches several shards (then it ends with the statement).
+#[derive(Debug)]
+pub struct Block {
+    /// Sent to each shard when it joins: BEGIN with the client's options.
+    pub begin: Box<str>,
+    /// Then these, in order: SET LOCAL, SET TRANSACTION, SAVEPOINT.
+    pub replay: Vec<Replay>,
+    pub implicit: bool,
+    pub failed: bool,
+    /// The client's settings when it began: a rollback brings them back.
+    pub settings: Rc<Settings>,
+    /// The map as this transaction has changed it.
+    pub map: Option<Arc<ShardMap>>,
+    /// Something changed the schema: the map is loaded anew after the commit.
+    pub schema_changed: bool,
+}
+
+#[derive(Debug, Clone)]
+pub enum Replay {
+    Statement(Box<str>),
+    Savepoint { name: Box<str>, sql: Box<str>, settings: Rc<Settings> },
+}
+
+impl Transaction {
+    /// The status byte of ReadyForQuery.
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::Open(block) if block.failed => b'E',
+            Self::Open(block) if !block.implicit => b'T',
+            _ => b'I',
+        }
+    }
+
+    #[must_use]
+    pub fn block(&self) -> Option<&Block> {
+        match self {
+            Self::Open(block) => Some(block),
+            Self::Idle => None,
+        }
+    }
+
+    pub fn block_mut(&mut self) -> Option<&mut Block> {
+        match self {
+            Self::Open(block) => Some(block),
+            Self::Idle => None,
+        }
+    }
+
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.block().is_some_and(|block| block.failed)
+    }
+}
+
+impl Block {
+    #[must_use]
+    pub fn new(begin: &str, implicit: bool, settings: Rc<Settings>) -> Self {
+        Self {
+            begin: begin.into(),
+            replay: Vec::new(),
+            implicit,
+            failed: false,
+            settings,
+            map: None,
+            schema_changed: false,
+        }
+    }
+
+    /// Everything that a shard is sent when it joins, one statement each.
+    pub fn join_statements(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&*self.begin).chain(self.replay.iter().map(|replay| match replay {
+            Replay::Statement(sql) | Replay::Savepoint { sql, .. } => &**sql,
+        }))
+    }
+
+    fn position(&self, wanted: &str) -> Option<usize> {
+        self.replay.iter().rposition(
+            |replay| matches!(replay, Replay::Savepoint { name, .. } if &**name == wanted),
+        )
+    }
+
+    #[must_use]
+    pub fn has_savepoint(&self, name: &str) -> bool {
+        self.position(name).is_some()
+    }
+
+    /// RELEASE: the savepoint and those after it are gone, what was set since stays.
+    pub fn release(&mut self, name: &str) {
+        if let Some(at) = self.position(name) {
+            let mut index = 0;
+            self.replay.retain(|replay| {
+                index += 1;
+                index <= at || matches!(replay, Replay::Statement(_))
+            });
+        }
+    }
+
+    /// ROLLBACK TO: the savepoint stays, what came after it is forgotten. Gives the settings that
+    /// the client had then.
+    pub fn roll_back_to(&mut self, name: &str) -> Option<Rc<Settings>> {
+        let at = self.position(name)?;
+        self.replay.truncate(at + 1);
+        self.failed = false;
+        match self.replay.last() {
+            Some(Replay::Savepoint { settings, .. }) => Some(Rc::clone(settings)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block() -> Block {
+        let settings = Rc::new(Settings::default());
+        let mut block = Block::new("BEGIN", false, Rc::clone(&settings));
+        for name in ["a", "b"] {
+            block.replay.push(Replay::Savepoint {
+                name: name.into(),
+                sql: format!("SAVEPOINT {name}").into(),
+                settings: Rc::clone(&settings),
+            });
+            block.replay.push(Replay::Statement(format!("SET LOCAL x TO {name}").into()));
+        }
+        block
+    }
+
+    #[test]
+    fn a_shard_that_joins_late_hears_what_still_holds() {
+        let mut block = block();
+        block.roll_back_to("b");
+        let told: Vec<_> = block.join_statements().collect();
+        assert_eq!(told, ["BEGIN", "SAVEPOINT a", "SET LOCAL x TO a", "SAVEPOINT b"]);
+        block.release("a");
+        let told: Vec<_> = block.join_statements().collect();
+        assert_eq!(told, ["BEGIN", "SET LOCAL x TO a"]);
+        assert!(!block.has_savepoint("b"));
+    }
+}

@@ -1,0 +1,160 @@
+//! Messages from server to client: those the router makes itself, and the few it reads.
+
+use super::{HEADER, Malformed, Reader, put_cstr, put_frame};
+use crate::error::ErrorInfo;
+
+pub const PARSE_COMPLETE: &[u8] = &[b'1', 0, 0, 0, 4];
+pub const BIND_COMPLETE: &[u8] = &[b'2', 0, 0, 0, 4];
+pub const CLOSE_COMPLETE: &[u8] = &[b'3', 0, 0, 0, 4];
+pub const NO_DATA: &[u8] = &[b'n', 0, 0, 0, 4];
+pub const EMPTY_QUERY: &[u8] = &[b'I', 0, 0, 0, 4];
+/// A ParameterDescription without parameters.
+pub const NO_PARAMETERS: &[u8] = &[b't', 0, 0, 0, 6, 0, 0];
+pub const AUTHENTICATION_OK: &[u8] = &[b'R', 0, 0, 0, 8, 0, 0, 0, 0];
+
+/// The type OID of `text`.
+pub const TEXT_OID: u32 = 25;
+
+/// `status` is `I`, `T` or `E`.
+pub fn ready_for_query(out: &mut Vec<u8>, status: u8) {
+    out.extend_from_slice(&[b'Z', 0, 0, 0, 5, status]);
+}
+
+pub fn command_complete(out: &mut Vec<u8>, tag: &str) {
+    put_frame(out, b'C', |out| put_cstr(out, tag.as_bytes()));
+}
+
+pub fn parameter_status(out: &mut Vec<u8>, name: &str, value: &str) {
+    put_frame(out, b'S', |out| {
+        put_cstr(out, name.as_bytes());
+        put_cstr(out, value.as_bytes());
+    });
+}
+
+pub fn error_response(out: &mut Vec<u8>, severity: &str, error: &ErrorInfo) {
+    report(out, b'E', severity, error);
+}
+
+pub fn notice_response(out: &mut Vec<u8>, severity: &str, notice: &ErrorInfo) {
+    report(out, b'N', severity, notice);
+}
+
+fn report(out: &mut Vec<u8>, tag: u8, severity: &str, error: &ErrorInfo) {
+    put_frame(out, tag, |out| {
+        let mut field = |code: u8, text: &str| {
+            out.push(code);
+            put_cstr(out, text.as_bytes());
+        };
+        field(b'S', severity);
+        field(b'V', severity);
+        field(b'C', &error.sqlstate);
+        field(b'M', &error.message);
+        if let Some(detail) = &error.detail {
+            field(b'D', detail);
+        }
+        if let Some(hint) = &error.hint {
+            field(b'H', hint);
+        }
+        if let Some(position) = error.position {
+            field(b'P', &position.to_string());
+        }
+        out.push(0);
+    });
+}
+
+/// A RowDescription of `text` columns that belong to no table.
+pub fn text_columns(out: &mut Vec<u8>, names: &[&str]) {
+    put_frame(out, b'T', |out| {
+        out.extend_from_slice(&(names.len() as u16).to_be_bytes());
+        for name in names {
+            put_cstr(out, name.as_bytes());
+            out.extend_from_slice(&[0; 6]);
+            out.extend_from_slice(&TEXT_OID.to_be_bytes());
+            out.extend_from_slice(&(-1i16).to_be_bytes());
+            out.extend_from_slice(&(-1i32).to_be_bytes());
+            out.extend_from_slice(&[0; 2]);
+        }
+    });
+}
+
+pub fn data_row(out: &mut Vec<u8>, values: &[Option<&[u8]>]) {
+    put_frame(out, b'D', |out| {
+        out.extend_from_slice(&(values.len() as u16).to_be_bytes());
+        for value in values {
+            match value {
+                Some(value) => {
+                    out.extend_from_slice(&(value.len() as i32).to_be_bytes());
+                    out.extend_from_slice(value);
+                }
+                None => out.extend_from_slice(&(-1i32).to_be_bytes()),
+            }
+        }
+    });
+}
+
+/// One column of a RowDescription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnDescription {
+    pub type_oid: u32,
+    pub binary: bool,
+}
+
+/// Types and formats of a whole RowDescription frame.
+pub fn columns(frame: &[u8]) -> Result<Vec<ColumnDescription>, Malformed> {
+    let mut reader = Reader::new(&frame[HEADER.min(frame.len())..]);
+    let count = reader.count()?;
+    (0..count)
+        .map(|_| {
+            reader.cstr()?;
+            reader.bytes(6)?;
+            let type_oid = reader.i32()? as u32;
+            reader.bytes(6)?;
+            Ok(ColumnDescription { type_oid, binary: reader.i16()? == 1 })
+        })
+        .collect()
+}
+
+/// A RowDescription frame without its last `hidden` columns.
+pub fn cut_columns(frame: &[u8], hidden: u16, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    let mut reader = Reader::new(&frame[HEADER.min(frame.len())..]);
+    let kept = reader.count()?.saturating_sub(usize::from(hidden));
+    let fields = reader.rest();
+    for _ in 0..kept {
+        reader.cstr()?;
+        reader.bytes(18)?;
+    }
+    let size = fields.len() - reader.rest().len();
+    put_frame(out, b'T', |out| {
+        out.extend_from_slice(&(kept as u16).to_be_bytes());
+        out.extend_from_slice(&fields[..size]);
+    });
+    Ok(())
+}
+
+/// The values of a DataRow's body.
+pub fn row_values(body: &[u8]) -> Result<Vec<Option<&[u8]>>, Malformed> {
+    let mut reader = Reader::new(body);
+    let count = reader.count()?;
+    (0..count).map(|_| reader.value()).collect()
+}
+
+/// One field of an ErrorResponse or NoticeResponse body: `C` is the SQLSTATE, `M` the message.
+pub fn report_field(body: &[u8], wanted: u8) -> Option<&str> {
+    let mut reader = Reader::new(body);
+    loop {
+        match reader.u8().ok()? {
+            0 => return None,
+            code => {
+                let text = reader.cstr().ok()?;
+                if code == wanted {
+                    return std::str::from_utf8(text).ok();
+                }
+            }
+        }
+    }
+}
+
+/// The number at the end of a command tag: `UPDATE 3`, `INSERT 0 3`.
+pub fn tag_count(tag: &str) -> Option<u64> {
+    tag.rsplit(' ').next()?.parse().ok()
+}

@@ -1,0 +1,209 @@
+//! What the sessions of one worker thread share: pools, plans, the map, cancel keys, counters.
+//!
+//! A worker is one OS thread with its own runtime; nothing here is shared with another thread but
+//! the map (an `ArcSwap`), the counters (written by one thread, read by others) and the mailbox.
+
+pub mod plans;
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use foldhash::HashMap;
+use pgherd_shard_map::ShardMap;
+use smallvec::SmallVec;
+use tokio::sync::{Notify, watch};
+
+use crate::pool::{PoolLimits, Pools};
+use crate::telemetry::WorkerMetrics;
+pub use plans::{Plans, Planning};
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    pub map: ArcSwap<ShardMap>,
+    /// Told when this router has changed the schema: load the map now.
+    pub reload: Notify,
+    /// The epoch that has been loaded last: sessions wait for it after a change of their own.
+    pub loaded: watch::Sender<u64>,
+    /// The runtime for work that is not on the hot path: verifiers, recovery.
+    pub control: tokio::runtime::Handle,
+    pub settings: WorkerSettings,
+}
+
+/// What the configuration says that sessions need.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    pub database: Box<str>,
+    pub catalog: Box<str>,
+    pub cluster: Box<str>,
+    pub router_name: Box<str>,
+    pub trust: bool,
+    pub auto_distribute: Box<[Box<str>]>,
+    pub pool: PoolLimits,
+    pub slow_statement: Option<Duration>,
+    pub max_clients: usize,
+    pub workers: usize,
+}
+
+/// What a worker is asked from outside.
+#[derive(Debug)]
+pub enum Mail {
+    Client(std::net::TcpStream),
+    Cancel { pid: u32, secret: u32 },
+}
+
+pub struct Worker {
+    pub index: usize,
+    pub shared: Arc<Shared>,
+    pub pools: Rc<Pools>,
+    pub plans: RefCell<Plans>,
+    pub metrics: Arc<WorkerMetrics>,
+    pub tls: Option<crate::tls::Acceptor>,
+    map: RefCell<arc_swap::Cache<MapRef, Arc<ShardMap>>>,
+    sessions: RefCell<HashMap<u32, Weak<Cancel>>>,
+    next_session: Cell<u32>,
+    random: RefCell<u64>,
+}
+
+/// So that the cache can own its way to the map.
+#[derive(Debug, Clone)]
+struct MapRef(Arc<Shared>);
+
+impl std::ops::Deref for MapRef {
+    type Target = ArcSwap<ShardMap>;
+
+    fn deref(&self) -> &ArcSwap<ShardMap> {
+        &self.0.map
+    }
+}
+
+/// What a CancelRequest for one session must reach.
+#[derive(Debug)]
+pub struct Cancel {
+    pub pid: u32,
+    pub secret: u32,
+    /// Servers that work for the session now: address, pid, secret.
+    pub servers: RefCell<SmallVec<[(SocketAddr, i32, i32); 2]>>,
+    /// A cancel was sent while these servers worked: they are not used again, since it may arrive
+    /// late and hit somebody else's statement.
+    pub sent: Cell<bool>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    #[must_use]
+    pub fn new(
+        index: usize,
+        shared: Arc<Shared>,
+        metrics: Arc<WorkerMetrics>,
+        tls: Option<crate::tls::Acceptor>,
+    ) -> Self {
+        let mut limits = shared.settings.pool.clone();
+        limits.size = limits.size.div_ceil(shared.settings.workers).max(1);
+        Self {
+            index,
+            pools: Rc::new(Pools::new(limits)),
+            plans: RefCell::default(),
+            metrics,
+            tls,
+            map: RefCell::new(arc_swap::Cache::new(MapRef(Arc::clone(&shared)))),
+            shared,
+            sessions: RefCell::default(),
+            next_session: Cell::new(1),
+            random: RefCell::new(seed()),
+        }
+    }
+
+    /// The newest map that this router has loaded.
+    #[must_use]
+    pub fn map(&self) -> Arc<ShardMap> {
+        Arc::clone(self.map.borrow_mut().load())
+    }
+
+    /// Registers a session for CancelRequest: its key names the worker in its low bits.
+    pub fn register(&self) -> Rc<Cancel> {
+        let mut sessions = self.sessions.borrow_mut();
+        let number = loop {
+            let number = self.next_session.get();
+            self.next_session.set((number + 1) & 0x007f_ffff);
+            if !sessions.contains_key(&number) {
+                break number;
+            }
+        };
+        let cancel = Rc::new(Cancel {
+            pid: (number << 8) | self.index as u32,
+            secret: self.random_u64() as u32,
+            servers: RefCell::default(),
+            sent: Cell::new(false),
+        });
+        sessions.insert(number, Rc::downgrade(&cancel));
+        cancel
+    }
+
+    pub fn unregister(&self, cancel: &Cancel) {
+        self.sessions.borrow_mut().remove(&(cancel.pid >> 8));
+    }
+
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.borrow().len()
+    }
+
+    /// The servers to cancel, if the key is right.
+    #[must_use]
+    pub fn cancel_targets(&self, pid: u32, secret: u32) -> Vec<(SocketAddr, i32, i32)> {
+        let sessions = self.sessions.borrow();
+        match sessions.get(&(pid >> 8)).and_then(Weak::upgrade) {
+            Some(cancel) if cancel.pid == pid && cancel.secret == secret => {
+                cancel.sent.set(true);
+                cancel.servers.borrow().to_vec()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// splitmix64 over a seed from the system: for cancel keys and the random part of gids.
+    pub fn random_u64(&self) -> u64 {
+        let mut state = self.random.borrow_mut();
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = *state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    // The standard library seeds this from the operating system's random source.
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+/// Asks a server to cancel what the connection with this key runs.
+pub async fn send_cancel(address: SocketAddr, pid: i32, secret: i32) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut packet = Vec::with_capacity(16);
+    for word in [16, 80_877_102, pid, secret] {
+        packet.extend_from_slice(&word.to_be_bytes());
+    }
+    let sending = async {
+        let mut stream = tokio::net::TcpStream::connect(address).await?;
+        stream.write_all(&packet).await?;
+        // The server closes the connection when it has passed the signal on.
+        stream.read(&mut [0; 1]).await
+    };
+    match tokio::time::timeout(Duration::from_secs(5), sending).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!(%address, %error, "cancel request failed"),
+        Err(_) => tracing::warn!(%address, "cancel request timed out"),
+    }
+}

@@ -1,0 +1,142 @@
+//! The plan cache of one worker: a plan is looked up, not made.
+//!
+//! First by the fingerprint of the statement; where literals decided something, by its whole text.
+//! Both keys are 128 bits wide and carry a seed made of everything else that planning depends on
+//! (epoch, search_path, user, settings), so a plan of another context is never found.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use foldhash::{HashMap, fast::FixedState};
+use pgherd_planner::{Context, Plan, PlanError, Reuse, Scan, plan};
+use pgherd_shard_map::{ShardId, ShardMap};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use crate::session::Settings;
+
+/// Entries of each level; a plan is some hundred bytes, so both stay below a few megabytes.
+const ENTRIES_MAX: usize = 4096;
+
+#[derive(Debug, Default)]
+pub struct Plans {
+    by_fingerprint: HashMap<u128, Entry>,
+    by_text: HashMap<u128, Rc<Plan>>,
+    pub hits: u64,
+    pub misses: u64,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Plan(Rc<Plan>),
+    ByText,
+}
+
+/// What a session's statements are planned with.
+#[derive(Debug)]
+pub struct Planning {
+    pub map: Arc<ShardMap>,
+    settings: Rc<Settings>,
+    search_path: Box<[Box<str>]>,
+    pub scatter: bool,
+    pub pinned: Option<ShardId>,
+    pub one_phase: bool,
+    pub seed: u64,
+    /// A transaction has changed the map for itself: its plans are not for others.
+    private: bool,
+}
+
+impl Planning {
+    #[must_use]
+    pub fn new(map: Arc<ShardMap>, settings: &Rc<Settings>, user: &str, private: bool) -> Self {
+        let search_path = settings.search_path(user).into_boxed_slice();
+        let word = |name: &str| settings.value(name).map(|v| v.trim_matches('\'').to_lowercase());
+        let scatter = word("pgherd.scatter").is_none_or(|v| !matches!(&*v, "off" | "false" | "0"));
+        let pinned = word("pgherd.shard").and_then(|v| v.parse().ok()).map(ShardId);
+        let one_phase = word("pgherd.multi_shard_commit").is_some_and(|v| v == "1pc");
+        let mut hasher = FixedState::default().build_hasher();
+        (map.epoch, &search_path, scatter, pinned, user).hash(&mut hasher);
+        let seed = hasher.finish();
+        Self {
+            map,
+            settings: Rc::clone(settings),
+            search_path,
+            scatter,
+            pinned,
+            one_phase,
+            seed,
+            private,
+        }
+    }
+
+    /// Whether it still is what the session plans with.
+    #[must_use]
+    pub fn holds(&self, map: &Arc<ShardMap>, settings: &Rc<Settings>) -> bool {
+        Arc::ptr_eq(&self.map, map) && Rc::ptr_eq(&self.settings, settings)
+    }
+}
+
+impl Plans {
+    /// The plan of a statement that has been scanned with `planning.seed`.
+    ///
+    /// # Errors
+    /// The planner's.
+    pub fn find(
+        &mut self,
+        sql: &str,
+        scan: &Scan,
+        planning: &Planning,
+        auto_distribute: &[Box<str>],
+    ) -> Result<Rc<Plan>, PlanError> {
+        if !planning.private {
+            match self.by_fingerprint.get(&scan.fingerprint) {
+                Some(Entry::Plan(plan)) => {
+                    self.hits += 1;
+                    return Ok(Rc::clone(plan));
+                }
+                Some(Entry::ByText) => {
+                    let key = xxh3_128_with_seed(sql.as_bytes(), planning.seed);
+                    if let Some(plan) = self.by_text.get(&key) {
+                        self.hits += 1;
+                        return Ok(Rc::clone(plan));
+                    }
+                }
+                None => {}
+            }
+        }
+        self.misses += 1;
+        let context = Context {
+            map: &planning.map,
+            search_path: &planning.search_path,
+            scatter: planning.scatter,
+            pinned: planning.pinned,
+            auto_distribute,
+        };
+        let made = Rc::new(plan(sql, &context)?);
+        if !planning.private {
+            self.keep(sql, scan, planning, &made);
+        }
+        Ok(made)
+    }
+
+    fn keep(&mut self, sql: &str, scan: &Scan, planning: &Planning, plan: &Rc<Plan>) {
+        if self.by_fingerprint.len() >= ENTRIES_MAX {
+            self.by_fingerprint.clear();
+        }
+        if self.by_text.len() >= ENTRIES_MAX {
+            self.by_text.clear();
+        }
+        match plan.reuse {
+            Reuse::AnyLiterals => {
+                self.by_fingerprint.insert(scan.fingerprint, Entry::Plan(Rc::clone(plan)));
+            }
+            // Long texts are seldom sent twice, and would make the bound in entries worthless.
+            Reuse::SameText if sql.len() <= 8192 => {
+                self.by_fingerprint.insert(scan.fingerprint, Entry::ByText);
+                let key = xxh3_128_with_seed(sql.as_bytes(), planning.seed);
+                self.by_text.insert(key, Rc::clone(plan));
+            }
+            Reuse::SameText | Reuse::Once => {}
+        }
+    }
+}
