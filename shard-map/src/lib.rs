@@ -19,6 +19,9 @@ mod key;
 mod map;
 mod range;
 mod schema;
+mod snapshot;
+#[cfg(feature = "stores")]
+pub mod store;
 
 pub use hash::KeyHash;
 pub use id::{Epoch, GroupId, ShardId};

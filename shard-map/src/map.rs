@@ -6,8 +6,8 @@ use foldhash::HashMap;
 use thiserror::Error;
 
 use crate::{
-    ColocationGroup, Epoch, GroupId, KeyError, KeyHash, KeyInput, Relation, RelationKind, ShardId,
-    TableName,
+    ColocationGroup, Epoch, GroupId, KeyError, KeyHash, KeyInput, Placement, Relation,
+    RelationKind, ShardId, TableKind, TableName,
 };
 
 /// One PostgreSQL database that holds a part of the rows.
@@ -77,7 +77,6 @@ impl ShardMap {
     }
 
     fn check(&self) -> Result<(), MapError> {
-        use crate::{Placement, TableKind};
         let known = |shard: ShardId| {
             self.shards.contains_key(&shard).then_some(()).ok_or(MapError::UnknownShard(shard))
         };
@@ -145,7 +144,32 @@ impl ColocationGroup {
     ///
     /// # Errors
     /// [`KeyError`] when the value has no hash or nothing covers it.
-    pub fn shard_for(&self, _key: KeyInput<'_>) -> Result<ShardId, KeyError> {
-        Err(KeyError::Unsupported { key_type: self.key_type, reason: "not yet implemented" })
+    pub fn shard_for(&self, key: KeyInput<'_>) -> Result<ShardId, KeyError> {
+        match &self.placement {
+            Placement::Hash(ranges) => Ok(ranges.shard_for(self.key_type.hash(key)?)),
+            Placement::Range(_) | Placement::List(_) => Err(KeyError::Unsupported {
+                key_type: self.key_type,
+                reason: "range and list distributions are not supported yet",
+            }),
+        }
+    }
+
+    /// SQL that is true for exactly the rows that `shard` owns. `column` is quoted already.
+    #[must_use]
+    pub fn shard_predicate(&self, shard: ShardId, column: &str) -> Option<String> {
+        let Placement::Hash(ranges) = &self.placement else { return None };
+        let hash = self.key_type.hash_expression(column)?;
+        let parts: Vec<String> = ranges
+            .iter()
+            .filter(|(_, owner)| *owner == shard)
+            .map(|(range, _)| match range.end {
+                Some(end) => format!(
+                    "({hash} >= '{}'::pg_catalog.int8 AND {hash} < '{}'::pg_catalog.int8)",
+                    range.start, end
+                ),
+                None => format!("({hash} >= '{}'::pg_catalog.int8)", range.start),
+            })
+            .collect();
+        Some(if parts.is_empty() { "false".to_owned() } else { parts.join(" OR ") })
     }
 }

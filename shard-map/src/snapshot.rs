@@ -1,0 +1,127 @@
+//! A shard map from the JSON document that the catalog's load query returns.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::{
+    ColocationGroup, Column, Epoch, GroupId, HashRange, KeyHash, KeyType, MapError, Placement,
+    RangeMap, Relation, RelationKind, Shard, ShardId, ShardMap, Table, TableKind, TableName,
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    epoch: u64,
+    home: u32,
+    bytewise_collation: bool,
+    shards: Vec<ShardRow>,
+    groups: Vec<GroupRow>,
+    relations: Vec<RelationRow>,
+}
+
+#[derive(Deserialize)]
+struct ShardRow {
+    id: u32,
+    dsn: Box<str>,
+}
+
+#[derive(Deserialize)]
+struct GroupRow {
+    id: u32,
+    key_type: Box<str>,
+    ranges: Vec<(i64, u32)>,
+}
+
+#[derive(Deserialize)]
+struct RelationRow {
+    schema: Box<str>,
+    name: Box<str>,
+    kind: Kind,
+    group: Option<u32>,
+    key: Option<Box<str>>,
+    columns: Option<Vec<Column>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Distributed,
+    Reference,
+    Home,
+    ViewOverDistributed,
+    ViewOverReference,
+}
+
+impl ShardMap {
+    /// Reads what `store::LOAD_SQL` returns.
+    ///
+    /// # Errors
+    /// [`MapError`] when the document is not what that query gives, or contradicts itself.
+    pub fn from_json(text: &str) -> Result<Self, MapError> {
+        let document: Document = serde_json::from_str(text)
+            .map_err(|error| MapError::Invalid(error.to_string().into()))?;
+        let groups: Vec<ColocationGroup> =
+            document.groups.into_iter().map(group).collect::<Result<_, _>>()?;
+        let relations = document
+            .relations
+            .into_iter()
+            .map(|row| relation(row, &groups))
+            .collect::<Result<_, _>>()?;
+        let shards = document
+            .shards
+            .into_iter()
+            .map(|row| Shard { id: ShardId(row.id), dsn: row.dsn })
+            .collect();
+        Self::try_new(
+            Epoch(document.epoch),
+            ShardId(document.home),
+            document.bytewise_collation,
+            shards,
+            groups,
+            relations,
+        )
+    }
+}
+
+fn group(row: GroupRow) -> Result<ColocationGroup, MapError> {
+    let key_type = KeyType::from_type_name(&row.key_type)
+        .ok_or_else(|| MapError::Invalid(format!("key type {}", row.key_type).into()))?;
+    let mut starts = row.ranges;
+    starts.sort_unstable();
+    let ends = starts.iter().skip(1).map(|(start, _)| Some(KeyHash(*start))).chain([None]);
+    let ranges = starts
+        .iter()
+        .zip(ends)
+        .map(|((start, shard), end)| (HashRange { start: KeyHash(*start), end }, ShardId(*shard)))
+        .collect();
+    let placement = Placement::Hash(RangeMap::try_new(ranges)?);
+    Ok(ColocationGroup { id: GroupId(row.id), key_type, placement })
+}
+
+fn relation(row: RelationRow, groups: &[ColocationGroup]) -> Result<Relation, MapError> {
+    let name = TableName { schema: row.schema, name: row.name };
+    let table = |kind, columns: Option<Vec<Column>>| {
+        let columns = columns.unwrap_or_default().into_boxed_slice();
+        RelationKind::Sharded(Arc::new(Table { name: name.clone(), kind, columns }))
+    };
+    let kind = match row.kind {
+        Kind::Home => RelationKind::Home,
+        Kind::ViewOverDistributed => RelationKind::ViewOverDistributed,
+        Kind::ViewOverReference => RelationKind::ViewOverReference,
+        Kind::Reference => table(TableKind::Reference, row.columns),
+        Kind::Distributed => {
+            let key = row.key.as_deref().unwrap_or_default();
+            let position = row.columns.iter().flatten().position(|column| &*column.name == key);
+            let group = groups.iter().find(|group| Some(group.id.0) == row.group);
+            match (position, group) {
+                (Some(key), Some(group)) => table(
+                    TableKind::Distributed { key, key_type: group.key_type, group: group.id },
+                    row.columns,
+                ),
+                _ => return Err(MapError::Invalid(format!("key or group of {name}").into())),
+            }
+        }
+    };
+    Ok(Relation { name, kind })
+}
