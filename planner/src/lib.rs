@@ -1,12 +1,16 @@
 //! SQL text, session context and a shard map in; a [`Plan`] out. Pure: no IO, no clock.
 
 mod error;
+mod explain;
+mod literal;
 mod plan;
+mod resolve;
 mod scan;
 
 use pgherd_shard_map::{ShardId, ShardMap};
 
 pub use error::PlanError;
+pub use explain::Tier;
 pub use plan::*;
 pub use scan::{Literal, LiteralKind, Scan};
 
@@ -41,21 +45,4 @@ pub fn scan(sql: &[u8], from: usize, seed: u64, out: &mut Scan) -> usize {
 pub fn plan(statement: &str, context: &Context<'_>) -> Result<Plan, PlanError> {
     let _ = (statement, context);
     Err(PlanError::unsupported("not supported", "no tier covers it", "none yet"))
-}
-
-impl Target {
-    /// The shards that the statement's keys name.
-    ///
-    /// # Errors
-    /// [`PlanError`] where a new row's key is NULL or cannot be hashed, or no shard covers it.
-    pub fn resolve(
-        &self,
-        map: &ShardMap,
-        statement: &[u8],
-        literals: &[Literal],
-        params: &dyn Params,
-    ) -> Result<ShardSet, PlanError> {
-        let _ = (map, statement, literals, params);
-        Ok(ShardSet::Home)
-    }
 }

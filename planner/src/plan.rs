@@ -15,12 +15,16 @@ pub struct Span {
     pub end: u32,
 }
 
+/// What the planner decided for one statement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     pub epoch: Epoch,
     pub access: Access,
     pub reuse: Reuse,
     pub action: Action,
+    /// What the router runs after this: distributing a table that was just made
+    /// (`auto_distribute`).
+    pub then: Option<ClusterFunction>,
     /// The command tag's first words (`SELECT`, `INSERT`, `CREATE TABLE`): metrics and logs.
     pub kind: StatementKind,
 }
@@ -156,6 +160,9 @@ pub enum Merge {
     /// Every shard does the same and the client sees one answer, the home shard's (or that of the
     /// first shard): DDL, writes to reference tables, SET. Tags must agree.
     Same,
+    /// As [`Merge::Same`], but on each shard outside any transaction block: VACUUM,
+    /// CREATE INDEX CONCURRENTLY. Refused inside one, as PostgreSQL does.
+    EachAlone,
     /// UPDATE and DELETE: counts are added up, RETURNING rows follow each other.
     Sum,
     /// Rows in any order, as they arrive; the count in the tag is that of the rows sent on.

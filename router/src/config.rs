@@ -1,1 +1,271 @@
-//! To come.
+//! What a router is told at start: one TOML file, overridden by `PGHERD_…` variables.
+//!
+//! Every key is a field here, documented where it stands and in `docs/configuration.md`; an unknown
+//! key is an error, so that a typo never passes for a setting. The cluster's topology is not here:
+//! it lives in the catalog, and the file only says where the catalog is.
+//!
+//! [`Config::load`] reads the file and the environment; [`Config::parse`] is the same without
+//! either, for tests and for tools that make configurations. A `Config` that exists is valid.
+
+mod env;
+mod value;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+pub use env::{KEYS, Key, KeyKind};
+pub use value::Dsn;
+
+/// Client connections that a router accepts at most, whatever the file says.
+pub const MAX_CLIENTS_LIMIT: usize = 1_000_000;
+/// Server connections per shard, at most.
+pub const POOL_SIZE_LIMIT: usize = 10_000;
+/// A router's name is part of every prepared transaction's gid, which has 200 bytes.
+pub const ROUTER_NAME_BYTES: usize = 40;
+
+/// A router's settings: the sum of the settings of its parts.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where clients connect.
+    #[serde(default = "default_listen", deserialize_with = "value::address")]
+    pub listen: SocketAddr,
+    /// Where `/metrics`, `/healthz` and `/readyz` answer; nowhere when it is left out.
+    #[serde(default, deserialize_with = "value::optional_address")]
+    pub http: Option<SocketAddr>,
+    /// The catalog's database, which is also the home shard's: a `postgres://` URL of a superuser.
+    pub catalog: Dsn,
+    /// The database name that clients connect to; the catalog's when it is left out.
+    #[serde(default)]
+    pub database: String,
+    /// Threads that serve clients. 0 in the file means one per core; never 0 here.
+    #[serde(default)]
+    pub workers: usize,
+    /// Clients connected at a time; more are refused with 53300.
+    #[serde(default = "default_max_clients")]
+    pub max_clients: usize,
+    /// What this router is called in prepared transactions and logs: unique in the cluster.
+    #[serde(default)]
+    pub router_name: String,
+    #[serde(default)]
+    pub pool: PoolConfig,
+    #[serde(default)]
+    pub auth: AuthConfig,
+    /// A certificate for clients that ask for TLS; without it they are answered `N`.
+    #[serde(default)]
+    pub tls: Option<TlsConfig>,
+    #[serde(default)]
+    pub sharding: ShardingConfig,
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+/// Connections from the router to each shard.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PoolConfig {
+    /// Server connections to one shard, at most, over all threads.
+    pub size: usize,
+    /// How long a statement waits for a server connection before it is refused with 53300.
+    #[serde(deserialize_with = "value::duration")]
+    pub wait: Duration,
+    /// Statements that wait for one shard at a time; more are refused at once.
+    pub max_waiting: usize,
+    /// A server connection that nobody used for so long is closed.
+    #[serde(deserialize_with = "value::duration")]
+    pub idle_timeout: Duration,
+    /// How long opening a server connection may take, login included.
+    #[serde(deserialize_with = "value::duration")]
+    pub connect_timeout: Duration,
+}
+
+/// How clients prove who they are.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthConfig {
+    pub method: AuthMethod,
+}
+
+/// The ways to log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum AuthMethod {
+    /// Every user name is believed: for loopback and tests only.
+    #[serde(rename = "trust")]
+    Trust,
+    /// The verifiers that the home shard holds.
+    #[default]
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
+}
+
+/// PEM files of the certificate chain and its private key.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// What happens to new tables.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShardingConfig {
+    /// A new table that has one of these columns is distributed by the first that it has.
+    pub auto_distribute: Vec<String>,
+}
+
+/// What is written to standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,pgherd::pool=debug`.
+    pub level: String,
+    /// Statements that take longer are logged with their plan; `None` (`"0"`) logs none.
+    #[serde(deserialize_with = "value::optional_duration")]
+    pub slow_statement: Option<Duration>,
+}
+
+/// The shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{}: {problem}", path.display())]
+    File { path: PathBuf, problem: Box<Self> },
+    #[error("{0}")]
+    Syntax(String),
+    #[error("environment variable {variable}: {problem}")]
+    Environment { variable: String, problem: String },
+    #[error("{key}: {problem}")]
+    Invalid { key: &'static str, problem: String },
+}
+
+impl Config {
+    /// Reads the file, lays the process' environment over it, and checks the result.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file and the key.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, |variable| std::env::var(variable).ok()).map_err(|problem| {
+            ConfigError::File { path: path.to_owned(), problem: Box::new(problem) }
+        })
+    }
+
+    /// The same from a text and any environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key, or the variable, and what is wrong.
+    pub fn parse(
+        text: &str,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let overrides = env::overrides(environment)?;
+        let config: Self = if overrides.is_empty() {
+            // Straight from the text, so that errors show the line.
+            toml::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?
+        } else {
+            let mut table: toml::Table =
+                toml::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
+            env::apply(&mut table, overrides)?;
+            table
+                .try_into()
+                .map_err(|error: toml::de::Error| ConfigError::Syntax(error.message().to_owned()))?
+        };
+        config.complete()
+    }
+
+    /// Fills in what depends on other values, and refuses what cannot work.
+    fn complete(mut self) -> Result<Self, ConfigError> {
+        let invalid = |key, problem: String| Err(ConfigError::Invalid { key, problem });
+        if self.database.is_empty() {
+            match self.catalog.database() {
+                Some(name) => self.database = name,
+                None => return invalid("database", "neither set nor part of catalog".into()),
+            }
+        }
+        if self.workers == 0 {
+            self.workers = std::thread::available_parallelism().map_or(1, usize::from);
+        }
+        if self.workers > 1024 {
+            return invalid("workers", format!("{} threads, at most 1024", self.workers));
+        }
+        if self.router_name.is_empty() {
+            self.router_name = value::default_router_name(self.listen);
+        }
+        if !value::is_router_name(&self.router_name) {
+            return invalid(
+                "router_name",
+                format!("1 to {ROUTER_NAME_BYTES} letters, digits, '.', '_' or '-' are allowed"),
+            );
+        }
+        if !(1..=MAX_CLIENTS_LIMIT).contains(&self.max_clients) {
+            return invalid("max_clients", format!("from 1 to {MAX_CLIENTS_LIMIT}"));
+        }
+        if !(1..=POOL_SIZE_LIMIT).contains(&self.pool.size) {
+            return invalid("pool.size", format!("from 1 to {POOL_SIZE_LIMIT}"));
+        }
+        if self.pool.connect_timeout.is_zero() {
+            return invalid("pool.connect_timeout", "must be longer than 0".into());
+        }
+        if self.http == Some(self.listen) && self.listen.port() != 0 {
+            return invalid("http", format!("{} is where clients connect", self.listen));
+        }
+        if let Some(tls) = &self.tls {
+            for (key, path) in [("tls.cert", &tls.cert), ("tls.key", &tls.key)] {
+                if let Err(error) = std::fs::File::open(path) {
+                    return invalid(key, format!("cannot read {}: {error}", path.display()));
+                }
+            }
+        }
+        Ok(self)
+    }
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            size: 64,
+            wait: Duration::from_secs(5),
+            max_waiting: 1000,
+            idle_timeout: Duration::from_secs(600),
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            level: "info".into(),
+            slow_statement: Some(Duration::from_secs(1)),
+        }
+    }
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 6432))
+}
+
+const fn default_max_clients() -> usize {
+    10_000
+}
+
+#[cfg(test)]
+mod tests;

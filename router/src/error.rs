@@ -27,6 +27,8 @@ pub enum Failure {
     Statement(ErrorInfo),
     /// A shard's own ErrorResponse, to be passed on as it is (a whole frame).
     Shard(Bytes),
+    /// The client has been told already.
+    Told,
     /// A shard's connection broke after part of a message had been passed on: the client's stream
     /// cannot be continued.
     Torn,

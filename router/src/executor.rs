@@ -38,6 +38,7 @@ use crate::session::{Block, Portal, Session, Transaction};
 use crate::wire::backend;
 use crate::wire::reply::ReplyScanner;
 use crate::worker::{Cancel, Planning, Worker, send_cancel};
+pub use cluster::cluster_column;
 pub use relay::{Ready, RelayEnd};
 
 /// One client, its session and the servers that work for it.
@@ -91,8 +92,7 @@ impl Conn {
     pub fn refresh_planning(&mut self) {
         let (map, private) = self.current_map();
         if !self.planning.holds(&map, &self.session.settings) {
-            self.planning =
-                Planning::new(map, &self.session.settings, &self.session.user, private);
+            self.planning = Planning::new(map, &self.session.settings, &self.session.user, private);
         }
     }
 
@@ -161,6 +161,17 @@ impl Conn {
         if let Some(at) = self.servers.iter().position(|server| server.shard == shard) {
             return Ok(at);
         }
+        if self.session.transaction.block().is_some_and(|block| block.serializable)
+            && self.servers.iter().any(|server| server.joined)
+        {
+            return Err(ErrorInfo::new(
+                "0A000",
+                "a SERIALIZABLE transaction cannot touch several shards",
+            )
+            .detail("Each shard would be serializable by itself, but not all together.")
+            .hint("Use REPEATABLE READ, or keep the transaction to one key.")
+            .into());
+        }
         let server = self.worker.pools.checkout(shard, &self.login, &self.planning.map).await?;
         self.cancel.servers.borrow_mut().push((server.address, server.pid, server.secret));
         self.servers.push(server);
@@ -171,7 +182,7 @@ impl Conn {
         Ok(at)
     }
 
-    async fn bring_settings(&mut self, at: usize) -> Result<(), Failure> {
+    pub async fn bring_settings(&mut self, at: usize) -> Result<(), Failure> {
         let server = &mut self.servers[at];
         let sql = self.session.settings.change_from(&server.settings);
         if !sql.is_empty() {
@@ -217,8 +228,10 @@ impl Conn {
         }
         Failure::Statement(
             ErrorInfo::new("08006", format!("the connection to shard {shard} was lost: {error}"))
-                .hint("The statement may or may not have run there; its transaction has not \
-                       committed unless this was its COMMIT."),
+                .hint(
+                    "The statement may or may not have run there; its transaction has not \
+                       committed unless this was its COMMIT.",
+                ),
         )
     }
 

@@ -1,16 +1,23 @@
 //! The router: PostgreSQL's protocol towards clients, plans executed on pooled server connections.
 //!
 //! Layers, each importing only lower ones: `error`, `telemetry`, `config` · `wire` · pure machines
-//! (`session`, `merge`, `copy_rows`, `two_phase`, `scram`) · IO (`tls`, `pool`, `map_watch`,
-//! `plan_cache`) · `executor`, `recovery`, `admin` · `frontend` · `serve`, `dev`, `cli`.
+//! (`session`, `copy_rows`) · IO (`tls`, `client`, `pool`, `worker`) · `executor`, `recovery`,
+//! `admin` · `frontend` · `serve`, `dev`, `cli`.
 
+pub mod admin;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod copy_rows;
 pub mod dev;
-pub mod merge;
+pub mod error;
+pub mod executor;
+pub mod frontend;
+pub mod pool;
 pub mod recovery;
-pub mod scram;
+pub mod serve;
+pub mod session;
 pub mod telemetry;
-pub mod two_phase;
-pub mod admin;
+pub mod tls;
+pub mod wire;
+pub mod worker;

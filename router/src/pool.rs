@@ -17,7 +17,6 @@ use pgherd_shard_map::{ShardId, ShardMap};
 use tokio::sync::oneshot;
 
 use crate::error::ErrorInfo;
-use crate::scram::ClientSecret;
 pub use server::Server;
 
 /// Limits of each pool (one shard, one user, one worker).
@@ -36,8 +35,6 @@ pub struct PoolLimits {
 pub struct Login {
     pub user: Rc<str>,
     pub database: Rc<str>,
-    /// The keys that the client proved to hold; `None` where the client is trusted.
-    pub secret: Option<Rc<ClientSecret>>,
 }
 
 #[derive(Debug)]
@@ -154,7 +151,8 @@ impl Pools {
             }
             Err(error) => {
                 if error.sqlstate.starts_with("08")
-                    && let Some(pool) = self.pools.borrow_mut().get_mut(&(shard, login.user.clone()))
+                    && let Some(pool) =
+                        self.pools.borrow_mut().get_mut(&(shard, login.user.clone()))
                 {
                     pool.closed_until = Some(Instant::now() + BREAK);
                 }

@@ -12,6 +12,7 @@ use foldhash::HashMap;
 use pgherd_planner::{ParamValue, Params, Plan};
 use pgherd_shard_map::ShardId;
 
+use crate::error::ErrorInfo;
 use crate::wire::frontend::BindTail;
 pub use settings::Settings;
 pub use transaction::{Block, Transaction};
@@ -26,6 +27,10 @@ pub struct Session {
     pub portals: HashMap<Box<[u8]>, Rc<Portal>>,
     /// After an error in a pipeline: everything up to Sync is skipped.
     pub skip_to_sync: bool,
+    /// The messages in hand came by the extended protocol.
+    pub in_pipeline: bool,
+    /// The client has ended its COPY data, but not yet the pipeline that it is in.
+    pub copy_ended: bool,
 }
 
 /// A prepared statement of the extended protocol.
@@ -62,6 +67,8 @@ impl Session {
             statements: HashMap::default(),
             portals: HashMap::default(),
             skip_to_sync: false,
+            in_pipeline: false,
+            copy_ended: false,
         }
     }
 }
@@ -71,6 +78,18 @@ impl Prepared {
     #[must_use]
     pub fn server_name(&self) -> Vec<u8> {
         if self.unnamed { Vec::new() } else { format!("pgherd_{:032x}", self.id).into_bytes() }
+    }
+}
+
+impl Portal {
+    /// The bound values.
+    ///
+    /// # Errors
+    /// None in practice: the message was checked when it was read.
+    pub fn params(&self) -> Result<BoundParams<'_>, ErrorInfo> {
+        let tail =
+            BindTail::new(&self.tail).map_err(|error| ErrorInfo::protocol(error.to_string()))?;
+        Ok(BoundParams { tail, types: &self.statement.types })
     }
 }
 
@@ -85,10 +104,8 @@ impl Params for BoundParams<'_> {
     fn param(&self, number: u16) -> Option<ParamValue<'_>> {
         let (bytes, binary) = self.tail.value(number)?;
         let at = (usize::from(number) - 1) * 4;
-        let type_oid = self
-            .types
-            .get(at..at + 4)
-            .map_or(0, |b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
+        let type_oid =
+            self.types.get(at..at + 4).map_or(0, |b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
         Some(ParamValue { bytes, binary, type_oid })
     }
 }

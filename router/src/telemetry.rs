@@ -1,1 +1,252 @@
-//! To come.
+//! Counters and latencies. Each worker writes its own, relaxed and without locks; a scrape adds
+//! them up.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use pgherd_planner::{StatementKind, Tier};
+use pgherd_shard_map::ShardId;
+
+/// Upper bounds of the latency buckets, in microseconds; the last bucket has none.
+const BOUNDS: [u64; 16] = [
+    50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 102_400, 409_600,
+    1_638_400, 6_553_600, 26_214_400,
+];
+/// Shards with a histogram of their own; those beyond share the last.
+const SHARDS: usize = 64;
+const KINDS: [&str; 11] = [
+    "select",
+    "insert",
+    "update",
+    "delete",
+    "merge",
+    "copy",
+    "ddl",
+    "transaction",
+    "session",
+    "explain",
+    "utility",
+];
+const TIERS: [&str; 4] = ["route", "scatter", "session", "cluster"];
+
+/// The counters of all workers.
+#[derive(Debug)]
+pub struct Metrics {
+    workers: Box<[Arc<WorkerMetrics>]>,
+}
+
+#[derive(Debug)]
+pub struct WorkerMetrics {
+    statements: [[AtomicU64; TIERS.len()]; KINDS.len()],
+    failed: AtomicU64,
+    bytes_from_servers: AtomicU64,
+    clients_connected: AtomicU64,
+    clients_left: AtomicU64,
+    two_phase: [AtomicU64; 3],
+    latency: Box<[Histogram]>,
+}
+
+#[derive(Debug, Default)]
+struct Histogram {
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    sum_us: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    // One writer: a load and a store, no locked instruction.
+    counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+}
+
+impl WorkerMetrics {
+    fn new() -> Self {
+        Self {
+            statements: Default::default(),
+            failed: AtomicU64::new(0),
+            bytes_from_servers: AtomicU64::new(0),
+            clients_connected: AtomicU64::new(0),
+            clients_left: AtomicU64::new(0),
+            two_phase: Default::default(),
+            latency: (0..SHARDS).map(|_| Histogram::default()).collect(),
+        }
+    }
+
+    /// The start of a statement, for [`Self::statement`].
+    #[must_use]
+    pub fn start(&self) -> Instant {
+        Instant::now()
+    }
+
+    pub fn statement(
+        &self,
+        kind: StatementKind,
+        tier: Tier,
+        shard: Option<ShardId>,
+        started: Instant,
+    ) {
+        add(&self.statements[kind as usize][tier as usize], 1);
+        if let Some(shard) = shard {
+            let us = started.elapsed().as_micros() as u64;
+            let histogram = &self.latency[(shard.0 as usize).min(SHARDS - 1)];
+            let bucket = BOUNDS.partition_point(|bound| *bound < us);
+            add(&histogram.buckets[bucket], 1);
+            add(&histogram.sum_us, us);
+        }
+    }
+
+    pub fn statement_failed(&self) {
+        add(&self.failed, 1);
+    }
+
+    pub fn bytes_from_server(&self, count: u64) {
+        add(&self.bytes_from_servers, count);
+    }
+
+    pub fn client_connected(&self) {
+        add(&self.clients_connected, 1);
+    }
+
+    pub fn client_left(&self) {
+        add(&self.clients_left, 1);
+    }
+
+    pub fn two_phase_committed(&self) {
+        add(&self.two_phase[0], 1);
+    }
+
+    pub fn two_phase_aborted(&self) {
+        add(&self.two_phase[1], 1);
+    }
+
+    pub fn two_phase_unknown(&self) {
+        add(&self.two_phase[2], 1);
+    }
+}
+
+impl Metrics {
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self { workers: (0..workers).map(|_| Arc::new(WorkerMetrics::new())).collect() }
+    }
+
+    /// The counters of one worker, which alone may write them.
+    #[must_use]
+    pub fn worker(&self, index: usize) -> Arc<WorkerMetrics> {
+        Arc::clone(&self.workers[index])
+    }
+
+    fn sum(&self, counter: impl Fn(&WorkerMetrics) -> &AtomicU64) -> u64 {
+        self.workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
+    }
+
+    /// Everything in Prometheus' text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.render_to(&mut out);
+        out
+    }
+
+    fn render_to(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(
+            out,
+            "# HELP pgherd_statements_total Statements that succeeded or failed, by kind and tier."
+        )?;
+        writeln!(out, "# TYPE pgherd_statements_total counter")?;
+        for (k, kind) in KINDS.iter().enumerate() {
+            for (t, tier) in TIERS.iter().enumerate() {
+                let count = self.sum(|worker| &worker.statements[k][t]);
+                if count > 0 {
+                    writeln!(
+                        out,
+                        "pgherd_statements_total{{kind=\"{kind}\",tier=\"{tier}\"}} {count}"
+                    )?;
+                }
+            }
+        }
+        let mut counter = |name: &str, help: &str, value: u64| {
+            writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}")
+        };
+        counter(
+            "pgherd_statement_errors_total",
+            "Errors that the router told clients itself.",
+            self.sum(|worker| &worker.failed),
+        )?;
+        counter(
+            "pgherd_server_bytes_total",
+            "Bytes relayed from shards to clients.",
+            self.sum(|worker| &worker.bytes_from_servers),
+        )?;
+        let connected = self.sum(|worker| &worker.clients_connected);
+        counter("pgherd_clients_total", "Clients that logged in.", connected)?;
+        let left = self.sum(|worker| &worker.clients_left);
+        writeln!(
+            out,
+            "# HELP pgherd_clients Clients connected now.\n# TYPE pgherd_clients gauge\n\
+             pgherd_clients {}",
+            connected.saturating_sub(left)
+        )?;
+        writeln!(
+            out,
+            "# HELP pgherd_two_phase_total Two-phase commits by outcome.\n\
+             # TYPE pgherd_two_phase_total counter"
+        )?;
+        for (at, outcome) in ["committed", "aborted", "unknown"].iter().enumerate() {
+            let count = self.sum(|worker| &worker.two_phase[at]);
+            writeln!(out, "pgherd_two_phase_total{{outcome=\"{outcome}\"}} {count}")?;
+        }
+        self.render_latency(out)
+    }
+
+    fn render_latency(&self, out: &mut String) -> std::fmt::Result {
+        let name = "pgherd_statement_seconds";
+        writeln!(
+            out,
+            "# HELP {name} Time from a routed statement's arrival to its answer, by shard."
+        )?;
+        writeln!(out, "# TYPE {name} histogram")?;
+        for shard in 0..SHARDS {
+            let counts: Vec<u64> = (0..=BOUNDS.len())
+                .map(|at| self.sum(|worker| &worker.latency[shard].buckets[at]))
+                .collect();
+            let total: u64 = counts.iter().sum();
+            if total == 0 {
+                continue;
+            }
+            let mut below = 0;
+            for (bound, count) in BOUNDS.iter().zip(&counts) {
+                below += count;
+                let seconds = *bound as f64 / 1e6;
+                writeln!(out, "{name}_bucket{{shard=\"{shard}\",le=\"{seconds}\"}} {below}")?;
+            }
+            writeln!(out, "{name}_bucket{{shard=\"{shard}\",le=\"+Inf\"}} {total}")?;
+            let sum = self.sum(|worker| &worker.latency[shard].sum_us) as f64 / 1e6;
+            writeln!(out, "{name}_sum{{shard=\"{shard}\"}} {sum}")?;
+            writeln!(out, "{name}_count{{shard=\"{shard}\"}} {total}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_added_up() {
+        let metrics = Metrics::new(2);
+        for index in 0..2 {
+            let worker = metrics.worker(index);
+            let started = worker.start();
+            worker.statement(StatementKind::Select, Tier::Route, Some(ShardId(3)), started);
+        }
+        let text = metrics.render();
+        assert!(
+            text.contains("pgherd_statements_total{kind=\"select\",tier=\"route\"} 2"),
+            "{text}"
+        );
+        assert!(text.contains("pgherd_statement_seconds_count{shard=\"3\"} 2"), "{text}");
+    }
+}

@@ -8,18 +8,20 @@ pub mod plans;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use foldhash::HashMap;
+use pgherd_planner::Scan;
 use pgherd_shard_map::ShardMap;
 use smallvec::SmallVec;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
+use crate::config::{AuthMethod, Config};
 use crate::pool::{PoolLimits, Pools};
 use crate::telemetry::WorkerMetrics;
-pub use plans::{Plans, Planning};
+pub use plans::{Planning, Plans};
 
 /// What all workers share.
 #[derive(Debug)]
@@ -32,14 +34,14 @@ pub struct Shared {
     /// The runtime for work that is not on the hot path: verifiers, recovery.
     pub control: tokio::runtime::Handle,
     pub settings: WorkerSettings,
+    /// How each worker is reached, by its index.
+    pub mailboxes: OnceLock<Vec<mpsc::Sender<Mail>>>,
 }
 
 /// What the configuration says that sessions need.
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
     pub database: Box<str>,
-    pub catalog: Box<str>,
-    pub cluster: Box<str>,
     pub router_name: Box<str>,
     pub trust: bool,
     pub auto_distribute: Box<[Box<str>]>,
@@ -47,6 +49,45 @@ pub struct WorkerSettings {
     pub slow_statement: Option<Duration>,
     pub max_clients: usize,
     pub workers: usize,
+}
+
+impl Shared {
+    /// Passes a cancel request on to the worker that its key names.
+    pub fn cancel(&self, pid: u32, secret: u32) {
+        let worker = self.mailboxes.get().and_then(|boxes| boxes.get((pid & 0xff) as usize));
+        if let Some(worker) = worker {
+            // A full mailbox loses the request, as a busy network may.
+            let _ = worker.try_send(Mail::Cancel { pid, secret });
+        }
+    }
+}
+
+impl WorkerSettings {
+    #[must_use]
+    pub fn from_config(config: &Config) -> Self {
+        Self {
+            database: config.database.as_str().into(),
+            router_name: config.router_name.as_str().into(),
+            trust: config.auth.method == AuthMethod::Trust,
+            auto_distribute: config
+                .sharding
+                .auto_distribute
+                .iter()
+                .map(|name| name.as_str().into())
+                .collect(),
+            pool: PoolLimits {
+                size: config.pool.size,
+                wait: config.pool.wait,
+                waiting_max: config.pool.max_waiting,
+                connect: config.pool.connect_timeout,
+                idle: config.pool.idle_timeout,
+            },
+            slow_statement: config.log.slow_statement,
+            max_clients: config.max_clients,
+            // The worker's index is the low byte of a cancel key.
+            workers: config.workers.min(256),
+        }
+    }
 }
 
 /// What a worker is asked from outside.
@@ -61,6 +102,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     pub pools: Rc<Pools>,
     pub plans: RefCell<Plans>,
+    /// Reused from statement to statement.
+    pub scan: RefCell<Scan>,
     pub metrics: Arc<WorkerMetrics>,
     pub tls: Option<crate::tls::Acceptor>,
     map: RefCell<arc_swap::Cache<MapRef, Arc<ShardMap>>>,
@@ -113,6 +156,7 @@ impl Worker {
             index,
             pools: Rc::new(Pools::new(limits)),
             plans: RefCell::default(),
+            scan: RefCell::default(),
             metrics,
             tls,
             map: RefCell::new(arc_swap::Cache::new(MapRef(Arc::clone(&shared)))),
@@ -169,6 +213,11 @@ impl Worker {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// Closes what has been idle for too long.
+    pub fn sweep(&self, now: Instant) {
+        self.pools.sweep(now);
     }
 
     /// splitmix64 over a seed from the system: for cancel keys and the random part of gids.

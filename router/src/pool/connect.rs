@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use pgherd_shard_map::ShardId;
+use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use tokio::net::TcpStream;
 
 use super::{Login, Server, unreachable};
 use crate::error::ErrorInfo;
-use crate::scram::ClientExchange;
 use crate::wire::{HEADER, Reader, backend, put_cstr, put_frame, startup};
 
 /// Connects and logs in as the client's user.
@@ -48,16 +48,17 @@ async fn handshake(
     password: Option<&[u8]>,
 ) -> io::Result<Option<ErrorInfo>> {
     let mut out = Vec::new();
-    let parameters =
+    let startup_parameters =
         [("user", &*login.user), ("database", database), ("client_encoding", "UTF8")];
-    startup::put_startup(&mut out, &parameters);
+    startup::put_startup(&mut out, &startup_parameters);
     server.send(&out).await?;
     let mut scram = None;
+    let mut parameters: Vec<(Box<str>, Box<str>)> = Vec::new();
     loop {
         let (tag, frame) = server.frame().await?;
         match tag {
             b'R' => {
-                let answer = match authenticate(&frame, login, password, &mut scram) {
+                let answer = match authenticate(&frame, password, &mut scram) {
                     Ok(answer) => answer,
                     Err(error) => return Ok(Some(error)),
                 };
@@ -67,6 +68,12 @@ async fn handshake(
                     server.send(&out).await?;
                 }
             }
+            b'S' => {
+                let mut reader = Reader::new(&frame[HEADER..]);
+                if let (Ok(name), Ok(value)) = (reader.str(), reader.str()) {
+                    parameters.push((name.into(), value.into()));
+                }
+            }
             b'K' => {
                 let mut reader = Reader::new(&frame[HEADER..]);
                 server.pid = reader.i32().unwrap_or(0);
@@ -74,6 +81,7 @@ async fn handshake(
             }
             b'Z' => {
                 server.status = b'I';
+                server.parameters = parameters.into();
                 return Ok(None);
             }
             b'E' => return Ok(Some(shard_error(&frame))),
@@ -85,9 +93,8 @@ async fn handshake(
 /// The answer to one authentication request.
 fn authenticate(
     frame: &Bytes,
-    login: &Login,
     password: Option<&[u8]>,
-    scram: &mut Option<ClientExchange>,
+    scram: &mut Option<ScramSha256>,
 ) -> Result<Option<Vec<u8>>, ErrorInfo> {
     let refused = |why: &str| {
         ErrorInfo::new("28000", format!("the router cannot log in to a shard: {why}")).hint(
@@ -104,31 +111,25 @@ fn authenticate(
             Ok(Some(answer))
         }
         10 => {
-            let exchange = match (&login.secret, password) {
-                (Some(secret), _) => ClientExchange::with_secret((**secret).clone()),
-                (None, Some(password)) => ClientExchange::with_password(password),
-                (None, None) => return Err(refused("it asks for a password, but has none")),
-            };
-            let first = exchange.first_message();
+            let password =
+                password.ok_or_else(|| refused("it asks for a password, but has none"))?;
+            let exchange = ScramSha256::new(password, ChannelBinding::unsupported());
+            let first = exchange.message().to_vec();
             *scram = Some(exchange);
             let mut answer = b"SCRAM-SHA-256\0".to_vec();
             answer.extend_from_slice(&(first.len() as i32).to_be_bytes());
-            answer.extend_from_slice(first.as_bytes());
+            answer.extend_from_slice(&first);
             Ok(Some(answer))
         }
         11 => {
             let exchange = scram.as_mut().ok_or_else(|| refused("SCRAM out of order"))?;
-            let answer = std::str::from_utf8(reader.rest())
-                .ok()
-                .and_then(|challenge| exchange.handle_challenge(challenge).ok())
-                .ok_or_else(|| refused("SCRAM failed"))?;
-            Ok(Some(answer.into_bytes()))
+            exchange.update(reader.rest()).map_err(|_| refused("SCRAM failed"))?;
+            Ok(Some(exchange.message().to_vec()))
         }
         12 => {
             let exchange = scram.as_mut().ok_or_else(|| refused("SCRAM out of order"))?;
-            let proven = std::str::from_utf8(reader.rest())
-                .is_ok_and(|proof| exchange.handle_final(proof).is_ok());
-            if proven { Ok(None) } else { Err(refused("the shard does not know the user's keys")) }
+            let proven = exchange.finish(reader.rest()).is_ok();
+            if proven { Ok(None) } else { Err(refused("the shard does not know the password")) }
         }
         _ => Err(refused("it asks for a method other than scram-sha-256")),
     }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use foldhash::{HashSet, HashSetExt};
 use pgherd_shard_map::ShardId;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use crate::session::Settings;
@@ -33,6 +33,8 @@ pub struct Server {
     pub status: u8,
     pub statements: HashSet<u128>,
     pub settings: Rc<Settings>,
+    /// What ParameterStatus said at login.
+    pub parameters: Rc<[(Box<str>, Box<str>)]>,
     /// For CancelRequest.
     pub address: SocketAddr,
     pub pid: i32,
@@ -74,6 +76,7 @@ impl Server {
             status: 0,
             statements: HashSet::new(),
             settings: Rc::default(),
+            parameters: Rc::new([]),
             address,
             pid: 0,
             secret: 0,

@@ -31,6 +31,8 @@ pub struct Block {
     pub map: Option<Arc<ShardMap>>,
     /// Something changed the schema: the map is loaded anew after the commit.
     pub schema_changed: bool,
+    /// SERIALIZABLE, which does not compose over shards: it may use one only.
+    pub serializable: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -82,6 +84,7 @@ impl Block {
             settings,
             map: None,
             schema_changed: false,
+            serializable: false,
         }
     }
 

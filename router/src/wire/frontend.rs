@@ -146,7 +146,13 @@ pub fn put_parse(out: &mut Vec<u8>, name: &[u8], sql: &str, types: &[u8]) {
     });
 }
 
-pub fn put_bind(out: &mut Vec<u8>, portal: &[u8], statement: &[u8], parameters: &[u8], results: &[u8]) {
+pub fn put_bind(
+    out: &mut Vec<u8>,
+    portal: &[u8],
+    statement: &[u8],
+    parameters: &[u8],
+    results: &[u8],
+) {
     put_frame(out, b'B', |out| {
         put_cstr(out, portal);
         put_cstr(out, statement);

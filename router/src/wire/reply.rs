@@ -39,9 +39,15 @@ pub enum Step {
     /// Send this, then go on with the same bytes.
     Insert(&'static [u8]),
     /// ReadyForQuery of the reply that the client waits for.
-    Ready { size: usize, status: u8 },
+    Ready {
+        size: usize,
+        status: u8,
+    },
     /// ReadyForQuery of a reply that the router asked for itself.
-    HiddenReady { size: usize, status: u8 },
+    HiddenReady {
+        size: usize,
+        status: u8,
+    },
     /// ErrorResponse, to be passed on.
     Error(usize),
     /// ErrorResponse within a reply that the router asked for itself.
@@ -203,8 +209,7 @@ mod tests {
             let mut scanner = ReplyScanner { hidden: 1, ..ReplyScanner::default() };
             scanner.expects = [Expect::KnownParse, Expect::HiddenParse, Expect::Bind].into();
             let out = passed(&mut scanner, &bytes, chunk);
-            let wanted =
-                [&[b'1', 0, 0, 0, 4][..], &[b'2', 0, 0, 0, 4], ROW, READY].concat();
+            let wanted = [&[b'1', 0, 0, 0, 4][..], &[b'2', 0, 0, 0, 4], ROW, READY].concat();
             assert_eq!(out, wanted, "in chunks of {chunk}");
             assert_eq!(scanner.parsed, 1);
         }

@@ -9,9 +9,15 @@ pub const STARTUP_MAX: usize = 10_000;
 pub enum Startup {
     Ssl,
     Gss,
-    Cancel { pid: u32, secret: Box<[u8]> },
+    Cancel {
+        pid: u32,
+        secret: Box<[u8]>,
+    },
     /// `minor` of protocol 3; names and values in order.
-    Session { minor: u16, parameters: Vec<(String, String)> },
+    Session {
+        minor: u16,
+        parameters: Vec<(String, String)>,
+    },
 }
 
 /// The packet at the start of `buf` and its size, once it is whole.

@@ -1,0 +1,157 @@
+//! The kinds of values in the file: addresses, durations with a unit, database URLs.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de::Error};
+
+use super::ROUTER_NAME_BYTES;
+
+/// A `postgres://` URL that was parsed once. Printing it leaves the password out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Dsn(String);
+
+impl Dsn {
+    /// # Errors
+    /// The reason why this is no database URL.
+    pub fn try_new(text: impl Into<String>) -> Result<Self, String> {
+        let text = text.into();
+        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+            return Err("expected postgres://user@host:port/database".into());
+        }
+        let parsed =
+            text.parse::<tokio_postgres::Config>().map_err(|error| match source(&error) {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.to_string(),
+            })?;
+        if parsed.get_hosts().is_empty() {
+            return Err("names no host".into());
+        }
+        Ok(Self(text))
+    }
+
+    /// The whole URL, with the password if it has one.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The database that it names.
+    #[must_use]
+    pub fn database(&self) -> Option<String> {
+        let parsed = self.0.parse::<tokio_postgres::Config>().ok()?;
+        parsed.get_dbname().map(ToOwned::to_owned)
+    }
+}
+
+impl fmt::Display for Dsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
+        // The user's part ends at the last '@' before the path, and the password may hold an '@'.
+        let (authority, path) = rest.find(['/', '?']).map_or((rest, ""), |at| rest.split_at(at));
+        let path = path.split_once("password=").map_or(path, |(head, _)| head);
+        match authority.rsplit_once('@') {
+            Some((user, host)) => {
+                let user = user.split_once(':').map_or(user, |(name, _)| name);
+                write!(f, "{scheme}://{user}@{host}{path}")
+            }
+            None => write!(f, "{scheme}://{authority}{path}"),
+        }
+    }
+}
+
+impl fmt::Debug for Dsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dsn({self})")
+    }
+}
+
+impl<'de> Deserialize<'de> for Dsn {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Self::try_new(String::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+pub(super) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    parse_address(&String::deserialize(from)?).map_err(D::Error::custom)
+}
+
+pub(super) fn optional_address<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    parse_address(&text).map(Some).map_err(D::Error::custom)
+}
+
+pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    parse_duration(&String::deserialize(from)?).map_err(D::Error::custom)
+}
+
+/// `"0"` switches the thing off.
+pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Duration>, D::Error> {
+    duration(from).map(|span| (!span.is_zero()).then_some(span))
+}
+
+/// `5s`, `250ms`, `10m`, `1h`, or `0`. A bare number is refused: its unit would be a guess.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let number: u64 =
+        digits.parse().map_err(|_| format!("'{text}' is not a duration such as \"5s\""))?;
+    let milliseconds = match unit.trim() {
+        "" if number == 0 => 0,
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "" => return Err(format!("'{text}' has no unit: write \"{number}s\" or \"{number}ms\"")),
+        other => return Err(format!("'{other}' is not a unit: ms, s, m and h are")),
+    };
+    number
+        .checked_mul(milliseconds)
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("'{text}' is too long"))
+}
+
+/// `host:port`; a host name takes its first address.
+pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    text.to_socket_addrs()
+        .ok()
+        .and_then(|mut found| found.next())
+        .ok_or_else(|| format!("'{text}' is not an address such as 127.0.0.1:6432"))
+}
+
+/// The host's name and the port: unique wherever two routers can run.
+pub(super) fn default_router_name(listen: SocketAddr) -> String {
+    let uname = rustix::system::uname();
+    let host: String = uname
+        .nodename()
+        .to_string_lossy()
+        .chars()
+        .map(|c| if is_name_char(c) { c } else { '-' })
+        .take(ROUTER_NAME_BYTES - "-65535".len())
+        .collect();
+    format!("{host}-{}", listen.port())
+}
+
+pub(super) fn is_router_name(name: &str) -> bool {
+    (1..=ROUTER_NAME_BYTES).contains(&name.len()) && name.chars().all(is_name_char)
+}
+
+fn is_name_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+fn source(error: &dyn std::error::Error) -> Option<String> {
+    error.source().map(ToString::to_string)
+}

@@ -1,0 +1,511 @@
+//! One statement on several shards, its answers made into one.
+//!
+//! All shards get the statement before any answer is read, so they work at once. Rows that need
+//! no order are passed on as they arrive; nothing is read from the shards faster than the client
+//! takes it. An error of one shard is the statement's error: the others are cancelled.
+
+use std::io;
+use std::task::Poll;
+
+use bytes::Bytes;
+use pgherd_planner::{
+    Access, Action, Limit, ManyShards, Merge, Params, Plan, RowCount, Span, SplitInsert,
+    StatementKind,
+};
+use pgherd_shard_map::{ShardId, ShardMap};
+
+use super::{Conn, Statement, verb};
+use crate::error::{ErrorInfo, Failure};
+use crate::pool::server::Reply;
+use crate::session::Portal;
+use crate::wire::{HEADER, backend, frontend};
+use crate::worker::send_cancel;
+
+/// What one shard is asked, and on which checked-out server.
+struct Task {
+    at: usize,
+    sql: Option<String>,
+}
+
+impl Conn {
+    pub(super) async fn run_many(
+        &mut self,
+        many: &ManyShards,
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
+        let shards = {
+            let params = statement.portal.map(Portal::params).transpose()?;
+            let params: &dyn Params = match &params {
+                Some(params) => params,
+                None => &pgherd_planner::NoParams,
+            };
+            let map = &self.planning.map;
+            let set =
+                many.target.resolve(map, statement.sql.as_bytes(), statement.literals, params)?;
+            self.shard_list(&set)
+        };
+        if statement.plan.access == Access::Schema
+            && let Some(block) = self.session.transaction.block_mut()
+        {
+            block.schema_changed = true;
+        }
+        match &many.merge {
+            Merge::EachAlone => self.each_alone(&shards, statement).await,
+            Merge::Same => {
+                self.open_implicit();
+                let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
+                self.run_same(tasks, statement).await
+            }
+            Merge::Sum => {
+                self.open_implicit();
+                let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
+                self.stream(tasks, statement, None).await
+            }
+            Merge::Concat { limit } => {
+                if statement.plan.access != Access::Read {
+                    self.open_implicit();
+                }
+                let limit = Counter::new(limit, statement.portal)?;
+                let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
+                self.stream(tasks, statement, Some(limit)).await
+            }
+            Merge::Ordered(_) | Merge::Combine(_) => Err(ErrorInfo::new(
+                "0A000",
+                "this version of the router does not merge ordered or aggregated rows of several \
+                 shards",
+            )
+            .hint("Pin the statement to one key.")
+            .into()),
+        }
+    }
+
+    async fn tasks(&mut self, shards: &[ShardId], sql: Option<&str>) -> Result<Vec<Task>, Failure> {
+        let mut tasks = Vec::with_capacity(shards.len());
+        for shard in shards {
+            let at = self.server_for(*shard).await?;
+            tasks.push(Task { at, sql: sql.map(str::to_owned) });
+        }
+        Ok(tasks)
+    }
+
+    /// A multi-row INSERT: each shard gets the rows of its keys.
+    pub(super) async fn run_split_insert(
+        &mut self,
+        insert: &SplitInsert,
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
+        let texts = {
+            let params = statement.portal.map(Portal::params).transpose()?;
+            let params: &dyn Params = match &params {
+                Some(params) => params,
+                None => &pgherd_planner::NoParams,
+            };
+            split_rows(insert, &self.planning.map, statement, params)?
+        };
+        self.open_implicit();
+        let mut tasks = Vec::with_capacity(texts.len());
+        for (shard, sql) in texts {
+            tasks.push(Task { at: self.server_for(shard).await?, sql: Some(sql) });
+        }
+        self.stream(tasks, statement, None).await
+    }
+
+    /// Sends each task; servers join the open block first.
+    async fn send_tasks(
+        &mut self,
+        tasks: &[Task],
+        statement: Statement<'_>,
+    ) -> Result<Vec<u32>, Failure> {
+        let mut hidden = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            let mut request = Vec::new();
+            hidden.push(self.put_join(task.at, &mut request));
+            let sql = task.sql.as_deref().unwrap_or(statement.sql);
+            self.put_statement(&mut request, sql, statement.portal);
+            let server = &mut self.servers[task.at];
+            server.wrote |= statement.plan.access != Access::Read;
+            if let Err(error) = server.send(&request).await {
+                return Err(self.lost(task.at, &error));
+            }
+        }
+        Ok(hidden)
+    }
+
+    /// The replies to BEGIN and its kin.
+    async fn collect_joins(&mut self, at: usize, hidden: u32) -> Result<(), Failure> {
+        for _ in 0..hidden {
+            match self.servers[at].collect().await {
+                Ok(Reply { error: None, .. }) => {}
+                Ok(Reply { error: Some(error), .. }) => {
+                    self.servers[at].spoiled = true;
+                    return Err(Failure::Shard(error));
+                }
+                Err(error) => return Err(self.lost(at, &error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// One request in the protocol that the client used.
+    pub fn put_statement(&self, request: &mut Vec<u8>, sql: &str, portal: Option<&Portal>) {
+        match portal {
+            None => frontend::put_query(request, sql),
+            Some(portal) => {
+                let Ok(tail) = frontend::BindTail::new(&portal.tail) else { return };
+                frontend::put_parse(request, b"", sql, &portal.statement.types);
+                frontend::put_bind(request, b"", b"", tail.parameters, tail.results);
+                frontend::put_execute(request, b"", 0);
+                request.extend_from_slice(frontend::SYNC);
+            }
+        }
+    }
+
+    /// The same on every shard, one answer. The home shard goes first where locks are taken, so
+    /// that two clients who change the schema meet there and not crosswise.
+    async fn run_same(
+        &mut self,
+        tasks: Vec<Task>,
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
+        let mut first: Option<Reply> = None;
+        let split = usize::from(statement.plan.access == Access::Schema).min(tasks.len());
+        for group in [&tasks[..split], &tasks[split..]] {
+            let hidden = self.send_tasks(group, statement).await?;
+            let mut failure = None;
+            for (task, hidden) in group.iter().zip(hidden) {
+                if let Err(error) = self.collect_joins(task.at, hidden).await {
+                    failure.get_or_insert(error);
+                    continue;
+                }
+                match self.servers[task.at].collect().await {
+                    Ok(Reply { error: Some(error), .. }) => {
+                        failure.get_or_insert(Failure::Shard(error));
+                    }
+                    Ok(reply) => match &first {
+                        Some(first) if first.tags != reply.tags => {
+                            failure.get_or_insert(disagree(first, &reply).into());
+                        }
+                        Some(_) => {}
+                        None => first = Some(reply),
+                    },
+                    Err(error) => {
+                        let lost = self.lost(task.at, &error);
+                        failure.get_or_insert(lost);
+                    }
+                }
+            }
+            if let Some(failure) = failure {
+                return Err(failure);
+            }
+        }
+        if statement.plan.access == Access::Schema {
+            self.schema_changed().await?;
+        }
+        let Some(reply) = first else { return Ok(()) };
+        let out = &mut self.client.out;
+        if let (Some(description), None) = (&reply.description, statement.portal) {
+            out.extend_from_slice(description);
+        }
+        for row in &reply.rows {
+            crate::wire::put_frame(out, b'D', |out| out.extend_from_slice(row));
+        }
+        if let Some(tag) = reply.tags.last() {
+            self.client.complete(tag);
+        }
+        Ok(())
+    }
+
+    /// Statements that refuse transaction blocks: on each shard by itself.
+    async fn each_alone(
+        &mut self,
+        shards: &[ShardId],
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
+        if self.session.transaction.block().is_some_and(|block| !block.implicit) {
+            return Err(ErrorInfo::new(
+                "25001",
+                "this statement cannot run inside a transaction block",
+            )
+            .into());
+        }
+        let mut tag = None;
+        let mut failure = None;
+        let tasks = self.tasks(shards, None).await?;
+        for task in &tasks {
+            let mut request = Vec::new();
+            frontend::put_query(&mut request, statement.sql);
+            if let Err(error) = self.servers[task.at].send(&request).await {
+                return Err(self.lost(task.at, &error));
+            }
+        }
+        for task in &tasks {
+            match self.servers[task.at].collect().await {
+                Ok(Reply { error: Some(error), .. }) => {
+                    failure.get_or_insert(Failure::Shard(error));
+                }
+                Ok(reply) => tag = reply.tags.last().cloned().or(tag),
+                Err(error) => {
+                    let lost = self.lost(task.at, &error);
+                    failure.get_or_insert(lost);
+                }
+            }
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        self.client.complete(tag.as_deref().unwrap_or(""));
+        Ok(())
+    }
+
+    /// Rows of all shards as they arrive, counts added up.
+    async fn stream(
+        &mut self,
+        tasks: Vec<Task>,
+        statement: Statement<'_>,
+        mut limit: Option<Counter>,
+    ) -> Result<(), Failure> {
+        let hidden = self.send_tasks(&tasks, statement).await?;
+        let mut open: Vec<(usize, u32)> = tasks.iter().map(|task| task.at).zip(hidden).collect();
+        let mut described = statement.portal.is_some();
+        let mut total = 0;
+        let mut failure: Option<Failure> = None;
+        while !open.is_empty() {
+            let position = self.fill_any(&open).await?;
+            let (at, hidden) = open[position];
+            let mut hidden_left = hidden;
+            let mut ended = false;
+            while let Some((tag, frame)) = self.next_frame(at)? {
+                match tag {
+                    b'Z' => {
+                        self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
+                        if hidden_left == 0 {
+                            ended = true;
+                            break;
+                        }
+                        hidden_left -= 1;
+                    }
+                    b'E' => {
+                        if failure.is_none() {
+                            failure = Some(Failure::Shard(frame));
+                            self.cancel_others(at, &open);
+                        }
+                    }
+                    _ if hidden_left > 0 || failure.is_some() => {}
+                    b'T' if !described => {
+                        described = true;
+                        self.client.out.extend_from_slice(&frame);
+                    }
+                    b'D' => {
+                        let wanted = limit.as_mut().is_none_or(Counter::take);
+                        if wanted {
+                            total += u64::from(limit.is_some());
+                            self.client.out.extend_from_slice(&frame);
+                        }
+                    }
+                    b'N' => self.client.out.extend_from_slice(&frame),
+                    b'C' if limit.is_none() => {
+                        let text = String::from_utf8_lossy(&frame[HEADER..frame.len() - 1]);
+                        total += backend::tag_count(&text).unwrap_or(0);
+                    }
+                    b'G' | b'H' | b'W' => {
+                        self.servers[at].spoiled = true;
+                        return Err(Failure::Torn);
+                    }
+                    _ => {}
+                }
+            }
+            if let Some(entry) = open.get_mut(position) {
+                entry.1 = hidden_left;
+            }
+            if ended {
+                open.swap_remove(position);
+            }
+            self.client.flush_if_high().await?;
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        let kind = statement.plan.kind;
+        self.client.complete(&format!("{} {total}", verb(kind)));
+        Ok(())
+    }
+
+    /// Waits until one of the open servers has sent something; `0` is its position in `open`.
+    async fn fill_any(&mut self, open: &[(usize, u32)]) -> Result<usize, Failure> {
+        // What is in a buffer already comes first: it may hold the end of the reply.
+        for (position, (at, _)) in open.iter().enumerate() {
+            if matches!(self.servers[*at].buffered(), Ok(Some(_))) {
+                return Ok(position);
+            }
+        }
+        let Self { servers, client, .. } = self;
+        let filled = std::future::poll_fn(|cx| {
+            for (position, (at, _)) in open.iter().enumerate() {
+                if let Poll::Ready(result) = servers[*at].poll_fill(cx) {
+                    return Poll::Ready(Some((position, result)));
+                }
+            }
+            if client.inbuf.len() < 64 * 1024
+                && let Poll::Ready(result) = client.poll_fill(cx)
+                && !matches!(result, Ok(count) if count > 0)
+            {
+                return Poll::Ready(None);
+            }
+            Poll::Pending
+        })
+        .await;
+        match filled {
+            None => Err(Failure::ClientGone),
+            Some((position, Ok(count))) if count > 0 => Ok(position),
+            Some((position, Ok(_))) => {
+                let error = io::Error::from(io::ErrorKind::UnexpectedEof);
+                Err(self.lost_in_stream(open[position].0, open, &error))
+            }
+            Some((position, Err(error))) => {
+                Err(self.lost_in_stream(open[position].0, open, &error))
+            }
+        }
+    }
+
+    fn lost_in_stream(&mut self, at: usize, open: &[(usize, u32)], error: &io::Error) -> Failure {
+        self.cancel_others(at, open);
+        for (other, _) in open {
+            self.servers[*other].spoiled = true;
+        }
+        self.lost(at, error)
+    }
+
+    fn next_frame(&mut self, at: usize) -> Result<Option<(u8, Bytes)>, Failure> {
+        match self.servers[at].buffered() {
+            Ok(Some((tag, size))) => {
+                Ok(Some((tag, self.servers[at].inbuf.split_to(size).freeze())))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(self.lost(at, &error)),
+        }
+    }
+
+    /// The statement has failed on one shard: the others need not finish it. Their connections
+    /// are not used again, since the cancel may arrive late.
+    fn cancel_others(&mut self, failed: usize, open: &[(usize, u32)]) {
+        for (at, _) in open.iter().filter(|(at, _)| *at != failed) {
+            let server = &mut self.servers[*at];
+            server.spoiled = true;
+            tokio::task::spawn_local(send_cancel(server.address, server.pid, server.secret));
+        }
+    }
+}
+
+/// The INSERT that each shard gets: the statement's own text, with its rows only.
+fn split_rows(
+    insert: &SplitInsert,
+    map: &ShardMap,
+    statement: Statement<'_>,
+    params: &dyn Params,
+) -> Result<Vec<(ShardId, String)>, Failure> {
+    let piece = |span: Span| &statement.sql[span.start as usize..span.end as usize];
+    let mut texts: Vec<(ShardId, String)> = Vec::new();
+    for (row, key) in &insert.rows {
+        let shard = key
+            .shard_of_new_row(
+                map,
+                insert.group,
+                statement.sql.as_bytes(),
+                statement.literals,
+                params,
+            )?
+            // PostgreSQL will refuse the value: any shard says so.
+            .unwrap_or(map.home);
+        match texts.iter_mut().find(|(other, _)| *other == shard) {
+            Some((_, text)) => {
+                text.push_str(", ");
+                text.push_str(piece(*row));
+            }
+            None => texts.push((shard, format!("{} {}", piece(insert.head), piece(*row)))),
+        }
+    }
+    for (_, text) in &mut texts {
+        text.push(' ');
+        text.push_str(piece(insert.tail));
+    }
+    if texts.len() > 1 && statement.portal.is_some() {
+        return Err(ErrorInfo::new(
+            "0A000",
+            "a multi-row INSERT into several shards is not supported in the extended protocol yet",
+        )
+        .hint("Insert one row per statement; they can be pipelined.")
+        .into());
+    }
+    Ok(texts)
+}
+
+/// LIMIT and OFFSET over all shards' rows.
+struct Counter {
+    skip: u64,
+    left: Option<u64>,
+}
+
+impl Counter {
+    fn new(limit: &Limit, portal: Option<&Portal>) -> Result<Self, Failure> {
+        let value = |count: &Option<RowCount>| match count {
+            None => Ok(None),
+            Some(RowCount::Rows(rows)) => Ok(Some(*rows)),
+            Some(RowCount::Param(number)) => param_count(portal, *number),
+        };
+        Ok(Self { skip: value(&limit.offset)?.unwrap_or(0), left: value(&limit.count)? })
+    }
+
+    /// Whether the next row is one that the client gets.
+    fn take(&mut self) -> bool {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return false;
+        }
+        match &mut self.left {
+            None => true,
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+        }
+    }
+}
+
+/// A row count that is a parameter: an integer in text or binary.
+fn param_count(portal: Option<&Portal>, number: u16) -> Result<Option<u64>, Failure> {
+    let unknown = || {
+        Failure::from(
+            ErrorInfo::new(
+                "0A000",
+                format!("parameter ${number} of LIMIT or OFFSET is no integer"),
+            )
+            .hint("Send it as an integer."),
+        )
+    };
+    let params = portal.ok_or_else(unknown)?.params()?;
+    let param = params.param(number).ok_or_else(unknown)?;
+    let Some(bytes) = param.bytes else { return Ok(None) };
+    let value = match (param.binary, bytes.len()) {
+        (true, 8) => bytes.try_into().map(i64::from_be_bytes).ok(),
+        (true, 4) => bytes.try_into().map(|b| i64::from(i32::from_be_bytes(b))).ok(),
+        (true, 2) => bytes.try_into().map(|b| i64::from(i16::from_be_bytes(b))).ok(),
+        (true, _) => None,
+        (false, _) => std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok()),
+    };
+    value.and_then(|value| u64::try_from(value).ok()).map(Some).ok_or_else(unknown)
+}
+
+fn disagree(a: &Reply, b: &Reply) -> ErrorInfo {
+    ErrorInfo::new("XX000", "shards gave different answers to a statement that runs on all of them")
+        .detail(format!("One answered {:?}, another {:?}.", a.tags, b.tags))
+        .hint("Run \"pgherd check\": the shards' schemas or reference tables differ.")
+}
+
+/// Whether a plan may write on more than one shard at once.
+#[must_use]
+pub fn writes_widely(plan: &Plan) -> bool {
+    plan.access != Access::Read
+        && plan.kind != StatementKind::Session
+        && !matches!(plan.action, Action::One(_) | Action::Session(_) | Action::Empty)
+}

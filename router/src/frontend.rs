@@ -1,0 +1,103 @@
+//! One client from its first byte to its last: handshake, then the loop that reads messages and
+//! has them done.
+
+mod extended;
+mod handshake;
+mod simple;
+
+pub use handshake::cancel;
+
+use std::net::TcpStream as StdTcpStream;
+use std::rc::Rc;
+
+use bytes::Buf;
+use tokio::net::TcpStream;
+
+use crate::client::{Client, Socket};
+use crate::error::{ErrorInfo, Failure};
+use crate::executor::Conn;
+use crate::wire::{self, backend};
+use crate::worker::Worker;
+
+/// Serves one client until it leaves. Never fails: what goes wrong is told to the client or ends
+/// its connection.
+pub async fn serve_client(worker: Rc<Worker>, stream: StdTcpStream) {
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let client = Client::new(Socket::Plain(stream));
+    let Some(mut conn) = Box::pin(handshake::handshake(client, Rc::clone(&worker))).await else {
+        return;
+    };
+    worker.metrics.client_connected();
+    let ended = conn.serve().await;
+    conn.abandon();
+    if let Err(Failure::Fatal(error)) = ended {
+        backend::error_response(&mut conn.client.out, "FATAL", &error);
+        // The client may be gone already; its connection ends either way.
+        drop(conn.client.flush().await);
+    }
+    worker.unregister(&conn.cancel);
+    worker.metrics.client_left();
+}
+
+impl Conn {
+    /// Reads messages and answers them until the client leaves.
+    async fn serve(&mut self) -> Result<(), Failure> {
+        loop {
+            let frame = wire::whole(&self.client.inbuf)
+                .map_err(|error| Failure::Fatal(ErrorInfo::protocol(error.to_string())))?;
+            let Some((tag, size)) = frame else {
+                if self.client.inbuf.is_empty() {
+                    self.client.flush().await?;
+                    self.client.rest();
+                }
+                self.client.fill().await?;
+                continue;
+            };
+            match tag {
+                b'Q' => self.simple_query(size).await?,
+                b'P' | b'B' | b'D' | b'E' | b'C' | b'H' | b'S' => self.pipeline().await?,
+                b'X' => return Ok(()),
+                // What is left of a COPY that has failed.
+                b'd' | b'c' | b'f' => self.client.inbuf.advance(size),
+                b'F' => {
+                    self.client.inbuf.advance(size);
+                    let error = ErrorInfo::new("0A000", "function call messages are not supported")
+                        .hint("Call the function in a SELECT.");
+                    self.tell(Failure::Statement(error))?;
+                    self.ready();
+                }
+                _ => {
+                    return Err(Failure::Fatal(ErrorInfo::protocol(format!(
+                        "invalid frontend message type {tag}"
+                    ))));
+                }
+            }
+        }
+    }
+
+    /// Writes ReadyForQuery with the session's transaction status.
+    fn ready(&mut self) {
+        let status = self.session.transaction.status();
+        backend::ready_for_query(&mut self.client.out, status);
+    }
+
+    /// Tells the client of a failed statement; what ends the connection is passed up.
+    ///
+    /// # Errors
+    /// Failures that end the connection.
+    fn tell(&mut self, failure: Failure) -> Result<(), Failure> {
+        match failure {
+            Failure::Statement(error) => {
+                backend::error_response(&mut self.client.out, "ERROR", &error);
+            }
+            Failure::Shard(frame) => self.client.out.extend_from_slice(&frame),
+            Failure::Told => {}
+            Failure::ClientGone | Failure::Fatal(_) | Failure::Torn => return Err(failure),
+        }
+        self.worker.metrics.statement_failed();
+        if let Some(block) = self.session.transaction.block_mut() {
+            block.failed = true;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,235 @@
+//! A running router: worker threads, one acceptor, the map watch, recovery, metrics.
+//!
+//! Each worker is one thread with a current_thread runtime of its own. The acceptor deals
+//! connections to the worker with the fewest clients; from then on a connection never changes
+//! threads. Everything that is not a client's statement runs on the control runtime.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use pgherd_shard_map::{ShardMap, store};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::config::Config;
+use crate::telemetry::Metrics;
+use crate::worker::{Mail, Shared, Worker, WorkerSettings};
+use crate::{frontend, recovery, tls};
+
+/// How often idle connections are looked at.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Messages that may wait for a worker.
+const MAILBOX: usize = 4096;
+
+struct WorkerHandle {
+    mail: mpsc::Sender<Mail>,
+    clients: Arc<AtomicUsize>,
+}
+
+/// Runs a router until SIGINT or SIGTERM.
+///
+/// # Errors
+/// One sentence: what could not be started, and why.
+pub fn run(config: Config) -> Result<(), String> {
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("pgherd-control")
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start the control runtime: {error}"))?;
+    control.block_on(serve(config, control.handle().clone()))
+}
+
+async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), String> {
+    let catalog = store::Catalog::connect(config.catalog.as_str())
+        .await
+        .map_err(|error| format!("cannot reach the catalog: {error}"))?;
+    let map =
+        catalog.load().await.map_err(|error| format!("cannot load the shard map: {error}"))?;
+    drop(catalog);
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let acceptor = match &config.tls {
+        Some(files) => Some(tls::acceptor(&files.cert, &files.key)?),
+        None => None,
+    };
+    let settings = WorkerSettings::from_config(&config);
+    let workers = settings.workers;
+    let metrics = Arc::new(Metrics::new(workers));
+    let shared = Arc::new(Shared {
+        loaded: watch::Sender::new(map.epoch.0),
+        map: ArcSwap::from_pointee(map),
+        reload: Notify::new(),
+        control,
+        settings,
+        mailboxes: std::sync::OnceLock::new(),
+    });
+    let mut handles = Vec::with_capacity(workers);
+    for index in 0..workers {
+        handles.push(start_worker(index, &shared, &metrics, acceptor.clone())?);
+    }
+    let boxes = handles.iter().map(|handle| handle.mail.clone()).collect();
+    shared.mailboxes.set(boxes).map_err(|_| "the workers were started twice".to_owned())?;
+    tokio::spawn(watch_map(Arc::clone(&shared), config.catalog.as_str().to_owned()));
+    tokio::spawn(recover(Arc::clone(&shared), config.catalog.as_str().to_owned()));
+    if let Some(address) = config.http {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+        tokio::spawn(crate::admin::serve_http(listener, Arc::clone(&metrics), || true));
+    }
+    tracing::info!(listen = %config.listen, workers, "ready");
+    tokio::select! {
+        () = accept(listener, handles) => Ok(()),
+        () = stop_signal() => {
+            tracing::info!("stopping");
+            Ok(())
+        }
+    }
+}
+
+fn start_worker(
+    index: usize,
+    shared: &Arc<Shared>,
+    metrics: &Arc<Metrics>,
+    tls: Option<tls::Acceptor>,
+) -> Result<WorkerHandle, String> {
+    let (sender, mut mail) = mpsc::channel(MAILBOX);
+    let clients = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&clients);
+    let shared = Arc::clone(shared);
+    let metrics = metrics.worker(index);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start a worker: {error}"))?;
+    let body = move || {
+        let worker = Rc::new(Worker::new(index, shared, metrics, tls));
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, async move {
+            let mut sweep = tokio::time::interval(SWEEP);
+            loop {
+                tokio::select! {
+                    mail = mail.recv() => match mail {
+                        Some(Mail::Client(stream)) => {
+                            let worker = Rc::clone(&worker);
+                            let counted = Arc::clone(&counted);
+                            tokio::task::spawn_local(async move {
+                                frontend::serve_client(worker, stream).await;
+                                counted.fetch_sub(1, Ordering::Relaxed);
+                            });
+                        }
+                        Some(Mail::Cancel { pid, secret }) => {
+                            tokio::task::spawn_local(
+                                frontend::cancel(Rc::clone(&worker), pid, secret));
+                        }
+                        None => return,
+                    },
+                    _ = sweep.tick() => worker.sweep(Instant::now()),
+                }
+            }
+        });
+    };
+    std::thread::Builder::new()
+        .name(format!("pgherd-{index}"))
+        .spawn(body)
+        .map_err(|error| format!("cannot start a worker: {error}"))?;
+    Ok(WorkerHandle { mail: sender, clients })
+}
+
+/// Deals connections to the worker with the fewest clients.
+async fn accept(listener: TcpListener, workers: Vec<WorkerHandle>) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, mostly: wait for some to be closed.
+                tracing::error!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let prepared = stream.set_nodelay(true).and_then(|()| stream.into_std());
+        let Ok(stream) = prepared else { continue };
+        let Some(worker) = workers.iter().min_by_key(|w| w.clients.load(Ordering::Relaxed)) else {
+            return;
+        };
+        worker.clients.fetch_add(1, Ordering::Relaxed);
+        if worker.mail.send(Mail::Client(stream)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Loads the map anew when the catalog says so, or this router itself has changed the schema.
+async fn watch_map(shared: Arc<Shared>, dsn: String) {
+    let publish = |shared: &Shared, map: Arc<ShardMap>| {
+        let epoch = map.epoch.0;
+        if epoch >= shared.map.load().epoch.0 {
+            shared.map.store(map);
+            shared.loaded.send_replace(epoch);
+        }
+    };
+    let watching = Arc::clone(&shared);
+    tokio::spawn(store::watch(dsn.clone(), Duration::from_secs(1), move |map| {
+        publish(&watching, map);
+    }));
+    let mut catalog = None;
+    loop {
+        shared.reload.notified().await;
+        if catalog.is_none() {
+            catalog = store::Catalog::connect(&dsn).await.ok();
+        }
+        let loaded = match &catalog {
+            Some(catalog) => {
+                catalog.announce().await.ok();
+                catalog.load().await.ok()
+            }
+            None => None,
+        };
+        match loaded {
+            Some(map) => publish(&shared, Arc::new(map)),
+            None => catalog = None,
+        }
+    }
+}
+
+/// Finishes in-doubt transactions, at start and every few seconds.
+async fn recover(shared: Arc<Shared>, catalog: String) {
+    let mut ticks = tokio::time::interval(recovery::INTERVAL);
+    loop {
+        ticks.tick().await;
+        let map = shared.map.load_full();
+        let shards: Vec<_> =
+            map.shards().map(|shard| (shard.id, login_as_catalog(&shard.dsn, &catalog))).collect();
+        recovery::sweep(&shards, recovery::AGE_MIN).await;
+    }
+}
+
+/// Shard DSNs name no user where clients log in themselves; recovery logs in as the catalog does.
+fn login_as_catalog(dsn: &str, catalog: &str) -> String {
+    let has_user = dsn.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
+    let login = catalog.split_once("://").and_then(|(_, rest)| rest.split_once('@'));
+    match (has_user, login) {
+        (false, Some((login, _))) => dsn.replacen("://", &format!("://{login}@"), 1),
+        _ => dsn.to_owned(),
+    }
+}
+
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
