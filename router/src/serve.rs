@@ -84,6 +84,8 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
         tokio::spawn(crate::admin::serve_http(listener, Arc::clone(&metrics), || true));
     }
     tracing::info!(listen = %config.listen, workers, "ready");
+    // For whoever started this process and waits for it.
+    println!("ready {}", config.listen);
     tokio::select! {
         () = accept(listener, handles) => Ok(()),
         () = stop_signal() => {
@@ -221,7 +223,7 @@ fn login_as_catalog(dsn: &str, catalog: &str) -> String {
     }
 }
 
-async fn stop_signal() {
+pub async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut int)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
