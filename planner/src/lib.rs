@@ -1,11 +1,37 @@
 //! SQL text, session context and a shard map in; a [`Plan`] out. Pure: no IO, no clock.
+//!
+//! ```text
+//! bytes ─ lex ─┬─ scan: fingerprint, literals       (hot: every statement)
+//!              └─ token ─ classify ─ query ─ analyze ─┬─ route    one shard, own text
+//!                         utility    clauses  names,  ├─ scatter  many shards, spliced text
+//!                         statements          pins    └─ write    INSERT, UPDATE, DELETE
+//! ```
+//!
+//! The clauses are found by our own reading of the tokens, because plans splice the statement's
+//! own text. A second witness, the SQL parser behind `parse.rs`, must accept the statement and
+//! name the same sharded tables before any plan for them is made: where the two readings differ,
+//! the statement is refused.
 
+mod aggregate;
+mod analyze;
+mod classify;
+mod cluster;
+mod copy;
+mod ddl;
 mod error;
 mod explain;
+mod functions;
+mod lex;
 mod literal;
+mod parse;
 mod plan;
+mod query;
 mod resolve;
+mod route;
 mod scan;
+mod scatter;
+mod token;
+mod write;
 
 use pgherd_shard_map::{ShardId, ShardMap};
 
@@ -34,15 +60,15 @@ pub struct Context<'a> {
 /// not well formed (an open quote) is taken to its end as one statement: PostgreSQL will refuse
 /// it. `seed` goes into the fingerprint: the cache's key must differ where the context does.
 pub fn scan(sql: &[u8], from: usize, seed: u64, out: &mut Scan) -> usize {
-    let _ = (from, seed, out);
-    sql.len()
+    scan::scan(sql, from, seed, out)
 }
 
-/// Plans one statement (no semicolon, as [`scan`] cut it).
+/// Plans one statement (as [`scan`] cut it, with or without its semicolon).
 ///
 /// # Errors
 /// [`PlanError`] for what no tier covers: never a plan that leaves a clause out.
 pub fn plan(statement: &str, context: &Context<'_>) -> Result<Plan, PlanError> {
-    let _ = (statement, context);
-    Err(PlanError::unsupported("not supported", "no tier covers it", "none yet"))
+    let tokens = token::Tokens::new(statement);
+    let plan = classify::plan(&tokens, context)?;
+    route::check_scatter(plan, context)
 }

@@ -5,7 +5,9 @@
 //! literals replaced by their kind, unquoted words folded to lower case, comments and white space
 //! reduced to nothing (hints `/* pgherd: … */` kept).
 
-/// What one [`scan`] found. Reused from statement to statement.
+use crate::lex::{Lexeme, Lexer};
+
+/// What one [`scan`](crate::scan()) found. Reused from statement to statement.
 #[derive(Debug, Default)]
 pub struct Scan {
     /// Equal for statements that differ in literals, case of words, comments and white space only.
@@ -38,4 +40,97 @@ pub enum LiteralKind {
     DollarString,
     /// `B'…'`, `X'…'`, `U&'…'`, `N'…'`.
     OtherString,
+}
+
+pub(crate) fn scan(sql: &[u8], from: usize, seed: u64, out: &mut Scan) -> usize {
+    out.literals.clear();
+    out.normalized.clear();
+    out.params = 0;
+    let from = from.min(sql.len());
+    let text = &sql[from..];
+    let mut lexer = Lexer::new(text);
+    let mut split = Splitter::default();
+    let mut next = text.len();
+    while let Some((lexeme, start, end)) = lexer.next() {
+        let bytes = &text[start..end];
+        match lexeme {
+            Lexeme::Literal(kind) => {
+                out.literals.push(Literal { start: start as u32, end: end as u32, kind });
+                // Bytes that no text in UTF-8 can hold, so that nothing else looks like them.
+                out.normalized.push(0xF8 + kind as u8);
+            }
+            Lexeme::Word => {
+                let at = out.normalized.len();
+                out.normalized.extend_from_slice(bytes);
+                out.normalized[at..].make_ascii_lowercase();
+                split.word(&out.normalized[at..]);
+            }
+            Lexeme::Param(number) => {
+                out.params = out.params.max(number);
+                out.normalized.extend_from_slice(bytes);
+            }
+            Lexeme::Semicolon if split.ends_here() => {
+                next = end;
+                break;
+            }
+            Lexeme::Open => {
+                split.depth += 1;
+                out.normalized.push(b'(');
+            }
+            Lexeme::Close => {
+                split.depth = split.depth.saturating_sub(1);
+                out.normalized.push(b')');
+            }
+            Lexeme::Quoted | Lexeme::Operator | Lexeme::Semicolon | Lexeme::Hint => {
+                out.normalized.extend_from_slice(bytes);
+            }
+        }
+        out.normalized.push(b' ');
+    }
+    out.fingerprint = xxhash_rust::xxh3::xxh3_128_with_seed(&out.normalized, seed);
+    from + next
+}
+
+/// Tells a statement's semicolon from those inside: rule actions in parentheses, and SQL-standard
+/// routine bodies (`CREATE FUNCTION … BEGIN ATOMIC …; … END`).
+#[derive(Default)]
+struct Splitter {
+    depth: u32,
+    words: u32,
+    create: bool,
+    routine: bool,
+    body: u32,
+}
+
+impl Splitter {
+    #[inline]
+    fn word(&mut self, word: &[u8]) {
+        if self.words == 0 {
+            self.create = word == b"create";
+        }
+        self.words += 1;
+        if self.create {
+            self.inside_create(word);
+        }
+    }
+
+    #[cold]
+    fn inside_create(&mut self, word: &[u8]) {
+        if !self.routine {
+            // CREATE [OR REPLACE] FUNCTION | PROCEDURE
+            self.routine =
+                self.words <= 4 && (word == b"function" || word == b"procedure") && self.depth == 0;
+            return;
+        }
+        match word {
+            b"begin" => self.body += 1,
+            b"case" if self.body > 0 => self.body += 1,
+            b"end" => self.body = self.body.saturating_sub(1),
+            _ => {}
+        }
+    }
+
+    fn ends_here(&self) -> bool {
+        self.depth == 0 && self.body == 0
+    }
 }

@@ -1,0 +1,387 @@
+//! What kind of statement the first words make, and the plans of those that need no more than
+//! words: transactions, settings, cursors, maintenance.
+
+use crate::query::starts_query;
+use crate::route::{home, one, plan_of, unread};
+use crate::token::{Kind, Tokens};
+use crate::{
+    Access, Action, BeginWord, Context, Explain, Isolation, ManyShards, Merge, Plan, PlanError,
+    Reuse, SessionStatement, StatementKind, Target, cluster, copy, ddl, route, write,
+};
+
+pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+    if tokens.len() == 0 {
+        let kind = StatementKind::Utility;
+        return Ok(plan_of(context, Action::Empty, Access::Read, Reuse::AnyLiterals, kind));
+    }
+    if tokens.list.iter().any(|t| t.kind == Kind::Semicolon && t.depth == 0)
+        && !tokens.is(0, "create")
+    {
+        return Err(PlanError::new("42601", "cannot plan several statements at once"));
+    }
+    if let Some(statement) = session(tokens)? {
+        let kind = match statement {
+            SessionStatement::Set { .. }
+            | SessionStatement::Reset(_)
+            | SessionStatement::Show(_)
+            | SessionStatement::SetCharacteristics
+            | SessionStatement::DiscardAll
+            | SessionStatement::Deallocate(_) => StatementKind::Session,
+            _ => StatementKind::Transaction,
+        };
+        let action = Action::Session(statement);
+        return Ok(plan_of(context, action, Access::Read, Reuse::SameText, kind));
+    }
+    if tokens.is(0, "explain") {
+        return explain(tokens, context);
+    }
+    let hinted = hint(tokens)?.or(context.pinned);
+    if let Some(shard) = hinted
+        && let Some(kind) = query_kind(tokens)
+    {
+        if context.map.shard(shard).is_none() {
+            return Err(PlanError::new("22023", format!("shard {shard} does not exist"))
+                .with_hint("SELECT * FROM pgherd.shards lists the shards."));
+        }
+        let access = Access::Write;
+        return Ok(one(context, Target::Shard(shard), access, kind));
+    }
+    match tokens.word(0).unwrap_or_default() {
+        "select" => match cluster::read(tokens, context)? {
+            Some(function) => {
+                let (access, kind) = (Access::Schema, StatementKind::Utility);
+                Ok(plan_of(context, Action::Cluster(function), access, Reuse::Once, kind))
+            }
+            None => route::select(tokens, context),
+        },
+        "values" | "table" => route::select(tokens, context),
+        "with" => match write_after_with(tokens) {
+            true => write::with(tokens, context),
+            false => route::select(tokens, context),
+        },
+        "" if starts_query(tokens, 0) => route::select(tokens, context),
+        "insert" => write::insert(tokens, context),
+        "update" => write::update(tokens, context),
+        "delete" => write::delete(tokens, context),
+        "merge" => only_home(tokens, context, StatementKind::Merge, "MERGE"),
+        "copy" => copy::plan(tokens, context),
+        "vacuum" | "analyze" | "analyse" | "reindex" | "cluster" | "checkpoint" => {
+            Ok(maintenance(tokens, context))
+        }
+        "create" | "alter" | "drop" | "comment" | "grant" | "revoke" | "security" | "reassign"
+        | "refresh" | "import" => ddl::plan(tokens, context),
+        "truncate" => {
+            let many = ManyShards { target: Target::All, sql: None, merge: Merge::Same };
+            let (action, kind) = (Action::Many(many), StatementKind::Ddl);
+            Ok(plan_of(context, action, Access::Write, Reuse::Once, kind))
+        }
+        "declare" => declare(tokens, context),
+        "fetch" | "move" | "close" => Ok(home(context, Access::Write, StatementKind::Utility)),
+        "call" | "do" => call(tokens, context),
+        "lock" => lock(tokens, context),
+        "listen" | "unlisten" | "notify" | "prepare" | "execute" | "load" => Err(needs_session(
+            tokens.word(0).unwrap_or_default(),
+        )),
+        // Not SQL that we know: PostgreSQL will say what is wrong with it.
+        _ if context.may_name_sharded(tokens, &tokens.all()).is_some() => Err(unread(tokens)),
+        _ => Ok(home(context, Access::Write, StatementKind::Utility)),
+    }
+}
+
+/// `/* pgherd: shard=2 */`
+fn hint(tokens: &Tokens<'_>) -> Result<Option<pgherd_shard_map::ShardId>, PlanError> {
+    let mut shard = None;
+    for hint in &tokens.hints {
+        for part in hint.split([',', ' ']).filter(|part| !part.is_empty()) {
+            let number = part.strip_prefix("shard=").and_then(|n| n.parse().ok());
+            let Some(number) = number else {
+                return Err(PlanError::new("22023", format!("the hint \"{part}\" is not understood"))
+                    .with_hint("The hint is /* pgherd: shard=2 */."));
+            };
+            shard = Some(pgherd_shard_map::ShardId(number));
+        }
+    }
+    Ok(shard)
+}
+
+fn query_kind(tokens: &Tokens<'_>) -> Option<StatementKind> {
+    Some(match tokens.word(0) {
+        None if starts_query(tokens, 0) => StatementKind::Select,
+        Some("select" | "values" | "table" | "with") => StatementKind::Select,
+        Some("insert") => StatementKind::Insert,
+        Some("update") => StatementKind::Update,
+        Some("delete") => StatementKind::Delete,
+        Some("merge") => StatementKind::Merge,
+        Some("copy") => StatementKind::Copy,
+        Some("call" | "do" | "lock" | "fetch" | "move" | "close") => StatementKind::Utility,
+        _ => return None,
+    })
+}
+
+/// WITH … INSERT | UPDATE | DELETE | MERGE
+fn write_after_with(tokens: &Tokens<'_>) -> bool {
+    let main = tokens.find(&(1..tokens.len()), |at| {
+        tokens.is_any(at, &["select", "insert", "update", "delete", "merge", "values", "table"])
+    });
+    main.is_some_and(|at| tokens.is_any(at, &["insert", "update", "delete", "merge"]))
+}
+
+fn session(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
+    let word = tokens.word(0).unwrap_or_default();
+    let noise = |at: usize| at + usize::from(tokens.is_any(at, &["work", "transaction"]));
+    let and_chain = |at: usize| tokens.are(at, &["and", "chain"]);
+    let name = |at: usize| tokens.name(at).unwrap_or_default().into();
+    Ok(Some(match word {
+        "begin" => begin(tokens, BeginWord::Begin, noise(1)),
+        "start" if tokens.is(1, "transaction") => {
+            begin(tokens, BeginWord::StartTransaction, 2)
+        }
+        "commit" | "rollback" if tokens.is(1, "prepared") => return Err(prepared()),
+        "prepare" if tokens.is(1, "transaction") => return Err(prepared()),
+        "commit" | "end" => SessionStatement::Commit { and_chain: and_chain(noise(1)) },
+        "rollback" | "abort" => {
+            let at = noise(1);
+            if tokens.is(at, "to") {
+                let at = at + 1 + usize::from(tokens.is(at + 1, "savepoint"));
+                return Ok(Some(SessionStatement::RollbackToSavepoint(name(at))));
+            }
+            SessionStatement::Rollback { and_chain: and_chain(at) }
+        }
+        "savepoint" => SessionStatement::Savepoint(name(1)),
+        "release" => {
+            SessionStatement::ReleaseSavepoint(name(1 + usize::from(tokens.is(1, "savepoint"))))
+        }
+        "set" => return set(tokens),
+        "reset" if tokens.is(1, "all") => SessionStatement::Reset(None),
+        "reset" => SessionStatement::Reset(Some(setting(tokens, 1).0)),
+        "show" => SessionStatement::Show(setting(tokens, 1).0),
+        "discard" if tokens.is(1, "all") => SessionStatement::DiscardAll,
+        "deallocate" => {
+            let at = 1 + usize::from(tokens.is(1, "prepare") && tokens.len() > 2);
+            SessionStatement::Deallocate((!tokens.is(at, "all")).then(|| name(at)))
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn begin(tokens: &Tokens<'_>, start_word: BeginWord, from: usize) -> SessionStatement {
+    let (mut isolation, mut read_only) = (None, None);
+    for at in from..tokens.len() {
+        if tokens.are(at, &["isolation", "level"]) {
+            isolation = match (tokens.word(at + 2), tokens.word(at + 3)) {
+                (Some("read"), Some("uncommitted")) => Some(Isolation::ReadUncommitted),
+                (Some("read"), Some("committed")) => Some(Isolation::ReadCommitted),
+                (Some("repeatable"), Some("read")) => Some(Isolation::RepeatableRead),
+                (Some("serializable"), _) => Some(Isolation::Serializable),
+                _ => isolation,
+            };
+        } else if tokens.are(at, &["read", "only"]) {
+            read_only = Some(true);
+        } else if tokens.are(at, &["read", "write"]) {
+            read_only = Some(false);
+        }
+    }
+    SessionStatement::Begin { start_word, isolation, read_only }
+}
+
+/// A setting's name and the token after it: `a.b`, `TIME ZONE`, `TRANSACTION ISOLATION LEVEL`.
+fn setting(tokens: &Tokens<'_>, at: usize) -> (Box<str>, usize) {
+    if tokens.are(at, &["time", "zone"]) {
+        return ("timezone".into(), at + 2);
+    }
+    if tokens.are(at, &["transaction", "isolation", "level"]) {
+        return ("transaction_isolation".into(), at + 3);
+    }
+    if tokens.are(at, &["session", "authorization"]) {
+        return ("session_authorization".into(), at + 2);
+    }
+    if tokens.is(at, "names") {
+        return ("client_encoding".into(), at + 1);
+    }
+    if tokens.is(at, "schema") {
+        return ("search_path".into(), at + 1);
+    }
+    match tokens.qualified(at) {
+        Some((parts, after)) => (parts.join(".").to_lowercase().into(), after),
+        None => ("".into(), at + 1),
+    }
+}
+
+fn set(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
+    if tokens.is(1, "transaction") {
+        if tokens.is(2, "snapshot") {
+            return Err(PlanError::unsupported(
+                "SET TRANSACTION SNAPSHOT is not supported",
+                "A snapshot belongs to one server.",
+                "Use REPEATABLE READ in one transaction.",
+            ));
+        }
+        return Ok(Some(SessionStatement::SetTransaction));
+    }
+    if tokens.are(1, &["session", "characteristics"]) {
+        return Ok(Some(SessionStatement::SetCharacteristics));
+    }
+    if tokens.is(1, "constraints") {
+        return Ok(None);
+    }
+    let local = tokens.is(1, "local");
+    let session = tokens.is(1, "session") && !tokens.is(2, "authorization");
+    let at = 1 + usize::from(local || session);
+    let (name, mut after) = setting(tokens, at);
+    if tokens.sign(after, "=") || tokens.is(after, "to") {
+        after += 1;
+    }
+    let default = tokens.len() == after + 1
+        && (tokens.is(after, "default")
+            || (&*name == "timezone" && tokens.is(at, "time") && tokens.is(after, "local")));
+    let value = (!default).then(|| tokens.text(&(after..tokens.len().max(after))).into());
+    Ok(Some(SessionStatement::Set { name, value, local }))
+}
+
+fn explain(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+    let mut at = 1;
+    let (mut analyze, mut json) = (false, false);
+    if tokens.kind(1) == Some(Kind::Open) && !starts_query(tokens, 1) {
+        let inside = 2..tokens.list[1].close;
+        for option in tokens.split(&inside) {
+            match tokens.word(option.start) {
+                Some("analyze") => analyze = !off(tokens, option.start + 1, option.end),
+                Some("format") => {
+                    let format = tokens.list.get(option.start + 1).map_or("", |t| &*t.text);
+                    match format.trim_matches('\'').to_ascii_lowercase().as_str() {
+                        "json" => json = true,
+                        "text" => {}
+                        other => {
+                            return Err(PlanError::unsupported(
+                                format!("EXPLAIN in the format {other} is not supported"),
+                                "The shards' plans are put together as text or JSON.",
+                                "Use FORMAT TEXT or FORMAT JSON.",
+                            ));
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        at = tokens.after(1);
+    } else {
+        while tokens.is_any(at, &["analyze", "analyse", "verbose"]) {
+            analyze |= !tokens.is(at, "verbose");
+            at += 1;
+        }
+    }
+    if at >= tokens.len() {
+        return Ok(home(context, Access::Read, StatementKind::Explain));
+    }
+    let statement = tokens.span(&(at..tokens.len()));
+    let text = &tokens.sql[statement.start as usize..statement.end as usize];
+    let mut inner = Tokens::new(text);
+    inner.hints.extend(tokens.hints.iter().copied());
+    if tokens.is(at, "explain") {
+        return Err(PlanError::new("42601", "syntax error at or near \"EXPLAIN\""));
+    }
+    let inner = plan(&inner, context)?;
+    let access = if analyze { inner.access } else { Access::Read };
+    let action = Action::Explain(Box::new(Explain {
+        statement,
+        analyze,
+        head: tokens.span(&(0..at)),
+        json,
+        plan: inner,
+    }));
+    Ok(plan_of(context, action, access, Reuse::SameText, StatementKind::Explain))
+}
+
+fn off(tokens: &Tokens<'_>, at: usize, end: usize) -> bool {
+    at < end
+        && tokens.list.get(at).is_some_and(|t| {
+            matches!(t.text.trim_matches('\'').to_ascii_lowercase().as_str(), "off" | "false" | "0")
+        })
+}
+
+pub(crate) fn everywhere(merge: Merge) -> Action {
+    Action::Many(ManyShards { target: Target::All, sql: None, merge })
+}
+
+fn maintenance(tokens: &Tokens<'_>, context: &Context<'_>) -> Plan {
+    // All of them may be asked for on every shard: home tables exist there too, empty. Those that
+    // could run in a transaction block gain nothing from one.
+    let alone = !tokens.is_any(0, &["analyze", "analyse", "checkpoint"]);
+    let merge = if alone { Merge::EachAlone } else { Merge::Same };
+    plan_of(context, everywhere(merge), Access::Write, Reuse::Once, StatementKind::Utility)
+}
+
+pub(crate) fn only_home(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    kind: StatementKind,
+    what: &'static str,
+) -> Result<Plan, PlanError> {
+    if let Some(name) = context.may_name_sharded(tokens, &tokens.all()) {
+        return Err(PlanError::unsupported(
+            format!("{what} is not supported on sharded tables"),
+            format!("The statement names {name}."),
+            "Use INSERT … ON CONFLICT, UPDATE or DELETE with the distribution column.",
+        ));
+    }
+    Ok(home(context, Access::Write, kind))
+}
+
+fn declare(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+    let query = tokens.find(&tokens.all(), |at| at > 0 && tokens.is(at, "for"));
+    let head = 0..query.unwrap_or(tokens.len());
+    if head.clone().any(|at| tokens.are(at, &["with", "hold"])) {
+        return Err(PlanError::unsupported(
+            "cursors WITH HOLD are not supported",
+            "The cursor would stay with a pooled server, not with this session.",
+            "Declare the cursor without HOLD, inside a transaction.",
+        ));
+    }
+    only_home(tokens, context, StatementKind::Utility, "DECLARE CURSOR").map_err(|error| {
+        error.with_hint("Run the query itself; drivers can fetch its rows in portions.")
+    })
+}
+
+fn call(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+    // The block's body is a string: look for names inside.
+    for token in &tokens.list {
+        if let Kind::Literal { kind, .. } = token.kind
+            && let Some(body) = crate::literal::decode_str(&token.text, kind)
+        {
+            let inner = Tokens::new(&body);
+            only_home(&inner, context, StatementKind::Utility, "DO").map_err(no_block)?;
+        }
+    }
+    only_home(tokens, context, StatementKind::Utility, "CALL").map_err(no_block)
+}
+
+fn no_block(error: PlanError) -> PlanError {
+    error.with_hint("Send the statements one by one, or pin a shard with SET pgherd.shard.")
+}
+
+fn lock(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+    let kind = StatementKind::Utility;
+    match context.may_name_sharded(tokens, &tokens.all()) {
+        Some(_) => {
+            Ok(plan_of(context, everywhere(Merge::Same), Access::Write, Reuse::Once, kind))
+        }
+        None => Ok(home(context, Access::Write, kind)),
+    }
+}
+
+fn prepared() -> PlanError {
+    PlanError::unsupported(
+        "two-phase commit by clients is not supported",
+        "The router itself commits across shards in two phases.",
+        "Use COMMIT: transactions on several shards are atomic.",
+    )
+}
+
+fn needs_session(word: &str) -> PlanError {
+    let word = word.to_uppercase();
+    PlanError::unsupported(
+        format!("{word} is not supported"),
+        "It leaves something in a server's session, and servers are shared between transactions.",
+        "Use the driver's prepared statements instead of PREPARE; connect to a shard for LISTEN.",
+    )
+}

@@ -1,0 +1,346 @@
+//! COPY: the head's options in all their spellings, and where the rows go.
+
+use pgherd_shard_map::{RelationKind, Table, TableKind};
+
+use crate::literal::{Value, decode};
+use crate::query::starts_query;
+use crate::route::{home, one, plan_of};
+use crate::token::{Kind, Range, Tokens};
+use crate::{
+    Access, Action, Context, CopyFormat, CopyIn, CopyOut, CopyRows, ManyShards, Merge, OneShard,
+    Plan, PlanError, Reuse, StatementKind, Target, functions, route,
+};
+
+pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+    functions::refuse_session_state(tokens)?;
+    let kind = StatementKind::Copy;
+    if tokens.kind(1) == Some(Kind::Open) {
+        return query_out(tokens, context);
+    }
+    let start = 1 + usize::from(tokens.is(1, "binary"));
+    let Some((parts, mut at)) = tokens.qualified(start) else {
+        return Ok(home(context, Access::Write, kind));
+    };
+    let columns = (tokens.kind(at) == Some(Kind::Open)).then(|| {
+        let inside = at + 1..tokens.list[at].close;
+        at = tokens.after(at);
+        inside
+    });
+    let from = tokens.is(at, "from");
+    match context.relation(&parts) {
+        Some((name, RelationKind::ViewOverDistributed)) => {
+            Err(route::view_refused(&name.to_string()))
+        }
+        Some((_, RelationKind::Sharded(table))) => {
+            let table = table.clone();
+            let direct = tokens.is_any(at + 1, &["stdin", "stdout"]);
+            if !direct {
+                return Err(PlanError::unsupported(
+                    "COPY of sharded tables from or to files and programs is not supported",
+                    "A file would lie on one server.",
+                    "Use COPY … FROM STDIN or TO STDOUT (\\copy in psql).",
+                ));
+            }
+            if !from && table.kind == TableKind::Reference {
+                return Ok(one(context, Target::Any, Access::Read, kind));
+            }
+            let (format, filtered) = options(tokens, at + 2, columns.as_ref(), &table)?;
+            if !from {
+                let out = CopyOut { target: Target::All, format };
+                let action = Action::CopyOut(out);
+                return Ok(plan_of(context, action, Access::Read, Reuse::SameText, kind));
+            }
+            if filtered && functions::worst(tokens, &tokens.all()).0 > functions::Nature::Immutable
+            {
+                return Err(PlanError::unsupported(
+                    "COPY … WHERE with such functions is not supported on sharded tables",
+                    "The function could decide differently on each shard.",
+                    "Filter the rows before copying them.",
+                ));
+            }
+            let copy = copy_in(tokens, columns.as_ref(), &table, format)?;
+            let action = Action::CopyIn(copy);
+            Ok(plan_of(context, action, Access::Write, Reuse::SameText, kind))
+        }
+        _ => Ok(home(context, if from { Access::Write } else { Access::Read }, kind)),
+    }
+}
+
+fn column_names<'t>(tokens: &'t Tokens<'_>, columns: &Range) -> Vec<&'t str> {
+    tokens.split(columns).iter().filter_map(|c| tokens.name(c.start)).collect()
+}
+
+fn copy_in(
+    tokens: &Tokens<'_>,
+    columns: Option<&Range>,
+    table: &Table,
+    format: CopyFormat,
+) -> Result<CopyIn, PlanError> {
+    let all = || table.columns.iter().map(|c| &*c.name).collect();
+    let names: Vec<&str> = columns.map_or_else(all, |range| column_names(tokens, range));
+    let rows = match table.kind {
+        TableKind::Reference => {
+            // What the shards would fill in themselves must not differ.
+            for column in &table.columns {
+                if column.has_default && !names.contains(&&*column.name) {
+                    return Err(PlanError::unsupported(
+                        "COPY into a reference table must name every column with a default",
+                        format!("Each shard would compute column \"{}\" by itself.", column.name),
+                        "Add the column and its values to the data.",
+                    ));
+                }
+            }
+            CopyRows::Everywhere
+        }
+        TableKind::Distributed { key, key_type, group } => {
+            let key = &*table.columns[key].name;
+            let field = names.iter().position(|name| *name == key).ok_or_else(|| {
+                PlanError::unsupported(
+                    "COPY must give a value for the distribution column",
+                    format!("The rows of {} go to the shard of column \"{key}\".", table.name),
+                    format!("Add \"{key}\" to the column list and to the data."),
+                )
+            })?;
+            CopyRows::Split { group, key_field: field as u16, key_type }
+        }
+    };
+    Ok(CopyIn { table: table.name.clone(), rows, format, columns: names.len() as u16 })
+}
+
+/// COPY (query) TO STDOUT
+fn query_out(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+    let close = tokens.list[1].close;
+    let kind = StatementKind::Copy;
+    let inner_range = 2..close;
+    if context.may_name_sharded(tokens, &inner_range).is_none() {
+        return Ok(home(context, Access::Write, kind));
+    }
+    let to_client = tokens.are(close + 1, &["to", "stdout"]);
+    if !to_client || !starts_query(tokens, 2) {
+        return Err(PlanError::unsupported(
+            "this form of COPY is not supported on sharded tables",
+            "Only COPY (SELECT …) TO STDOUT can be sent to shards.",
+            "Use COPY (SELECT …) TO STDOUT.",
+        ));
+    }
+    let inner = Tokens::new(tokens.text(&inner_range));
+    let plan = route::select(&inner, context)?;
+    let shift = tokens.all().take(2).filter(|at| matches!(tokens.kind(*at), Some(Kind::Literal { .. }))).count();
+    debug_assert_eq!(shift, 0, "no literal stands before the query, so numbers stay the same");
+    match plan.action {
+        Action::One(mut one) => {
+            if let Some(many) = &one.otherwise
+                && !plain_concat(many)
+            {
+                one.otherwise = None;
+            }
+            let action = Action::One(OneShard { otherwise: None, ..one });
+            Ok(plan_of(context, action, plan.access, plan.reuse, kind))
+        }
+        Action::Many(many) if plain_concat(&many) => {
+            let (format, _) = options(tokens, close + 3, None, &nothing())?;
+            let out = CopyOut { target: many.target, format };
+            Ok(plan_of(context, Action::CopyOut(out), plan.access, Reuse::SameText, kind))
+        }
+        _ => Err(PlanError::unsupported(
+            "COPY of a query that merges several shards is not supported",
+            "Its rows would have to be sorted, limited or aggregated.",
+            "Pin the distribution column in the query, or run the SELECT itself.",
+        )),
+    }
+}
+
+fn plain_concat(many: &ManyShards) -> bool {
+    many.sql.is_none()
+        && matches!(&many.merge, Merge::Concat { limit } if limit.count.is_none() && limit.offset.is_none())
+}
+
+fn nothing() -> Table {
+    Table {
+        name: pgherd_shard_map::TableName::new("", ""),
+        kind: TableKind::Reference,
+        columns: Box::new([]),
+    }
+}
+
+/// The format, and whether there is a WHERE. Both spellings: `WITH (FORMAT csv, HEADER)` and the
+/// old `WITH CSV HEADER DELIMITER AS ','`.
+fn options(
+    tokens: &Tokens<'_>,
+    mut at: usize,
+    _columns: Option<&Range>,
+    table: &Table,
+) -> Result<(CopyFormat, bool), PlanError> {
+    let mut seen = Options::default();
+    if tokens.is(1, "binary") {
+        seen.format = Some("binary".into());
+    }
+    if tokens.is_any(at, &["with"]) {
+        at += 1;
+    }
+    if tokens.kind(at) == Some(Kind::Open) {
+        let inside = at + 1..tokens.list[at].close;
+        for option in tokens.split(&inside) {
+            let name = tokens.word(option.start).unwrap_or_default().to_owned();
+            seen.set(tokens, &name, &(option.start + 1..option.end), table)?;
+        }
+        at = tokens.after(at);
+    } else {
+        while at < tokens.len() && !tokens.is(at, "where") {
+            let name = tokens.word(at).unwrap_or_default().to_owned();
+            at += 1;
+            match name.as_str() {
+                "binary" | "csv" => seen.format = Some(name),
+                "header" => seen.header = true,
+                "freeze" => {}
+                "delimiter" | "null" | "quote" | "escape" | "encoding" => {
+                    at += usize::from(tokens.is(at, "as"));
+                    seen.set(tokens, &name, &(at..at + 1), table)?;
+                    at += 1;
+                }
+                "delimiters" => {
+                    at += usize::from(tokens.is(at, "as"));
+                    seen.set(tokens, "delimiter", &(at..at + 1), table)?;
+                    at += 1;
+                }
+                "force" => {
+                    let name = match () {
+                        () if tokens.are(at, &["not", "null"]) => "force_not_null",
+                        () if tokens.is(at, "null") => "force_null",
+                        () => "force_quote",
+                    };
+                    at += if name == "force_not_null" { 2 } else { 1 };
+                    let start = at;
+                    at += 1;
+                    while tokens.sign(at, ",") {
+                        at += 2;
+                    }
+                    seen.set(tokens, name, &(start..at), table)?;
+                }
+                _ => return Err(bad_option(&name)),
+            }
+        }
+    }
+    Ok((seen.format()?, tokens.is(at, "where")))
+}
+
+#[derive(Default)]
+struct Options {
+    format: Option<String>,
+    delimiter: Option<u8>,
+    null: Option<Box<[u8]>>,
+    quote: Option<u8>,
+    escape: Option<u8>,
+    header: bool,
+    force_not_null_key: bool,
+    force_null_key: bool,
+}
+
+impl Options {
+    fn set(
+        &mut self,
+        tokens: &Tokens<'_>,
+        name: &str,
+        value: &Range,
+        table: &Table,
+    ) -> Result<(), PlanError> {
+        let text = || -> Result<Value, PlanError> {
+            let token = tokens.list.get(value.start).filter(|_| value.len() == 1);
+            let mut out = Value::new();
+            match token.map(|t| (t.kind, &t.text)) {
+                Some((Kind::Literal { kind, .. }, text)) => {
+                    decode(text.as_bytes(), kind, &mut out).ok_or_else(|| bad_option(name))?;
+                }
+                Some((Kind::Word | Kind::Quoted, text)) => out.extend_from_slice(text.as_bytes()),
+                _ => return Err(bad_option(name)),
+            }
+            Ok(out)
+        };
+        let byte = || match text()?.as_slice() {
+            [byte] => Ok(*byte),
+            _ => Err(bad_option(name)),
+        };
+        let on = || -> Result<bool, PlanError> {
+            if value.is_empty() {
+                return Ok(true);
+            }
+            match text()?.to_ascii_lowercase().as_slice() {
+                b"true" | b"on" | b"1" | b"match" => Ok(true),
+                b"false" | b"off" | b"0" => Ok(false),
+                _ => Err(bad_option(name)),
+            }
+        };
+        let names_key = || {
+            tokens.sign(value.start, "*")
+                || table.key_column().is_some_and(|key| {
+                    value.clone().any(|at| tokens.name(at) == Some(&*key.name))
+                })
+        };
+        match name {
+            "format" => {
+                let format = text()?;
+                self.format = Some(String::from_utf8_lossy(&format).to_lowercase());
+            }
+            "delimiter" => self.delimiter = Some(byte()?),
+            "null" => self.null = Some(text()?.as_slice().into()),
+            "quote" => self.quote = Some(byte()?),
+            "escape" => self.escape = Some(byte()?),
+            "header" => self.header = on()?,
+            "force_not_null" => self.force_not_null_key = names_key(),
+            "force_null" => self.force_null_key = names_key(),
+            "freeze" | "force_quote" => {}
+            "encoding" => {
+                let encoding = text()?.to_ascii_lowercase();
+                if !matches!(encoding.as_slice(), b"utf8" | b"utf-8") {
+                    return Err(PlanError::unsupported(
+                        "COPY of sharded tables in another encoding than UTF8 is not supported",
+                        "Keys are read as UTF-8.",
+                        "Convert the data to UTF-8.",
+                    ));
+                }
+            }
+            _ => return Err(bad_option(name)),
+        }
+        Ok(())
+    }
+
+    fn format(self) -> Result<CopyFormat, PlanError> {
+        match self.format.as_deref().unwrap_or("text") {
+            "text" => {
+                if self.header {
+                    return Err(PlanError::unsupported(
+                        "COPY with HEADER in text format is not supported on sharded tables",
+                        "Only CSV headers are read.",
+                        "Use FORMAT csv, or leave the header out.",
+                    ));
+                }
+                Ok(CopyFormat::Text {
+                    delimiter: self.delimiter.unwrap_or(b'\t'),
+                    null: self.null.unwrap_or_else(|| (*b"\\N").into()),
+                })
+            }
+            "csv" => {
+                let quote = self.quote.unwrap_or(b'"');
+                Ok(CopyFormat::Csv {
+                    delimiter: self.delimiter.unwrap_or(b','),
+                    quote,
+                    escape: self.escape.unwrap_or(quote),
+                    null: self.null.unwrap_or_default(),
+                    header: self.header,
+                    force_not_null_key: self.force_not_null_key,
+                    force_null_key: self.force_null_key,
+                })
+            }
+            "binary" => Ok(CopyFormat::Binary),
+            other => Err(PlanError::new("22023", format!("COPY format \"{other}\" not recognized"))),
+        }
+    }
+}
+
+fn bad_option(name: &str) -> PlanError {
+    PlanError::unsupported(
+        format!("the COPY option \"{name}\" or its value is not supported on sharded tables"),
+        "Rows are cut and routed by the options' meaning.",
+        "Use FORMAT, DELIMITER, NULL, QUOTE, ESCAPE, HEADER, FORCE_NULL, FORCE_NOT_NULL.",
+    )
+}

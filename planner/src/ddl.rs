@@ -1,0 +1,314 @@
+//! Schema changes: to every shard, after refusing what could not hold on a sharded table.
+
+use pgherd_shard_map::{Table, TableKind, TableName};
+
+use crate::classify::everywhere;
+use crate::query::starts_query;
+use crate::route::plan_of;
+use crate::token::{Kind, Range, Tokens};
+use crate::{
+    Access, ClusterFunction, Context, Merge, Plan, PlanError, Reuse, StatementKind, functions,
+};
+
+pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+    refuse_kinds(tokens)?;
+    let mut then = None;
+    let object = object_word(tokens);
+    match (tokens.word(0).unwrap_or_default(), object.map_or("", |at| tokens.word(at).unwrap_or_default())) {
+        ("create", "table") => {
+            let at = object.unwrap_or(1);
+            then = create_table(tokens, context, at)?;
+        }
+        ("create", "materialized") if context.may_name_sharded(tokens, &tokens.all()).is_some() => {
+            return Err(refused(
+                "materialized views over sharded tables are not supported",
+                "Each shard would keep the rows of its own part only.",
+                "Create a table, distribute it, and fill it with INSERT … SELECT.",
+            ));
+        }
+        ("create", "index") => create_index(tokens, context)?,
+        ("alter", "table") => alter_table(tokens, context)?,
+        _ => {}
+    }
+    let alone = tokens.all().any(|at| tokens.is(at, "concurrently"))
+        && !tokens.is(0, "refresh");
+    let merge = if alone { Merge::EachAlone } else { Merge::Same };
+    let mut plan = plan_of(
+        context,
+        everywhere(merge),
+        Access::Schema,
+        Reuse::Once,
+        StatementKind::Ddl,
+    );
+    plan.then = then;
+    Ok(plan)
+}
+
+fn refused(message: &'static str, detail: &'static str, hint: &'static str) -> PlanError {
+    PlanError::unsupported(message, detail, hint)
+}
+
+/// The word that says what is made or changed, past OR REPLACE, UNIQUE, UNLOGGED, ….
+fn object_word(tokens: &Tokens<'_>) -> Option<usize> {
+    (1..tokens.len().min(6)).find(|at| {
+        !tokens.is_any(
+            *at,
+            &["or", "replace", "unique", "unlogged", "global", "local", "temp", "temporary",
+              "recursive", "foreign", "constraint", "event", "trusted", "procedural"],
+        )
+    })
+}
+
+fn refuse_kinds(tokens: &Tokens<'_>) -> Result<(), PlanError> {
+    let create = tokens.is(0, "create");
+    if create && (1..4).any(|at| tokens.is_any(at, &["temp", "temporary"])) {
+        return Err(refused(
+            "temporary tables are not supported",
+            "They would stay with a pooled server, not with this session.",
+            "Use a WITH query, or an ordinary table that you drop afterwards.",
+        ));
+    }
+    let object = tokens.word(1).unwrap_or_default();
+    if (object == "database" && !tokens.is_any(0, &["comment", "grant", "revoke", "alter"]))
+        || matches!(object, "system" | "tablespace" | "subscription")
+    {
+        return Err(refused(
+            "this command is not supported through the router",
+            "It concerns one server, and cannot run inside a transaction on all of them.",
+            "Run it on each shard.",
+        ));
+    }
+    Ok(())
+}
+
+/// The table named at `at`, past IF [NOT] EXISTS and ONLY.
+fn named<'t>(tokens: &'t Tokens<'_>, mut at: usize) -> Option<(Vec<&'t str>, usize)> {
+    while tokens.is_any(at, &["if", "not", "exists", "only", "concurrently"]) {
+        at += 1;
+    }
+    tokens.qualified(at)
+}
+
+fn create_table(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    table_word: usize,
+) -> Result<Option<ClusterFunction>, PlanError> {
+    let Some((parts, after)) = named(tokens, table_word + 1) else { return Ok(None) };
+    let from_query = tokens.find(&(after..tokens.len()), |at| {
+        tokens.is(at, "as") && (starts_query(tokens, at + 1) || tokens.is(at + 1, "execute"))
+    });
+    if from_query.is_some() {
+        return Err(refused(
+            "CREATE TABLE AS is not supported",
+            "The table must exist on every shard, its rows on one.",
+            "Use CREATE TABLE and then INSERT … SELECT.",
+        ));
+    }
+    if tokens.kind(after) != Some(Kind::Open) {
+        return Ok(None);
+    }
+    let inside = after + 1..tokens.list[after].close;
+    foreign_keys(tokens, context, None, &inside)?;
+    let columns: Vec<&str> = tokens
+        .split(&inside)
+        .iter()
+        .filter(|part| {
+            !tokens.is_any(
+                part.start,
+                &["constraint", "primary", "unique", "foreign", "check", "exclude", "like"],
+            )
+        })
+        .filter_map(|part| tokens.name(part.start))
+        .collect();
+    let column = context.auto_distribute.iter().find(|wanted| columns.contains(&&***wanted));
+    let table = match parts.as_slice() {
+        [schema, name] => TableName::new(schema, name),
+        [name] => TableName::new(context.search_path.first().map_or("public", |s| s), name),
+        _ => return Ok(None),
+    };
+    // IF NOT EXISTS of a table that is there already must not distribute it.
+    if context.map.relation(&table).is_some() {
+        return Ok(None);
+    }
+    Ok(column.map(|column| ClusterFunction::CreateDistributedTable {
+        table,
+        column: column.clone(),
+        colocate_with: None,
+        distribution: "hash".into(),
+    }))
+}
+
+fn create_index(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<(), PlanError> {
+    if !tokens.is(1, "unique") {
+        return Ok(());
+    }
+    let Some(on) = tokens.find(&(2..tokens.len()), |at| tokens.is(at, "on")) else {
+        return Ok(());
+    };
+    let Some((parts, mut at)) = named(tokens, on + 1) else { return Ok(()) };
+    if tokens.is(at, "using") {
+        at += 2;
+    }
+    if let Some(table) = context.sharded(&parts)
+        && tokens.kind(at) == Some(Kind::Open)
+    {
+        unique(tokens, table, &(at + 1..tokens.list[at].close))?;
+    }
+    Ok(())
+}
+
+/// A unique constraint holds across shards only if it contains the key: equal keys share a shard.
+fn unique(tokens: &Tokens<'_>, table: &Table, columns: &Range) -> Result<(), PlanError> {
+    let Some(key) = table.key_column() else { return Ok(()) };
+    let names = tokens.split(columns).iter().any(|part| {
+        // The column itself, perhaps with an order; not an expression over it.
+        tokens.name(part.start) == Some(&*key.name)
+            && !tokens.sign(part.start + 1, ".")
+            && tokens.kind(part.start + 1) != Some(Kind::Open)
+    });
+    if names {
+        return Ok(());
+    }
+    Err(PlanError::unsupported(
+        "a unique constraint on a distributed table must contain the distribution column",
+        format!(
+            "Rows of {} with different \"{}\" are on different shards, which cannot check each other.",
+            table.name, key.name
+        ),
+        format!("Add \"{}\" to the constraint's columns.", key.name),
+    ))
+}
+
+fn alter_table(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<(), PlanError> {
+    let Some((parts, after)) = named(tokens, 2) else { return Ok(()) };
+    let table = context.sharded(&parts);
+    let actions = after..tokens.len();
+    foreign_keys(tokens, context, table.map(|t| &**t), &actions)?;
+    let Some(table) = table else { return Ok(()) };
+    if tokens.is(after, "rename") || tokens.are(after, &["set", "schema"]) {
+        let column = tokens.is(after + 1, "column") || tokens.is(after + 2, "to");
+        let is_key = table.key_column().is_some_and(|key| {
+            tokens.name(after + 1 + usize::from(tokens.is(after + 1, "column"))) == Some(&*key.name)
+        });
+        let whole = tokens.is(after + 1, "to") || tokens.is(after, "set");
+        if whole || (column && is_key) {
+            return Err(refused(
+                "renaming a sharded table or its distribution column is not supported",
+                "The catalog knows them by name.",
+                "Undistribute the table, rename, and distribute it again.",
+            ));
+        }
+        return Ok(());
+    }
+    for action in tokens.split(&actions) {
+        alter_action(tokens, table, &action)?;
+    }
+    Ok(())
+}
+
+fn alter_action(tokens: &Tokens<'_>, table: &Table, action: &Range) -> Result<(), PlanError> {
+    let mut at = action.start + 1;
+    let word = tokens.word(action.start).unwrap_or_default();
+    if matches!(word, "drop" | "alter") {
+        at += usize::from(tokens.is(at, "column"));
+        while tokens.is_any(at, &["if", "exists"]) {
+            at += 1;
+        }
+        let is_key = table.key_column().is_some_and(|key| tokens.name(at) == Some(&*key.name));
+        let changes = word == "drop"
+            || tokens.is(at + 1, "type")
+            || tokens.are(at + 1, &["set", "data"])
+            || tokens.are(at + 1, &["drop", "not"]);
+        if is_key && changes {
+            return Err(PlanError::unsupported(
+                "the distribution column cannot be dropped or change its type",
+                format!("Every row of {} stands where its key's hash says.", table.name),
+                "Undistribute the table, alter it, and distribute it again.",
+            ));
+        }
+    }
+    if word == "add" {
+        let marks = tokens.find(action, |at| {
+            tokens.are(at, &["primary", "key"]) || tokens.is_any(at, &["unique", "exclude"])
+        });
+        if let Some(at) = marks {
+            let open = tokens.find(&(at..action.end), |at| tokens.kind(at) == Some(Kind::Open));
+            let uses_index = tokens.find(&(at..action.end), |at| tokens.are(at, &["using", "index"]));
+            match open {
+                Some(open) => unique(tokens, table, &(open + 1..tokens.list[open].close))?,
+                None if uses_index.is_some() => {}
+                // ADD COLUMN x int UNIQUE
+                None => unique(tokens, table, &(at..at))?,
+            }
+        }
+        let differs = functions::worst(tokens, action).0 > functions::Nature::Immutable
+            || action.clone().any(|at| {
+                tokens.is_any(at, &["serial", "bigserial", "smallserial", "identity"])
+            });
+        if table.kind == TableKind::Reference
+            && differs
+            && action.clone().any(|at| tokens.is_any(at, &["default", "serial", "bigserial", "smallserial", "identity"]))
+        {
+            return Err(refused(
+                "a reference table cannot get a column that each shard would fill differently",
+                "The default is not the same on every shard.",
+                "Add the column without a default, and fill it with UPDATE and constants.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// REFERENCES: the row that is referred to must be on the same shard.
+fn foreign_keys(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    from: Option<&Table>,
+    range: &Range,
+) -> Result<(), PlanError> {
+    for at in range.clone().filter(|at| tokens.is(*at, "references")) {
+        let Some((parts, after)) = tokens.qualified(at + 1) else { continue };
+        let to = context.sharded(&parts).map(|t| &**t);
+        let kinds = (from.map(|t| t.kind), to.map(|t| t.kind));
+        let why = match kinds {
+            (_, Some(TableKind::Reference)) | (None, None) => continue,
+            (Some(TableKind::Distributed { group: a, key, .. }),
+             Some(TableKind::Distributed { group: b, key: other, .. })) => {
+                let (Some(from), Some(to)) = (from, to) else { continue };
+                let pairs = key_pairs(tokens, at, after, &from.columns[key].name, &to.columns[other].name);
+                if a == b && pairs {
+                    continue;
+                }
+                "The tables are not co-located, or the foreign key does not pair their distribution columns."
+            }
+            (Some(_), None) => "The table that it refers to lives on the home shard only.",
+            (None, Some(_)) | (Some(TableKind::Reference), _) => {
+                "The table that it refers to is distributed, its rows are on many shards."
+            }
+        };
+        return Err(refused(
+            "the foreign key cannot be checked on the shards",
+            why,
+            "Co-locate the tables and put the distribution column into the key, or make the other a reference table.",
+        ));
+    }
+    Ok(())
+}
+
+/// FOREIGN KEY (…, key, …) REFERENCES t (…, key, …), both at the same place.
+fn key_pairs(tokens: &Tokens<'_>, at: usize, after: usize, from: &str, to: &str) -> bool {
+    let place = |open: usize, name: &str| {
+        (tokens.kind(open) == Some(Kind::Open)).then(|| {
+            let inside = open + 1..tokens.list[open].close;
+            tokens.split(&inside).iter().position(|c| tokens.name(c.start) == Some(name))
+        })
+    };
+    // The list before REFERENCES ends just before it.
+    let open = (0..at).rev().find(|i| {
+        tokens.kind(*i) == Some(Kind::Open) && tokens.list[*i].close + 1 == at
+    });
+    let left = open.and_then(|open| place(open, from)).flatten();
+    let right = place(after, to).flatten();
+    left.is_some() && left == right
+}

@@ -1,0 +1,182 @@
+//! What built-in functions do, as far as planning must know. Whatever is not listed is unknown:
+//! it may write, be an aggregate, or keep session state.
+
+use crate::PlanError;
+use crate::query::keyword;
+use crate::token::{Kind, Range, Tokens};
+
+/// Aggregates whose partial results the router can finish.
+pub(crate) const COMBINED: &[&str] =
+    &["count", "sum", "min", "max", "avg", "bool_and", "bool_or", "every"];
+
+const OTHER_AGGREGATES: &[&str] = &[
+    "any_value", "array_agg", "bit_and", "bit_or", "bit_xor", "corr", "covar_pop", "covar_samp",
+    "cume_dist", "dense_rank", "grouping", "json_agg", "json_agg_strict", "json_arrayagg",
+    "json_object_agg", "json_objectagg", "jsonb_agg", "jsonb_agg_strict", "jsonb_object_agg",
+    "mode", "percent_rank", "percentile_cont", "percentile_disc", "range_agg",
+    "range_intersect_agg", "rank", "regr_avgx", "regr_avgy", "regr_count", "regr_intercept",
+    "regr_r2", "regr_slope", "regr_sxx", "regr_sxy", "regr_syy", "stddev", "stddev_pop",
+    "stddev_samp", "string_agg", "var_pop", "var_samp", "variance", "xmlagg",
+];
+
+const WINDOW: &[&str] =
+    &["row_number", "ntile", "lag", "lead", "first_value", "last_value", "nth_value"];
+
+/// Same arguments, same result, on every server.
+const IMMUTABLE: &[&str] = &[
+    "abs", "array_append", "array_cat", "array_length", "array_position", "array_prepend",
+    "array_remove", "array_replace", "array_to_string", "ascii", "btrim", "cardinality", "cast",
+    "cbrt", "ceil", "ceiling", "char_length", "character_length", "chr", "coalesce", "concat",
+    "concat_ws", "date_part", "date_trunc", "decode", "degrees", "div", "encode", "exp", "extract",
+    "floor", "format", "greatest", "hashint4", "hashint8", "hashtext", "initcap", "isfinite",
+    "json_array_length", "json_build_array", "json_build_object", "json_extract_path",
+    "json_extract_path_text", "json_typeof", "jsonb_array_length", "jsonb_build_array",
+    "jsonb_build_object", "jsonb_extract_path", "jsonb_extract_path_text", "jsonb_insert",
+    "jsonb_pretty", "jsonb_set", "jsonb_strip_nulls", "jsonb_typeof", "least", "left", "length",
+    "ln", "log", "lower", "lpad", "ltrim", "make_date", "make_interval", "make_time",
+    "make_timestamp", "md5", "mod", "nullif", "num_nonnulls", "num_nulls", "octet_length",
+    "overlay", "pi", "position", "power", "quote_ident", "quote_literal", "radians",
+    "regexp_match", "regexp_replace", "repeat", "replace", "reverse", "right", "round", "row",
+    "row_to_json", "rpad", "rtrim", "sha256", "sign", "split_part", "sqrt", "starts_with",
+    "string_to_array", "strpos", "substr", "substring", "to_char", "to_date", "to_hex", "to_json",
+    "to_jsonb", "to_number", "to_timestamp", "translate", "trim", "trunc", "upper", "width_bucket",
+];
+
+/// Reads only, but differs by time, session or server.
+const STABLE: &[&str] = &[
+    "age", "clock_timestamp", "col_description", "current_database", "current_schema",
+    "current_schemas", "current_setting", "format_type", "gen_random_uuid", "has_table_privilege",
+    "inet_server_addr", "inet_server_port", "now", "obj_description", "pg_backend_pid",
+    "pg_encoding_to_char", "pg_get_constraintdef", "pg_get_expr", "pg_get_indexdef",
+    "pg_get_userbyid", "pg_get_viewdef", "pg_is_in_recovery", "pg_relation_size",
+    "pg_table_is_visible", "pg_table_size", "pg_total_relation_size", "pg_type_is_visible",
+    "pg_typeof", "random", "statement_timestamp", "timeofday", "to_regclass",
+    "transaction_timestamp", "version",
+];
+
+const SET_RETURNING: &[&str] = &[
+    "generate_series", "generate_subscripts", "json_array_elements", "json_array_elements_text",
+    "json_each", "json_each_text", "json_object_keys", "jsonb_array_elements",
+    "jsonb_array_elements_text", "jsonb_each", "jsonb_each_text", "jsonb_object_keys",
+    "regexp_matches", "regexp_split_to_table", "string_to_table", "unnest",
+];
+
+/// Not functions, though a parenthesis follows.
+const NOT_FUNCTIONS: &[&str] = &[
+    "all", "and", "any", "array", "as", "between", "by", "case", "char", "character", "check",
+    "conflict", "decimal", "default", "distinct", "else", "except", "exists", "filter", "float",
+    "from", "having", "ilike", "in", "intersect", "interval", "into", "is", "join", "key", "lateral",
+    "like", "limit", "materialized", "not", "numeric", "of", "offset", "on", "or", "over",
+    "precision", "returning", "select", "set", "similar", "some", "then", "time", "timestamp", "to",
+    "union", "update", "using", "values", "varchar", "varying", "when", "where", "with", "within",
+    "bit", "bpchar", "recursive", "do", "symmetric", "both", "leading", "trailing", "timestamptz",
+    "timetz", "group", "order", "only", "escape", "zone", "first", "next", "nothing",
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Nature {
+    Immutable,
+    Stable,
+    SetReturning,
+    Combined,
+    OtherAggregate,
+    Window,
+    Unknown,
+}
+
+pub(crate) fn nature(name: &str) -> Nature {
+    let lists = [
+        (IMMUTABLE, Nature::Immutable),
+        (STABLE, Nature::Stable),
+        (SET_RETURNING, Nature::SetReturning),
+        (COMBINED, Nature::Combined),
+        (OTHER_AGGREGATES, Nature::OtherAggregate),
+        (WINDOW, Nature::Window),
+    ];
+    let found = lists.iter().find(|(names, _)| names.contains(&name));
+    found.map_or(Nature::Unknown, |(_, nature)| *nature)
+}
+
+/// The function called at this word, if one is: its plain name (of another schema than pg_catalog:
+/// `None` as name) and its opening parenthesis.
+pub(crate) fn call<'t>(tokens: &'t Tokens<'_>, at: usize) -> Option<(Option<&'t str>, usize)> {
+    if tokens.kind(at + 1) != Some(Kind::Open) {
+        return None;
+    }
+    let name = tokens.name(at)?;
+    let qualified = at > 0 && tokens.sign(at - 1, ".");
+    if !qualified && tokens.kind(at) == Some(Kind::Word) && NOT_FUNCTIONS.contains(&name) {
+        return None;
+    }
+    // `x::numeric(10, 2)`, `WITH name (columns)`, `AS t(a, b)`, `INSERT INTO t (a, b)`.
+    if at > 0 && (tokens.sign(at - 1, "::") || keyword(tokens, at - 1, "as")) {
+        return None;
+    }
+    let known = !qualified || (at > 1 && tokens.is(at - 2, "pg_catalog"));
+    Some((known.then_some(name), at + 1))
+}
+
+/// The worst of all functions called in these tokens, with the name of one.
+pub(crate) fn worst(tokens: &Tokens<'_>, range: &Range) -> (Nature, String) {
+    let mut worst = (Nature::Immutable, String::new());
+    for at in range.clone() {
+        if let Some((name, _)) = call(tokens, at) {
+            let nature = name.map_or(Nature::Unknown, nature);
+            if nature > worst.0 {
+                worst = (nature, tokens.list[at].text.to_string());
+            }
+        }
+    }
+    worst
+}
+
+/// This nature, if a function of it is called in these tokens.
+pub(crate) fn worst_of(tokens: &Tokens<'_>, range: &Range, wanted: Nature) -> Option<Nature> {
+    range.clone().find_map(|at| {
+        let (name, _) = call(tokens, at)?;
+        (name.map_or(Nature::Unknown, nature) == wanted).then_some(wanted)
+    })
+}
+
+pub(crate) fn reads_only(tokens: &Tokens<'_>, range: &Range) -> bool {
+    worst(tokens, range).0 < Nature::Unknown
+}
+
+pub(crate) fn calls_nothing(tokens: &Tokens<'_>, range: &Range) -> bool {
+    let stable = |at| {
+        tokens.word(at).is_some_and(|word| {
+            word.starts_with("current_") || word.starts_with("local") || word == "session_user"
+                || word == "user" || word == "system_user"
+        })
+    };
+    range.clone().all(|at| call(tokens, at).is_none() && !stable(at))
+}
+
+/// Functions that leave something in the server session, which pooled servers do not keep.
+pub(crate) fn refuse_session_state(tokens: &Tokens<'_>) -> Result<(), PlanError> {
+    for at in tokens.all() {
+        let Some((Some(name), open)) = call(tokens, at) else { continue };
+        let lock = ["pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock",
+            "pg_try_advisory_lock_shared", "pg_advisory_unlock", "pg_advisory_unlock_shared",
+            "pg_advisory_unlock_all"];
+        if lock.contains(&name) {
+            return Err(PlanError::unsupported(
+                "session advisory locks are not supported",
+                "The lock would stay with a pooled server, not with this session.",
+                "Use pg_advisory_xact_lock(): it is released at the end of the transaction.",
+            ));
+        }
+        if name == "set_config" {
+            let inside = open + 1..tokens.list[open].close;
+            let local = tokens.split(&inside).last().cloned().unwrap_or(inside);
+            if !(tokens.is(local.start, "true") && local.len() == 1) {
+                return Err(PlanError::unsupported(
+                    "set_config() for the session is not supported",
+                    "The setting would stay with a pooled server, not with this session.",
+                    "Use SET, or pass true as the third argument.",
+                ));
+            }
+        }
+    }
+    Ok(())
+}

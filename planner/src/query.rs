@@ -1,0 +1,580 @@
+//! Tokens → the clauses of a SELECT: where each begins and ends, its FROM items, its subqueries.
+//!
+//! Only structure, no meaning: expressions stay ranges of tokens. Whatever does not fit is
+//! [`Unread`], and the statement is refused if it names a sharded table.
+
+use crate::token::{Kind, Range, Tokens};
+
+/// The statement's clauses could not be told apart with certainty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unread;
+
+#[derive(Debug)]
+pub(crate) struct Query {
+    pub(crate) ctes: Vec<Cte>,
+    pub(crate) recursive: bool,
+    pub(crate) body: Vec<Body>,
+    pub(crate) order: Vec<Range>,
+    /// From ORDER BY, LIMIT, … (whichever is first) to the end.
+    pub(crate) tail: Range,
+    pub(crate) limit: Option<Range>,
+    pub(crate) offset: Option<Range>,
+    pub(crate) with_ties: bool,
+    pub(crate) locks: Option<Range>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Cte {
+    pub(crate) name: String,
+    /// `None`: INSERT, UPDATE, DELETE or MERGE.
+    pub(crate) query: Option<Query>,
+    pub(crate) range: Range,
+}
+
+/// One operand of a set operation (or the only one).
+#[derive(Debug)]
+pub(crate) enum Body {
+    Select(Box<Select>),
+    Values(Range),
+    Nested(Query),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Distinct {
+    No,
+    Yes,
+    On,
+}
+
+#[derive(Debug)]
+pub(crate) struct Select {
+    pub(crate) distinct: Distinct,
+    pub(crate) items: Vec<Range>,
+    pub(crate) into: bool,
+    /// The FROM clause with its word, empty where there is none.
+    pub(crate) from_range: Range,
+    pub(crate) from: Vec<From>,
+    pub(crate) filter: Option<Range>,
+    pub(crate) group: Option<Vec<Range>>,
+    pub(crate) having: Option<Range>,
+    pub(crate) window: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum From {
+    Table {
+        parts: Vec<String>,
+        alias: Option<String>,
+        /// `AS t(a, b)`, TABLESAMPLE: columns or rows are not the table's own.
+        odd: bool,
+    },
+    Subquery {
+        query: Query,
+        alias: Option<String>,
+        lateral: bool,
+    },
+    /// A function, ROWS FROM, XMLTABLE, …: its tokens.
+    Function {
+        range: Range,
+        alias: Option<String>,
+    },
+    Join {
+        left: Box<From>,
+        right: Box<From>,
+        kind: JoinKind,
+        on: JoinOn,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JoinKind {
+    Inner,
+    Left,
+    Right,
+    Full,
+}
+
+#[derive(Debug)]
+pub(crate) enum JoinOn {
+    Condition(Range),
+    Using(Vec<String>),
+    Natural,
+    Nothing,
+}
+
+/// Words that end a FROM item, an alias or an expression: none of them can be an alias without AS.
+const CLAUSES: &[&str] = &[
+    "from", "where", "group", "having", "window", "union", "intersect", "except", "order", "limit",
+    "offset", "fetch", "for", "into", "returning", "on", "using", "join", "inner", "left", "right",
+    "full", "cross", "natural", "set", "tablesample", "when", "values",
+];
+
+/// A keyword in its role, not a label or a column of that name (`AS "from"`, `t.order`).
+pub(crate) fn keyword(tokens: &Tokens<'_>, at: usize, word: &str) -> bool {
+    tokens.is(at, word)
+        && !(at > 0 && (tokens.sign(at - 1, ".") || tokens.is(at - 1, "as")))
+}
+
+fn any_keyword(tokens: &Tokens<'_>, at: usize, words: &[&str]) -> bool {
+    words.iter().any(|word| keyword(tokens, at, word))
+}
+
+pub(crate) fn starts_query(tokens: &Tokens<'_>, at: usize) -> bool {
+    let mut at = at;
+    while tokens.kind(at) == Some(Kind::Open) {
+        at += 1;
+    }
+    tokens.is_any(at, &["select", "with", "values", "table"])
+        // `table` and `values` are names only where quoted; `with` cannot start an expression.
+        && !tokens.sign(at + 1, ".")
+}
+
+/// `FROM` that starts the clause, not that of `IS DISTINCT FROM`.
+fn is_from(tokens: &Tokens<'_>, at: usize) -> bool {
+    keyword(tokens, at, "from") && !(at > 0 && tokens.is(at - 1, "distinct"))
+}
+
+impl Query {
+    pub(crate) fn read(tokens: &Tokens<'_>, range: Range) -> Result<Self, Unread> {
+        let mut at = range.start;
+        let mut ctes = Vec::new();
+        let mut recursive = false;
+        if tokens.is(at, "with") {
+            (ctes, recursive, at) = read_ctes(tokens, at)?;
+        }
+        let tail_at = tail_start(tokens, &(at..range.end));
+        let body = read_set(tokens, at..tail_at)?;
+        let mut query = Self {
+            ctes,
+            recursive,
+            body,
+            order: Vec::new(),
+            tail: tail_at..range.end,
+            limit: None,
+            offset: None,
+            with_ties: false,
+            locks: None,
+        };
+        query.read_tail(tokens)?;
+        Ok(query)
+    }
+
+    fn read_tail(&mut self, tokens: &Tokens<'_>) -> Result<(), Unread> {
+        let end = self.tail.end;
+        let mut at = self.tail.start;
+        while at < end {
+            let start = at;
+            let stop = tokens
+                .find(&(at + 1..end), |t| {
+                    any_keyword(tokens, t, &["order", "limit", "offset", "fetch", "for"])
+                })
+                .unwrap_or(end);
+            let once = |slot: &Option<Range>| if slot.is_some() { Err(Unread) } else { Ok(()) };
+            match tokens.word(start) {
+                Some("order") if tokens.is(start + 1, "by") && self.order.is_empty() => {
+                    self.order = tokens.split(&(start + 2..stop));
+                }
+                Some("limit") => {
+                    once(&self.limit)?;
+                    self.limit = Some(start + 1..stop);
+                }
+                Some("offset") => {
+                    once(&self.offset)?;
+                    let rows = usize::from(tokens.is_any(stop - 1, &["row", "rows"]));
+                    self.offset = Some(start + 1..stop - rows);
+                }
+                Some("fetch") => {
+                    once(&self.limit)?;
+                    // FETCH FIRST|NEXT [n] ROW|ROWS ONLY|WITH TIES
+                    let rows = tokens
+                        .find(&(start..stop), |t| tokens.is_any(t, &["row", "rows"]))
+                        .ok_or(Unread)?;
+                    self.with_ties = tokens.is(rows + 1, "with");
+                    self.limit = Some(start + 2..rows);
+                }
+                Some("for") => {
+                    let first = self.locks.as_ref().map_or(start, |locks| locks.start);
+                    self.locks = Some(first..stop);
+                }
+                _ => return Err(Unread),
+            }
+            at = stop;
+        }
+        Ok(())
+    }
+
+    /// The only block, if there is no set operation.
+    pub(crate) fn only_select(&self) -> Option<&Select> {
+        match self.body.as_slice() {
+            [Body::Select(select)] => Some(select),
+            _ => None,
+        }
+    }
+}
+
+fn read_ctes(tokens: &Tokens<'_>, with: usize) -> Result<(Vec<Cte>, bool, usize), Unread> {
+    let mut at = with + 1;
+    let recursive = tokens.is(at, "recursive");
+    at += usize::from(recursive);
+    let mut ctes = Vec::new();
+    loop {
+        let name = tokens.name(at).ok_or(Unread)?.to_owned();
+        at += 1;
+        if tokens.kind(at) == Some(Kind::Open) {
+            at = tokens.after(at);
+        }
+        if !tokens.is(at, "as") {
+            return Err(Unread);
+        }
+        at += 1;
+        if tokens.is(at, "not") {
+            at += 1;
+        }
+        if tokens.is(at, "materialized") {
+            at += 1;
+        }
+        if tokens.kind(at) != Some(Kind::Open) {
+            return Err(Unread);
+        }
+        let range = at + 1..tokens.list[at].close;
+        let query = match starts_query(tokens, range.start) {
+            true => Some(Query::read(tokens, range.clone())?),
+            false => None,
+        };
+        ctes.push(Cte { name, query, range });
+        at = tokens.after(at);
+        if tokens.is_any(at, &["search", "cycle"]) {
+            return Err(Unread);
+        }
+        if !tokens.sign(at, ",") {
+            return Ok((ctes, recursive, at));
+        }
+        at += 1;
+    }
+}
+
+fn tail_start(tokens: &Tokens<'_>, range: &Range) -> usize {
+    tokens
+        .find(range, |at| {
+            (keyword(tokens, at, "order") && tokens.is(at + 1, "by"))
+                || any_keyword(tokens, at, &["limit", "offset", "fetch"])
+                || (keyword(tokens, at, "for")
+                    && tokens.is_any(at + 1, &["update", "share", "no", "key"]))
+        })
+        .unwrap_or(range.end)
+}
+
+fn read_set(tokens: &Tokens<'_>, range: Range) -> Result<Vec<Body>, Unread> {
+    let mut bodies = Vec::new();
+    let mut start = range.start;
+    loop {
+        let operator = tokens.find(&(start..range.end), |at| {
+            any_keyword(tokens, at, &["union", "intersect", "except"])
+        });
+        bodies.push(read_operand(tokens, start..operator.unwrap_or(range.end))?);
+        let Some(at) = operator else { return Ok(bodies) };
+        start = at + 1 + usize::from(tokens.is_any(at + 1, &["all", "distinct"]));
+    }
+}
+
+fn read_operand(tokens: &Tokens<'_>, range: Range) -> Result<Body, Unread> {
+    match tokens.word(range.start) {
+        Some("select") => Ok(Body::Select(Box::new(Select::read(tokens, range)?))),
+        Some("values") => Ok(Body::Values(range)),
+        // TABLE t is SELECT * FROM t.
+        Some("table") => Ok(Body::Select(Box::new(Select {
+            distinct: Distinct::No,
+            items: Vec::new(),
+            into: false,
+            from: vec![read_from_item(tokens, &(range.start + 1..range.end))?],
+            from_range: range,
+            filter: None,
+            group: None,
+            having: None,
+            window: false,
+        }))),
+        _ => {
+            let inner = tokens.strip_parens(&range);
+            if inner == range || range.is_empty() {
+                return Err(Unread);
+            }
+            Ok(Body::Nested(Query::read(tokens, range.start + 1..range.end - 1)?))
+        }
+    }
+}
+
+impl Select {
+    fn read(tokens: &Tokens<'_>, range: Range) -> Result<Self, Unread> {
+        let end = range.end;
+        let mut at = range.start + 1;
+        let mut distinct = Distinct::No;
+        if tokens.is(at, "all") {
+            at += 1;
+        } else if tokens.is(at, "distinct") {
+            at += 1;
+            distinct = Distinct::Yes;
+            if tokens.is(at, "on") && tokens.kind(at + 1) == Some(Kind::Open) {
+                distinct = Distinct::On;
+                at = tokens.after(at + 1);
+            }
+        }
+        let starts = |t: usize| {
+            is_from(tokens, t)
+                || any_keyword(tokens, t, &["where", "having", "window", "into"])
+                || (keyword(tokens, t, "group") && tokens.is(t + 1, "by"))
+        };
+        let next = |from: usize| tokens.find(&(from..end), starts).unwrap_or(end);
+        let list_end = next(at);
+        let items = if list_end > at { tokens.split(&(at..list_end)) } else { Vec::new() };
+        let mut select = Self {
+            distinct,
+            items,
+            into: false,
+            from_range: list_end..list_end,
+            from: Vec::new(),
+            filter: None,
+            group: None,
+            having: None,
+            window: false,
+        };
+        let mut rank = 0;
+        at = list_end;
+        while at < end {
+            let stop = next(at + 1);
+            let this = match tokens.word(at) {
+                Some("into") => {
+                    select.into = true;
+                    1
+                }
+                Some("from") => {
+                    select.from_range = at..stop;
+                    for part in tokens.split(&(at + 1..stop)) {
+                        select.from.push(read_from_item(tokens, &part)?);
+                    }
+                    2
+                }
+                Some("where") => {
+                    select.filter = Some(at + 1..stop);
+                    3
+                }
+                Some("group") => {
+                    select.group = Some(tokens.split(&(at + 2..stop)));
+                    4
+                }
+                Some("having") => {
+                    select.having = Some(at + 1..stop);
+                    5
+                }
+                Some("window") => {
+                    select.window = true;
+                    6
+                }
+                _ => return Err(Unread),
+            };
+            // Clauses come once and in order, or one of them was something else.
+            if this <= rank || stop == at + 1 {
+                return Err(Unread);
+            }
+            rank = this;
+            at = stop;
+        }
+        Ok(select)
+    }
+}
+
+/// One item of a FROM list with its joins.
+pub(crate) fn read_from_item(tokens: &Tokens<'_>, range: &Range) -> Result<From, Unread> {
+    let mut reader = FromReader { tokens, at: range.start, end: range.end };
+    let item = reader.joined()?;
+    if reader.at != range.end { Err(Unread) } else { Ok(item) }
+}
+
+struct FromReader<'t, 'a> {
+    tokens: &'t Tokens<'a>,
+    at: usize,
+    end: usize,
+}
+
+impl FromReader<'_, '_> {
+    fn is(&self, word: &str) -> bool {
+        self.at < self.end && self.tokens.is(self.at, word)
+    }
+
+    fn eat(&mut self, word: &str) -> bool {
+        let found = self.is(word);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// `primary (JOIN primary …)*`
+    fn joined(&mut self) -> Result<From, Unread> {
+        let mut left = self.primary()?;
+        while let Some((kind, natural, bare)) = self.join_words()? {
+            let right = if natural || bare { self.primary()? } else { self.nested_right()? };
+            let on = match natural {
+                true => JoinOn::Natural,
+                false if bare => JoinOn::Nothing,
+                false => self.condition()?,
+            };
+            left = From::Join { left: Box::new(left), right: Box::new(right), kind, on };
+        }
+        Ok(left)
+    }
+
+    /// `a JOIN b JOIN c ON … ON …`: a join whose right side is a join is told by the next word.
+    fn nested_right(&mut self) -> Result<From, Unread> {
+        let mut right = self.primary()?;
+        while !self.is("on") && !self.is("using") && self.at < self.end {
+            let before = self.at;
+            let Some((kind, natural, bare)) = self.join_words()? else { break };
+            if natural || bare {
+                // Belongs to the left: CROSS and NATURAL bind no ON.
+                self.at = before;
+                break;
+            }
+            // Only where an ON is left over afterwards is it nested; a chain of plain joins
+            // always has its ON before the next JOIN.
+            let inner = self.nested_right()?;
+            let on = self.condition()?;
+            right = From::Join { left: Box::new(right), right: Box::new(inner), kind, on };
+        }
+        Ok(right)
+    }
+
+    fn join_words(&mut self) -> Result<Option<(JoinKind, bool, bool)>, Unread> {
+        let natural = self.eat("natural");
+        let cross = self.eat("cross");
+        let kind = if self.eat("inner") {
+            Some(JoinKind::Inner)
+        } else if self.eat("left") {
+            self.eat("outer");
+            Some(JoinKind::Left)
+        } else if self.eat("right") {
+            self.eat("outer");
+            Some(JoinKind::Right)
+        } else if self.eat("full") {
+            self.eat("outer");
+            Some(JoinKind::Full)
+        } else {
+            None
+        };
+        if self.eat("join") {
+            return Ok(Some((kind.unwrap_or(JoinKind::Inner), natural, cross)));
+        }
+        if natural || cross || kind.is_some() { Err(Unread) } else { Ok(None) }
+    }
+
+    fn condition(&mut self) -> Result<JoinOn, Unread> {
+        if self.eat("on") {
+            let start = self.at;
+            let stop = self
+                .tokens
+                .find(&(start..self.end), |t| {
+                    self.tokens.is_any(t, &["join", "inner", "cross", "natural", "full", "on"])
+                        // left(x, 1) and right(x, 1) are functions
+                        || (self.tokens.is_any(t, &["left", "right"])
+                            && self.tokens.is_any(t + 1, &["join", "outer"]))
+                })
+                .unwrap_or(self.end);
+            self.at = stop;
+            return if stop > start { Ok(JoinOn::Condition(start..stop)) } else { Err(Unread) };
+        }
+        if self.eat("using") {
+            if self.tokens.kind(self.at) != Some(Kind::Open) {
+                return Err(Unread);
+            }
+            let inside = self.at + 1..self.tokens.list[self.at].close;
+            let columns = self
+                .tokens
+                .split(&inside)
+                .iter()
+                .map(|part| self.tokens.name(part.start).map(str::to_owned).ok_or(Unread))
+                .collect::<Result<_, _>>()?;
+            self.at = self.tokens.after(self.at);
+            if self.is("as") {
+                return Err(Unread);
+            }
+            return Ok(JoinOn::Using(columns));
+        }
+        Err(Unread)
+    }
+
+    fn primary(&mut self) -> Result<From, Unread> {
+        let lateral = self.eat("lateral");
+        let start = self.at;
+        if start >= self.end {
+            return Err(Unread);
+        }
+        if self.tokens.kind(start) == Some(Kind::Open) {
+            let inside = start + 1..self.tokens.list[start].close;
+            self.at = self.tokens.after(start);
+            // `((SELECT …) UNION …)` starts a query too; `(a JOIN b ON …)` does not.
+            if starts_query(self.tokens, inside.start)
+                && let Ok(query) = Query::read(self.tokens, inside.clone())
+            {
+                let (alias, odd) = self.alias()?;
+                let _ = odd;
+                return Ok(From::Subquery { query, alias, lateral });
+            }
+            let inner = read_from_item(self.tokens, &inside)?;
+            let (alias, odd) = self.alias()?;
+            // An alias hides the tables inside.
+            return if alias.is_some() || odd { Err(Unread) } else { Ok(inner) };
+        }
+        let only = self.eat("only");
+        if only && self.tokens.kind(self.at) == Some(Kind::Open) {
+            return Err(Unread);
+        }
+        let (parts, after) = self.tokens.qualified(self.at).ok_or(Unread)?;
+        let parts: Vec<String> = parts.into_iter().map(str::to_owned).collect();
+        self.at = after;
+        let is_function = self.tokens.kind(after) == Some(Kind::Open) && after < self.end
+            || (self.tokens.are(start, &["rows", "from"]));
+        if is_function {
+            if self.tokens.are(start, &["rows", "from"]) {
+                self.at = start + 2;
+            }
+            self.at = self.tokens.after(self.at);
+            if self.eat("with") && !self.eat("ordinality") {
+                return Err(Unread);
+            }
+            let range = start..self.at;
+            let (alias, _) = self.alias()?;
+            return Ok(From::Function { range, alias });
+        }
+        if self.at < self.end && self.tokens.sign(self.at, "*") {
+            self.at += 1;
+        }
+        let (alias, mut odd) = self.alias()?;
+        odd |= only;
+        if self.eat("tablesample") {
+            odd = true;
+            self.at = self.tokens.after(self.at + 1);
+            if self.eat("repeatable") {
+                self.at = self.tokens.after(self.at);
+            }
+        }
+        Ok(From::Table { parts, alias, odd })
+    }
+
+    /// `[AS] alias [(columns)]`; the flag tells of columns.
+    fn alias(&mut self) -> Result<(Option<String>, bool), Unread> {
+        let as_word = self.eat("as");
+        let mut alias = None;
+        if self.at < self.end
+            && let Some(name) = self.tokens.name(self.at)
+            && (as_word
+                || self.tokens.kind(self.at) == Some(Kind::Quoted)
+                || !CLAUSES.contains(&name))
+        {
+            alias = Some(name.to_owned());
+            self.at += 1;
+        }
+        let mut odd = false;
+        if self.at < self.end && self.tokens.kind(self.at) == Some(Kind::Open) {
+            odd = true;
+            self.at = self.tokens.after(self.at);
+        }
+        if as_word && alias.is_none() && !odd { Err(Unread) } else { Ok((alias, odd)) }
+    }
+}

@@ -1,0 +1,238 @@
+//! Statements that go to one shard with their own text, and the checks that every plan passes.
+
+use crate::analyze::{Analysis, Scope, Use};
+use crate::functions;
+use crate::query::{Cte, Query, Unread};
+use crate::token::{Range, Tokens};
+use crate::{
+    Access, Action, Context, KeySource, KeyUse, ManyShards, OneShard, Plan, PlanError, Reuse,
+    StatementKind, Target, parse, scatter,
+};
+
+pub(crate) fn plan_of(
+    context: &Context<'_>,
+    action: Action,
+    access: Access,
+    reuse: Reuse,
+    kind: StatementKind,
+) -> Plan {
+    Plan { epoch: context.map.epoch, access, reuse, action, then: None, kind }
+}
+
+pub(crate) fn one(
+    context: &Context<'_>,
+    target: Target,
+    access: Access,
+    kind: StatementKind,
+) -> Plan {
+    let action = Action::One(OneShard { target, otherwise: None });
+    plan_of(context, action, access, Reuse::AnyLiterals, kind)
+}
+
+/// A statement that names nothing sharded.
+pub(crate) fn home(context: &Context<'_>, access: Access, kind: StatementKind) -> Plan {
+    one(context, Target::Home, access, kind)
+}
+
+/// SELECT, VALUES, TABLE, WITH … SELECT.
+pub(crate) fn select(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+    functions::refuse_session_state(tokens)?;
+    let all = tokens.all();
+    let named = context.may_name_sharded(tokens, &all);
+    let read = if tokens.balanced { strip(tokens, &all) } else { all.clone() };
+    let query = match tokens.check_limits() {
+        Ok(()) => Query::read(tokens, read).ok(),
+        Err(error) if named.is_some() => return Err(error),
+        Err(_) => None,
+    };
+    let kind = StatementKind::Select;
+    let writes = |query: &Query| query.locks.is_some() || query.ctes.iter().any(writing);
+    let reads = functions::reads_only(tokens, &all);
+    let Some(_) = named else {
+        let Some(query) = query else { return Ok(home(context, Access::Write, kind)) };
+        let into = query.only_select().is_some_and(|select| select.into);
+        if into {
+            return Err(no_select_into());
+        }
+        let constants = functions::calls_nothing(tokens, &all)
+            && !all.clone().any(|at| tokens.is_any(at, &["from", "table"]));
+        if constants {
+            return Ok(one(context, Target::Any, Access::Read, kind));
+        }
+        let access = if reads && !writes(&query) { Access::Read } else { Access::Write };
+        return Ok(home(context, access, kind));
+    };
+    let query = query.ok_or_else(|| unread(tokens))?;
+    let analysis = Analysis::of_query(tokens, context, &query).map_err(|Unread| unread(tokens))?;
+    if analysis.into {
+        return Err(no_select_into());
+    }
+    if let Some(view) = &analysis.view_over_distributed {
+        return Err(view_refused(&view.to_string()));
+    }
+    if analysis.data_modifying_cte {
+        if analysis.sharded() > 0 {
+            return Err(PlanError::unsupported(
+                "WITH queries that write are not supported together with sharded tables",
+                "Each part could need another shard.",
+                "Run the statements one after another in a transaction.",
+            ));
+        }
+        return Ok(home(context, Access::Write, kind));
+    }
+    witness(tokens, context, &analysis, query.locks.as_ref())?;
+    let access = if reads && !analysis.locks { Access::Read } else { Access::Write };
+    if analysis.uses.is_empty() {
+        let any = analysis.references > 0 && analysis.home.is_empty() && !analysis.locks && reads;
+        let target = if any { Target::Any } else { Target::Home };
+        return Ok(one(context, target, access, kind));
+    }
+    refuse_home(&analysis)?;
+    if let Some(target) = keys(&analysis.uses) {
+        let several = matches!(&target, Target::Keys { keys, .. } if several(keys));
+        // One key that cannot be hashed needs all shards too, but a routed statement must not
+        // lose its plan for other literals over that.
+        let otherwise = scatter::select(tokens, context, &query, &analysis)
+            .ok()
+            .filter(|(_, reuse)| several || *reuse == Reuse::AnyLiterals);
+        let reuse = otherwise.as_ref().map_or(Reuse::AnyLiterals, |(_, reuse)| *reuse);
+        let otherwise = otherwise.map(|(mut many, _)| {
+            many.target = target.clone();
+            Box::new(many)
+        });
+        let action = Action::One(OneShard { target, otherwise });
+        return Ok(plan_of(context, action, access, reuse, kind));
+    }
+    let (many, reuse) = scatter::select(tokens, context, &query, &analysis)?;
+    Ok(plan_of(context, Action::Many(many), access, reuse, kind))
+}
+
+/// The shards that all distributed tables are pinned to, if all are.
+pub(crate) fn keys(uses: &[Use]) -> Option<Target> {
+    let first = uses.first()?;
+    if uses.iter().any(|u| !u.pinned || u.group != first.group || u.odd) {
+        return None;
+    }
+    let mut keys: Vec<KeySource> = Vec::new();
+    for key in uses.iter().flat_map(|u| &u.pins) {
+        if !keys.contains(key) {
+            keys.push(key.clone());
+        }
+    }
+    Some(Target::Keys { group: first.group, keys: keys.into(), why: KeyUse::Filter })
+}
+
+fn several(keys: &[KeySource]) -> bool {
+    keys.len() > 1 || keys.iter().any(|key| matches!(key, KeySource::ParamArray { .. }))
+}
+
+fn writing(cte: &Cte) -> bool {
+    cte.query.as_ref().is_none_or(|query| query.locks.is_some() || query.ctes.iter().any(writing))
+}
+
+/// `(SELECT …)` is that SELECT.
+fn strip(tokens: &Tokens<'_>, range: &Range) -> Range {
+    tokens.strip_parens(range)
+}
+
+/// The parser must accept the statement and name as many sharded relations as we found.
+pub(crate) fn witness(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    analysis: &Analysis,
+    locks: Option<&Range>,
+) -> Result<(), PlanError> {
+    let mut sql = tokens.sql.to_owned();
+    if let Some(locks) = locks {
+        // Locking clauses hold table names only, and the parser knows few of their forms.
+        let bytes = tokens.bytes(locks);
+        sql.replace_range(bytes, "");
+    }
+    let seen = parse::relations(&sql).map_err(|error| {
+        unread(tokens).with_detail(format!("It names a sharded table and cannot be parsed: {error}."))
+    })?;
+    let sharded = |parts: &Vec<String>| {
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        context.sharded(&parts).is_some()
+    };
+    let seen = seen.iter().filter(|parts| sharded(parts)).count();
+    if seen < analysis.sharded() || (seen > analysis.sharded() && !shadowed(tokens)) {
+        return Err(unread(tokens));
+    }
+    Ok(())
+}
+
+/// A CTE may have the name of a sharded table: then the parser counts more.
+fn shadowed(tokens: &Tokens<'_>) -> bool {
+    tokens.is(0, "with")
+}
+
+pub(crate) fn refuse_home(analysis: &Analysis) -> Result<(), PlanError> {
+    match analysis.home.first() {
+        None => Ok(()),
+        Some(name) => Err(PlanError::unsupported(
+            "distributed tables cannot be joined with tables that are not distributed",
+            format!("The relation {name} lives on the home shard only."),
+            "Make it a reference table with create_reference_table(), or distribute it.",
+        )),
+    }
+}
+
+/// `pgherd.scatter = off`, and statements that were sent to a given shard.
+pub(crate) fn check_scatter(plan: Plan, context: &Context<'_>) -> Result<Plan, PlanError> {
+    let all = |many: &ManyShards| many.target == Target::All;
+    let refused = match &plan.action {
+        Action::Many(many) => all(many) && plan.access != Access::Schema && scattered(many),
+        Action::CopyOut(out) => out.target == Target::All,
+        _ => false,
+    };
+    if refused && !context.scatter {
+        return Err(PlanError::unsupported(
+            "the statement would touch every shard",
+            "The setting pgherd.scatter is off.",
+            "Compare the distribution column with a value, or set pgherd.scatter to on.",
+        ));
+    }
+    Ok(plan)
+}
+
+fn scattered(many: &ManyShards) -> bool {
+    !matches!(many.merge, crate::Merge::Same | crate::Merge::EachAlone)
+}
+
+pub(crate) fn unread(tokens: &Tokens<'_>) -> PlanError {
+    let start: String = tokens.sql.trim_start().chars().take(40).collect();
+    PlanError::unsupported(
+        "the statement is not supported on sharded tables",
+        format!("Its clauses cannot be told apart with certainty: \"{start}\"."),
+        "Write it in a simpler form, or pin it to one shard with SET pgherd.shard.",
+    )
+}
+
+pub(crate) fn view_refused(name: &str) -> PlanError {
+    PlanError::unsupported(
+        "views over distributed tables are not supported",
+        format!("The view {name} reads a distributed table."),
+        "Write the view's query into the statement.",
+    )
+}
+
+fn no_select_into() -> PlanError {
+    PlanError::unsupported(
+        "SELECT INTO is not supported",
+        "The new table must exist on every shard, its rows on one.",
+        "Use CREATE TABLE and then INSERT … SELECT.",
+    )
+}
+
+/// A scope with the target of an UPDATE or DELETE in it.
+pub(crate) fn target_scope(
+    analysis: &mut Analysis,
+    context: &Context<'_>,
+    parts: &[&str],
+    alias: Option<&str>,
+) -> Result<Scope, Unread> {
+    let mut scope = Scope::default();
+    analysis.table(context, parts, alias, false, &mut scope)?;
+    Ok(scope)
+}

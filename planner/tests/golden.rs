@@ -1,0 +1,160 @@
+//! Golden plans: `data/*_cases.txt` hold statements and the text of their plans, separated by
+//! empty lines; `UPDATE=1` rewrites them. A refusal is a golden text too.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use pgherd_planner::{Context, plan};
+use pgherd_shard_map::{
+    ColocationGroup, Column, Epoch, GroupId, KeyType, Placement, RangeMap, Relation, RelationKind,
+    Shard, ShardId, ShardMap, Table, TableKind, TableName,
+};
+
+const HEAD: &str = "-- Each statement is followed by its plan. Rewritten by: UPDATE=1 cargo nextest run -p pgherd-planner golden\n";
+
+fn column(text: &str) -> Column {
+    let (name, rest) = text.split_once(' ').expect("name and type");
+    let (type_name, has_default) = match rest.strip_suffix(" default") {
+        Some(type_name) => (type_name, true),
+        None => (rest, false),
+    };
+    let (type_name, collation) = match type_name.split_once(" collate ") {
+        Some((type_name, collation)) => (type_name, Some(collation.into())),
+        None => (type_name, None),
+    };
+    Column { name: name.into(), type_name: type_name.into(), collation, has_default }
+}
+
+fn sharded(name: &str, kind: TableKind, columns: &str) -> Relation {
+    let name = TableName::new("public", name);
+    let columns = columns.split(", ").map(column).collect();
+    let table = Table { name: name.clone(), kind, columns };
+    Relation { name, kind: RelationKind::Sharded(Arc::new(table)) }
+}
+
+fn other(name: &str, kind: RelationKind) -> Relation {
+    Relation { name: TableName::new("public", name), kind }
+}
+
+fn map() -> ShardMap {
+    let shards: Vec<ShardId> = (0..4).map(ShardId).collect();
+    let group = |id, key_type| ColocationGroup {
+        id: GroupId(id),
+        key_type,
+        placement: Placement::Hash(RangeMap::even(&shards).unwrap()),
+    };
+    let by = |key, key_type, group| TableKind::Distributed { key, key_type, group: GroupId(group) };
+    ShardMap::try_new(
+        Epoch::FIRST,
+        ShardId(0),
+        true,
+        shards.iter().map(|id| Shard { id: *id, dsn: "".into() }).collect(),
+        vec![group(1, KeyType::Int4), group(2, KeyType::Int8), group(3, KeyType::Text)],
+        vec![
+            sharded(
+                "pgbench_accounts",
+                by(0, KeyType::Int4, 1),
+                "aid integer, bid integer, abalance integer, filler character(84)",
+            ),
+            sharded(
+                "pgbench_history",
+                by(2, KeyType::Int4, 1),
+                "tid integer, bid integer, aid integer, delta integer, mtime timestamp without time zone, filler character(22)",
+            ),
+            sharded(
+                "orders",
+                by(1, KeyType::Int8, 2),
+                "id bigint default, customer_id bigint, amount numeric, note text, ts timestamp with time zone",
+            ),
+            sharded("customers", by(0, KeyType::Int8, 2), "id bigint, name text, country text"),
+            sharded("events", by(0, KeyType::Text, 3), "k text, v integer, t text collate C"),
+            sharded("countries", TableKind::Reference, "code text, name text"),
+            sharded("currencies", TableKind::Reference, "code text, updated timestamptz default"),
+            other("local", RelationKind::Home),
+            other("order_totals", RelationKind::ViewOverDistributed),
+            other("country_names", RelationKind::ViewOverReference),
+        ],
+    )
+    .unwrap()
+}
+
+fn answer(sql: &str, map: &ShardMap) -> String {
+    let path: [Box<str>; 1] = ["public".into()];
+    let tenants: [Box<str>; 1] = ["tenant_id".into()];
+    let context = Context {
+        map,
+        search_path: &path,
+        scatter: !sql.contains("-- scatter off"),
+        pinned: None,
+        auto_distribute: &tenants,
+    };
+    match plan(sql, &context) {
+        Ok(plan) => plan.describe(),
+        Err(error) => {
+            let detail = error.detail.as_deref().unwrap_or_default();
+            let hint = error.hint.as_deref().unwrap_or_default();
+            format!("refused {}: {}\n  {detail}\n  {hint}", error.sqlstate, error.message)
+        }
+    }
+}
+
+fn check(file: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    let map = map();
+    let mut fresh = HEAD.to_owned();
+    for case in text.split("\n\n") {
+        let lines: Vec<&str> = case.lines().filter(|l| !l.starts_with("-- Each")).collect();
+        let sql: Vec<&str> =
+            lines.iter().copied().take_while(|line| *line != "=>").filter(|l| !l.is_empty()).collect();
+        if sql.is_empty() {
+            continue;
+        }
+        let sql = sql.join("\n");
+        fresh += &format!("\n{sql}\n=>\n{}\n", answer(&sql, &map));
+    }
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &fresh).unwrap();
+    } else if fresh != text {
+        for (have, want) in fresh.lines().zip(text.lines()) {
+            assert_eq!(have, want, "{file} differs; look at it and run with UPDATE=1");
+        }
+        panic!("{file} has another length");
+    }
+}
+
+#[test]
+fn golden_pgbench() {
+    check("pgbench_cases.txt");
+}
+
+#[test]
+fn golden_select() {
+    check("select_cases.txt");
+}
+
+#[test]
+fn golden_write() {
+    check("write_cases.txt");
+}
+
+#[test]
+fn golden_utility() {
+    check("utility_cases.txt");
+}
+
+#[test]
+fn golden_unsupported() {
+    check("unsupported_cases.txt");
+}
+
+#[test]
+fn the_parser_is_named_in_one_file_only() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for entry in fs::read_dir(source).unwrap() {
+        let path = entry.unwrap().path();
+        let names = fs::read_to_string(&path).unwrap().contains("sqlparser::");
+        assert_eq!(names, path.ends_with("parse.rs"), "{}", path.display());
+    }
+}
