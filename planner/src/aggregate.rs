@@ -13,9 +13,7 @@ use crate::scatter::{
     output_column, own_collation, refuse, shard_limit, sort_key, unlimited, width,
 };
 use crate::token::{Kind, Range, Tokens};
-use crate::{
-    Combine, Context, Limit, ManyShards, Merge, Piece, PlanError, RowCount, Target,
-};
+use crate::{Combine, Context, Limit, ManyShards, Merge, Piece, PlanError, RowCount, Target};
 
 pub(crate) struct Builder<'q, 't, 'a> {
     pub(crate) tokens: &'t Tokens<'a>,
@@ -27,12 +25,63 @@ pub(crate) struct Builder<'q, 't, 'a> {
 
 /// Words of expressions that are no columns.
 const EXPRESSION_WORDS: &[&str] = &[
-    "and", "or", "not", "case", "when", "then", "else", "end", "is", "null", "true", "false", "in",
-    "like", "ilike", "similar", "between", "symmetric", "distinct", "from", "to", "escape", "at",
-    "time", "zone", "interval", "as", "precision", "varying", "with", "without", "unknown", "array",
-    "current_date", "current_timestamp", "current_time", "localtime", "localtimestamp",
-    "current_user", "for", "year", "month", "day", "hour", "minute", "second", "epoch", "dow",
-    "doy", "week", "quarter", "isnull", "notnull", "any", "some", "all", "row",
+    "and",
+    "or",
+    "not",
+    "case",
+    "when",
+    "then",
+    "else",
+    "end",
+    "is",
+    "null",
+    "true",
+    "false",
+    "in",
+    "like",
+    "ilike",
+    "similar",
+    "between",
+    "symmetric",
+    "distinct",
+    "from",
+    "to",
+    "escape",
+    "at",
+    "time",
+    "zone",
+    "interval",
+    "as",
+    "precision",
+    "varying",
+    "with",
+    "without",
+    "unknown",
+    "array",
+    "current_date",
+    "current_timestamp",
+    "current_time",
+    "localtime",
+    "localtimestamp",
+    "current_user",
+    "for",
+    "year",
+    "month",
+    "day",
+    "hour",
+    "minute",
+    "second",
+    "epoch",
+    "dow",
+    "doy",
+    "week",
+    "quarter",
+    "isnull",
+    "notnull",
+    "any",
+    "some",
+    "all",
+    "row",
 ];
 
 #[derive(Default)]
@@ -158,12 +207,15 @@ impl Builder<'_, '_, '_> {
                 || tokens.strip_parens(item).is_empty()
                 || tokens.split(&tokens.strip_parens(item)).len() > 1
             {
-                return Err(refuse("GROUPING SETS, ROLLUP and CUBE over several shards are not supported"));
+                return Err(refuse(
+                    "GROUPING SETS, ROLLUP and CUBE over several shards are not supported",
+                ));
             }
             let mut range = tokens.strip_parens(item);
             if let (1, Some(Kind::Literal { .. })) = (range.len(), tokens.kind(range.start)) {
                 let position = tokens.list[range.start].text.parse::<usize>().ok();
-                let star = self.select.items.iter().any(|i| tokens.sign(i.end - 1, "*") && i.len() < 4);
+                let star =
+                    self.select.items.iter().any(|i| tokens.sign(i.end - 1, "*") && i.len() < 4);
                 range = position
                     .filter(|_| !star)
                     .and_then(|n| self.select.items.get(n.checked_sub(1)?))
@@ -186,7 +238,9 @@ impl Builder<'_, '_, '_> {
             }
             let (nature, name) = functions::worst(tokens, &range);
             if nature >= Nature::SetReturning {
-                return Err(refuse(format!("{name}() in GROUP BY over several shards is not supported")));
+                return Err(refuse(format!(
+                    "{name}() in GROUP BY over several shards is not supported"
+                )));
             }
             if has_query(tokens, &range) {
                 return Err(refuse("subqueries in GROUP BY over several shards are not supported"));
@@ -209,7 +263,9 @@ impl Builder<'_, '_, '_> {
                 // A position takes no COLLATE.
                 Some(column) if key.collation.is_none() => parts.text(&(column + 1).to_string()),
                 _ if distinct => {
-                    return Err(refuse("ORDER BY an expression that is not selected, with DISTINCT, is not supported"));
+                    return Err(refuse(
+                        "ORDER BY an expression that is not selected, with DISTINCT, is not supported",
+                    ));
                 }
                 _ => self.rewrite(parts, groups, &plain)?,
             }
@@ -228,7 +284,9 @@ impl Builder<'_, '_, '_> {
     fn rewrite(&self, parts: &mut Parts, groups: &[Range], range: &Range) -> Result<(), PlanError> {
         let tokens = self.tokens;
         if has_query(tokens, range) {
-            return Err(refuse("subqueries beside aggregates over several shards are not supported"));
+            return Err(refuse(
+                "subqueries beside aggregates over several shards are not supported",
+            ));
         }
         let mut at = range.start;
         while at < range.end {
@@ -282,7 +340,8 @@ impl Builder<'_, '_, '_> {
         let keyword = tokens.word(at).is_some_and(|word| EXPRESSION_WORDS.contains(&word));
         kind || pg_catalog
             || (keyword && !tokens.sign(at + 1, "."))
-            || (tokens.is_any(at, &["date", "timestamp", "time", "timestamptz", "numeric"]) && literal)
+            || (tokens.is_any(at, &["date", "timestamp", "time", "timestamptz", "numeric"])
+                && literal)
     }
 
     /// The group's expression that stands here as a whole, and the token after it.
@@ -307,9 +366,8 @@ impl Builder<'_, '_, '_> {
             let opens = at == range.start
                 || tokens.kind(at - 1) == Some(Kind::Open)
                 || tokens.sign(at - 1, ",");
-            let closes = end == range.end
-                || tokens.kind(end) == Some(Kind::Close)
-                || tokens.sign(end, ",");
+            let closes =
+                end == range.end || tokens.kind(end) == Some(Kind::Close) || tokens.sign(end, ",");
             let filter = tokens.is_any(end, &["filter", "over", "within"]) && end < range.end;
             ((call && !filter) || (opens && closes)).then_some((number, end))
         })
@@ -330,7 +388,9 @@ impl Builder<'_, '_, '_> {
         let close = tokens.list[open].close;
         let mut inside = open + 1..close;
         if tokens.is_any(close + 1, &["within", "over"]) {
-            return Err(refuse(format!("this form of {name}() over several shards is not supported")));
+            return Err(refuse(format!(
+                "this form of {name}() over several shards is not supported"
+            )));
         }
         let (mut filter, mut after) = (String::new(), close + 1);
         if tokens.is(after, "filter") && tokens.kind(after + 1) == Some(Kind::Open) {
@@ -339,14 +399,18 @@ impl Builder<'_, '_, '_> {
             after = end;
         }
         if tokens.find(&inside, |at| tokens.are(at, &["order", "by"])).is_some() {
-            return Err(refuse(format!("ORDER BY in {name}() over several shards is not supported")));
+            return Err(refuse(format!(
+                "ORDER BY in {name}() over several shards is not supported"
+            )));
         }
         let distinct = tokens.is(inside.start, "distinct");
         if distinct || tokens.is(inside.start, "all") {
             inside.start += 1;
         }
         if functions::worst(tokens, &(open + 1..after)).0 >= Nature::SetReturning {
-            return Err(refuse(format!("this argument of {name}() over several shards is not supported")));
+            return Err(refuse(format!(
+                "this argument of {name}() over several shards is not supported"
+            )));
         }
         let idempotent = matches!(name, "min" | "max" | "bool_and" | "bool_or" | "every");
         if distinct && !idempotent && !(name == "count" && self.is_key(&inside)) {
@@ -357,9 +421,8 @@ impl Builder<'_, '_, '_> {
         }
         let argument = tokens.text(&inside);
         let keep = if distinct && name == "count" { "DISTINCT " } else { "" };
-        let mut column = |function: &str| {
-            parts.column(format!("{function}({keep}{argument}){filter}"))
-        };
+        let mut column =
+            |function: &str| parts.column(format!("{function}({keep}{argument}){filter}"));
         match name {
             "count" => {
                 let n = column("count");
@@ -434,13 +497,15 @@ fn final_limit(parts: &mut Parts, limit: &Limit) {
 }
 
 fn own_collation_refused() -> PlanError {
-    refuse("grouping and comparing a column with a collation of its own over several shards is not supported")
+    refuse(
+        "grouping and comparing a column with a collation of its own over several shards is not supported",
+    )
 }
 
 fn has_query(tokens: &Tokens<'_>, range: &Range) -> bool {
-    range.clone().any(|at| {
-        tokens.kind(at) == Some(Kind::Open) && crate::query::starts_query(tokens, at + 1)
-    })
+    range
+        .clone()
+        .any(|at| tokens.kind(at) == Some(Kind::Open) && crate::query::starts_query(tokens, at + 1))
 }
 
 fn has_function(from: &From) -> bool {

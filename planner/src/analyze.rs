@@ -303,7 +303,13 @@ impl Analysis {
                         let table = table.clone();
                         let pins = Vec::new();
                         self.uses.push(Use {
-                            table, group, key, key_type, odd, pins, pinned: false,
+                            table,
+                            group,
+                            key,
+                            key_type,
+                            odd,
+                            pins,
+                            pinned: false,
                         });
                     }
                     TableKind::Reference => self.references += 1,
@@ -350,7 +356,8 @@ impl Analysis {
         if kind != JoinKind::Full {
             scope.merged.push((column.to_owned(), preserved));
         }
-        if let (Some(a), Some(b)) = (self.key_of(scope, left, column), self.key_of(scope, right, column))
+        if let (Some(a), Some(b)) =
+            (self.key_of(scope, left, column), self.key_of(scope, right, column))
         {
             self.edge(a, b, side);
         }
@@ -477,7 +484,12 @@ impl Analysis {
     }
 
     /// A column that is the key of a distributed table: its use, and how many queries outwards.
-    pub(crate) fn column(&self, tokens: &Tokens<'_>, scope: &Scope, range: &Range) -> Option<(usize, usize)> {
+    pub(crate) fn column(
+        &self,
+        tokens: &Tokens<'_>,
+        scope: &Scope,
+        range: &Range,
+    ) -> Option<(usize, usize)> {
         let (parts, after) = tokens.qualified(range.start)?;
         if after != range.end {
             return None;
@@ -523,13 +535,8 @@ impl Analysis {
     /// Names in tokens whose structure is not read: enough to know that they are there.
     pub(crate) fn words(&mut self, tokens: &Tokens<'_>, context: &Context<'_>, range: &Range) {
         if let Some(name) = context.may_name_sharded(tokens, range) {
-            let _ = self.table(
-                context,
-                &[&name.schema, &name.name],
-                None,
-                true,
-                &mut Scope::default(),
-            );
+            let _ =
+                self.table(context, &[&name.schema, &name.name], None, true, &mut Scope::default());
         }
     }
 
@@ -692,10 +699,8 @@ pub(crate) fn value(tokens: &Tokens<'_>, range: &Range, key_type: KeyType) -> Op
         return None;
     }
     match tokens.kind(inner.start)? {
-        Kind::Literal { kind, index } => {
-            fits(kind, key_type, negative, cast.is_some())
-                .then_some(KeySource::Literal { index, negative })
-        }
+        Kind::Literal { kind, index } => fits(kind, key_type, negative, cast.is_some())
+            .then_some(KeySource::Literal { index, negative }),
         Kind::Param(number) if !negative => Some(KeySource::Param { number, cast_oid: oid }),
         Kind::Word if !negative && tokens.is(inner.start, "null") => Some(KeySource::Null),
         _ => None,

@@ -79,9 +79,9 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
         "fetch" | "move" | "close" => Ok(home(context, Access::Write, StatementKind::Utility)),
         "call" | "do" => call(tokens, context),
         "lock" => lock(tokens, context),
-        "listen" | "unlisten" | "notify" | "prepare" | "execute" | "load" => Err(needs_session(
-            tokens.word(0).unwrap_or_default(),
-        )),
+        "listen" | "unlisten" | "notify" | "prepare" | "execute" | "load" => {
+            Err(needs_session(tokens.word(0).unwrap_or_default()))
+        }
         // Not SQL that we know: PostgreSQL will say what is wrong with it.
         _ if context.may_name_sharded(tokens, &tokens.all()).is_some() => Err(unread(tokens)),
         _ => Ok(home(context, Access::Write, StatementKind::Utility)),
@@ -95,8 +95,11 @@ fn hint(tokens: &Tokens<'_>) -> Result<Option<pgherd_shard_map::ShardId>, PlanEr
         for part in hint.split([',', ' ']).filter(|part| !part.is_empty()) {
             let number = part.strip_prefix("shard=").and_then(|n| n.parse().ok());
             let Some(number) = number else {
-                return Err(PlanError::new("22023", format!("the hint \"{part}\" is not understood"))
-                    .with_hint("The hint is /* pgherd: shard=2 */."));
+                return Err(PlanError::new(
+                    "22023",
+                    format!("the hint \"{part}\" is not understood"),
+                )
+                .with_hint("The hint is /* pgherd: shard=2 */."));
             };
             shard = Some(pgherd_shard_map::ShardId(number));
         }
@@ -133,9 +136,7 @@ fn session(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
     let name = |at: usize| tokens.name(at).unwrap_or_default().into();
     Ok(Some(match word {
         "begin" => begin(tokens, BeginWord::Begin, noise(1)),
-        "start" if tokens.is(1, "transaction") => {
-            begin(tokens, BeginWord::StartTransaction, 2)
-        }
+        "start" if tokens.is(1, "transaction") => begin(tokens, BeginWord::StartTransaction, 2),
         "commit" | "rollback" if tokens.is(1, "prepared") => return Err(prepared()),
         "prepare" if tokens.is(1, "transaction") => return Err(prepared()),
         "commit" | "end" => SessionStatement::Commit { and_chain: and_chain(noise(1)) },
@@ -362,9 +363,7 @@ fn no_block(error: PlanError) -> PlanError {
 fn lock(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
     let kind = StatementKind::Utility;
     match context.may_name_sharded(tokens, &tokens.all()) {
-        Some(_) => {
-            Ok(plan_of(context, everywhere(Merge::Same), Access::Write, Reuse::Once, kind))
-        }
+        Some(_) => Ok(plan_of(context, everywhere(Merge::Same), Access::Write, Reuse::Once, kind)),
         None => Ok(home(context, Access::Write, kind)),
     }
 }

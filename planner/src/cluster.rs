@@ -14,9 +14,10 @@ pub(crate) fn read(
     tokens: &Tokens<'_>,
     context: &Context<'_>,
 ) -> Result<Option<ClusterFunction>, PlanError> {
-    let Some(at) = tokens.all().find(|at| {
-        tokens.is_any(*at, NAMES) && tokens.kind(at + 1) == Some(Kind::Open)
-    }) else {
+    let Some(at) = tokens
+        .all()
+        .find(|at| tokens.is_any(*at, NAMES) && tokens.kind(at + 1) == Some(Kind::Open))
+    else {
         return Ok(None);
     };
     let schema = at == 3 && tokens.sign(2, ".") && tokens.is_any(1, &["pgherd", "public"]);

@@ -125,7 +125,11 @@ fn query_out(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErr
     }
     let inner = Tokens::new(tokens.text(&inner_range));
     let plan = route::select(&inner, context)?;
-    let shift = tokens.all().take(2).filter(|at| matches!(tokens.kind(*at), Some(Kind::Literal { .. }))).count();
+    let shift = tokens
+        .all()
+        .take(2)
+        .filter(|at| matches!(tokens.kind(*at), Some(Kind::Literal { .. })))
+        .count();
     debug_assert_eq!(shift, 0, "no literal stands before the query, so numbers stay the same");
     match plan.action {
         Action::One(mut one) => {
@@ -272,9 +276,9 @@ impl Options {
         };
         let names_key = || {
             tokens.sign(value.start, "*")
-                || table.key_column().is_some_and(|key| {
-                    value.clone().any(|at| tokens.name(at) == Some(&*key.name))
-                })
+                || table
+                    .key_column()
+                    .is_some_and(|key| value.clone().any(|at| tokens.name(at) == Some(&*key.name)))
         };
         match name {
             "format" => {
@@ -332,7 +336,9 @@ impl Options {
                 })
             }
             "binary" => Ok(CopyFormat::Binary),
-            other => Err(PlanError::new("22023", format!("COPY format \"{other}\" not recognized"))),
+            other => {
+                Err(PlanError::new("22023", format!("COPY format \"{other}\" not recognized")))
+            }
         }
     }
 }

@@ -14,7 +14,10 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     refuse_kinds(tokens)?;
     let mut then = None;
     let object = object_word(tokens);
-    match (tokens.word(0).unwrap_or_default(), object.map_or("", |at| tokens.word(at).unwrap_or_default())) {
+    match (
+        tokens.word(0).unwrap_or_default(),
+        object.map_or("", |at| tokens.word(at).unwrap_or_default()),
+    ) {
         ("create", "table") => {
             let at = object.unwrap_or(1);
             then = create_table(tokens, context, at)?;
@@ -30,16 +33,10 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
         ("alter", "table") => alter_table(tokens, context)?,
         _ => {}
     }
-    let alone = tokens.all().any(|at| tokens.is(at, "concurrently"))
-        && !tokens.is(0, "refresh");
+    let alone = tokens.all().any(|at| tokens.is(at, "concurrently")) && !tokens.is(0, "refresh");
     let merge = if alone { Merge::EachAlone } else { Merge::Same };
-    let mut plan = plan_of(
-        context,
-        everywhere(merge),
-        Access::Schema,
-        Reuse::Once,
-        StatementKind::Ddl,
-    );
+    let mut plan =
+        plan_of(context, everywhere(merge), Access::Schema, Reuse::Once, StatementKind::Ddl);
     plan.then = then;
     Ok(plan)
 }
@@ -53,8 +50,22 @@ fn object_word(tokens: &Tokens<'_>) -> Option<usize> {
     (1..tokens.len().min(6)).find(|at| {
         !tokens.is_any(
             *at,
-            &["or", "replace", "unique", "unlogged", "global", "local", "temp", "temporary",
-              "recursive", "foreign", "constraint", "event", "trusted", "procedural"],
+            &[
+                "or",
+                "replace",
+                "unique",
+                "unlogged",
+                "global",
+                "local",
+                "temp",
+                "temporary",
+                "recursive",
+                "foreign",
+                "constraint",
+                "event",
+                "trusted",
+                "procedural",
+            ],
         )
     })
 }
@@ -234,7 +245,8 @@ fn alter_action(tokens: &Tokens<'_>, table: &Table, action: &Range) -> Result<()
         });
         if let Some(at) = marks {
             let open = tokens.find(&(at..action.end), |at| tokens.kind(at) == Some(Kind::Open));
-            let uses_index = tokens.find(&(at..action.end), |at| tokens.are(at, &["using", "index"]));
+            let uses_index =
+                tokens.find(&(at..action.end), |at| tokens.are(at, &["using", "index"]));
             match open {
                 Some(open) => unique(tokens, table, &(open + 1..tokens.list[open].close))?,
                 None if uses_index.is_some() => {}
@@ -243,12 +255,14 @@ fn alter_action(tokens: &Tokens<'_>, table: &Table, action: &Range) -> Result<()
             }
         }
         let differs = functions::worst(tokens, action).0 > functions::Nature::Immutable
-            || action.clone().any(|at| {
-                tokens.is_any(at, &["serial", "bigserial", "smallserial", "identity"])
-            });
+            || action
+                .clone()
+                .any(|at| tokens.is_any(at, &["serial", "bigserial", "smallserial", "identity"]));
         if table.kind == TableKind::Reference
             && differs
-            && action.clone().any(|at| tokens.is_any(at, &["default", "serial", "bigserial", "smallserial", "identity"]))
+            && action.clone().any(|at| {
+                tokens.is_any(at, &["default", "serial", "bigserial", "smallserial", "identity"])
+            })
         {
             return Err(refused(
                 "a reference table cannot get a column that each shard would fill differently",
@@ -273,10 +287,13 @@ fn foreign_keys(
         let kinds = (from.map(|t| t.kind), to.map(|t| t.kind));
         let why = match kinds {
             (_, Some(TableKind::Reference)) | (None, None) => continue,
-            (Some(TableKind::Distributed { group: a, key, .. }),
-             Some(TableKind::Distributed { group: b, key: other, .. })) => {
+            (
+                Some(TableKind::Distributed { group: a, key, .. }),
+                Some(TableKind::Distributed { group: b, key: other, .. }),
+            ) => {
                 let (Some(from), Some(to)) = (from, to) else { continue };
-                let pairs = key_pairs(tokens, at, after, &from.columns[key].name, &to.columns[other].name);
+                let pairs =
+                    key_pairs(tokens, at, after, &from.columns[key].name, &to.columns[other].name);
                 if a == b && pairs {
                     continue;
                 }
@@ -305,9 +322,9 @@ fn key_pairs(tokens: &Tokens<'_>, at: usize, after: usize, from: &str, to: &str)
         })
     };
     // The list before REFERENCES ends just before it.
-    let open = (0..at).rev().find(|i| {
-        tokens.kind(*i) == Some(Kind::Open) && tokens.list[*i].close + 1 == at
-    });
+    let open = (0..at)
+        .rev()
+        .find(|i| tokens.kind(*i) == Some(Kind::Open) && tokens.list[*i].close + 1 == at);
     let left = open.and_then(|open| place(open, from)).flatten();
     let right = place(after, to).flatten();
     left.is_some() && left == right

@@ -74,12 +74,9 @@ impl Plan {
                 write_many(out, many);
                 Ok(())
             }
-            Action::Insert(insert) => write!(
-                out,
-                "split INSERT into {} by key: {} rows",
-                insert.table,
-                insert.rows.len()
-            ),
+            Action::Insert(insert) => {
+                write!(out, "split INSERT into {} by key: {} rows", insert.table, insert.rows.len())
+            }
             Action::CopyIn(copy) => {
                 let _ = match &copy.rows {
                     CopyRows::Split { key_field, .. } => {

@@ -104,15 +104,39 @@ pub(crate) enum JoinOn {
 
 /// Words that end a FROM item, an alias or an expression: none of them can be an alias without AS.
 const CLAUSES: &[&str] = &[
-    "from", "where", "group", "having", "window", "union", "intersect", "except", "order", "limit",
-    "offset", "fetch", "for", "into", "returning", "on", "using", "join", "inner", "left", "right",
-    "full", "cross", "natural", "set", "tablesample", "when", "values",
+    "from",
+    "where",
+    "group",
+    "having",
+    "window",
+    "union",
+    "intersect",
+    "except",
+    "order",
+    "limit",
+    "offset",
+    "fetch",
+    "for",
+    "into",
+    "returning",
+    "on",
+    "using",
+    "join",
+    "inner",
+    "left",
+    "right",
+    "full",
+    "cross",
+    "natural",
+    "set",
+    "tablesample",
+    "when",
+    "values",
 ];
 
 /// A keyword in its role, not a label or a column of that name (`AS "from"`, `t.order`).
 pub(crate) fn keyword(tokens: &Tokens<'_>, at: usize, word: &str) -> bool {
-    tokens.is(at, word)
-        && !(at > 0 && (tokens.sign(at - 1, ".") || tokens.is(at - 1, "as")))
+    tokens.is(at, word) && !(at > 0 && (tokens.sign(at - 1, ".") || tokens.is(at - 1, "as")))
 }
 
 fn any_keyword(tokens: &Tokens<'_>, at: usize, words: &[&str]) -> bool {

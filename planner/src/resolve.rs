@@ -5,7 +5,7 @@ use pgherd_shard_map::{GroupId, KeyError, KeyInput, ShardId, ShardMap};
 use smallvec::SmallVec;
 
 use crate::literal::{Value, decode};
-use crate::{KeySource, KeyUse, Literal, Params, ParamValue, PlanError, ShardSet, Target};
+use crate::{KeySource, KeyUse, Literal, ParamValue, Params, PlanError, ShardSet, Target};
 
 impl Target {
     /// The shards that the statement's keys name.

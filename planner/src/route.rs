@@ -149,7 +149,8 @@ pub(crate) fn witness(
         sql.replace_range(bytes, "");
     }
     let seen = parse::relations(&sql).map_err(|error| {
-        unread(tokens).with_detail(format!("It names a sharded table and cannot be parsed: {error}."))
+        unread(tokens)
+            .with_detail(format!("It names a sharded table and cannot be parsed: {error}."))
     })?;
     let sharded = |parts: &Vec<String>| {
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();

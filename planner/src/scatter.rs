@@ -48,7 +48,10 @@ pub(crate) fn select(
             format!("{}{}", head.trim_end(), shard_limit(tokens, query)).into()
         });
         let reuse = if limited { Reuse::SameText } else { Reuse::AnyLiterals };
-        return Ok((ManyShards { target: Target::All, sql, merge: Merge::Concat { limit } }, reuse));
+        return Ok((
+            ManyShards { target: Target::All, sql, merge: Merge::Concat { limit } },
+            reuse,
+        ));
     }
     ordered(tokens, query, select, analysis, limit).map(|many| (many, Reuse::SameText))
 }
@@ -63,9 +66,9 @@ fn shape<'q>(
     if !query.ctes.is_empty() {
         return Err(refuse("WITH queries over several shards are not supported"));
     }
-    let select = query
-        .only_select()
-        .ok_or_else(|| refuse("UNION, INTERSECT and EXCEPT over several shards are not supported"))?;
+    let select = query.only_select().ok_or_else(|| {
+        refuse("UNION, INTERSECT and EXCEPT over several shards are not supported")
+    })?;
     if query.with_ties {
         return Err(refuse("FETCH … WITH TIES over several shards is not supported"));
     }
@@ -89,10 +92,14 @@ fn shape<'q>(
         spread(item, analysis, &mut inside)?;
     }
     if analysis.uses.len() != inside {
-        return Err(refuse("subqueries on distributed tables over several shards are not supported"));
+        return Err(refuse(
+            "subqueries on distributed tables over several shards are not supported",
+        ));
     }
     if analysis.uses.iter().any(|u| u.odd) {
-        return Err(refuse("column aliases, ONLY and TABLESAMPLE over several shards are not supported"));
+        return Err(refuse(
+            "column aliases, ONLY and TABLESAMPLE over several shards are not supported",
+        ));
     }
     if !connected(analysis) {
         return Err(refuse("distributed tables can be joined only on their distribution columns"));
@@ -204,9 +211,7 @@ fn limit(tokens: &Tokens<'_>, query: &Query) -> Result<Limit, PlanError> {
                 .ok_or_else(|| refuse("this LIMIT or OFFSET over several shards is not supported")),
             Some(Kind::Param(n)) => Ok(Some(RowCount::Param(n))),
             Some(Kind::Word) if tokens.is_any(inner.start, &["all", "null"]) => Ok(None),
-            _ => Err(refuse(
-                "LIMIT and OFFSET over several shards must be numbers or parameters",
-            )),
+            _ => Err(refuse("LIMIT and OFFSET over several shards must be numbers or parameters")),
         }
     };
     Ok(Limit { count: rows(&query.limit)?, offset: rows(&query.offset)? })
@@ -238,10 +243,7 @@ pub(crate) fn unlimited(param: u16) -> String {
 }
 
 /// One ORDER BY item without its ASC, DESC, NULLS FIRST, NULLS LAST.
-pub(crate) fn sort_key(
-    tokens: &Tokens<'_>,
-    item: &Range,
-) -> Result<(Range, SortKey), PlanError> {
+pub(crate) fn sort_key(tokens: &Tokens<'_>, item: &Range) -> Result<(Range, SortKey), PlanError> {
     let mut end = item.end;
     let mut nulls = None;
     if end >= item.start + 3 && tokens.is(end - 2, "nulls") {
@@ -266,12 +268,10 @@ pub(crate) fn sort_key(
 }
 
 /// Number of output columns; `*` counts the columns of the tables that are known.
-pub(crate) fn width(
-    tokens: &Tokens<'_>,
-    select: &Select,
-    analysis: &Analysis,
-) -> Option<u16> {
-    let star = |item: &Range| tokens.sign(item.end - 1, "*") && (item.len() == 1 || tokens.sign(item.end - 2, "."));
+pub(crate) fn width(tokens: &Tokens<'_>, select: &Select, analysis: &Analysis) -> Option<u16> {
+    let star = |item: &Range| {
+        tokens.sign(item.end - 1, "*") && (item.len() == 1 || tokens.sign(item.end - 2, "."))
+    };
     if !select.items.iter().any(star) {
         return u16::try_from(select.items.len()).ok();
     }
@@ -289,7 +289,10 @@ pub(crate) fn output_column(
     select: &Select,
     key: &Range,
 ) -> Result<Option<usize>, PlanError> {
-    let stars = select.items.iter().any(|i| tokens.sign(i.end - 1, "*") && (i.len() == 1 || tokens.sign(i.end - 2, ".")));
+    let stars = select
+        .items
+        .iter()
+        .any(|i| tokens.sign(i.end - 1, "*") && (i.len() == 1 || tokens.sign(i.end - 2, ".")));
     if let (1, Some(Kind::Literal { .. })) = (key.len(), tokens.kind(key.start)) {
         let position: Option<usize> = tokens.list[key.start].text.parse().ok();
         let position = position.filter(|n| *n > 0 && *n <= select.items.len() && !stars);
@@ -324,17 +327,12 @@ pub(crate) fn output_column(
             _ => {}
         }
     }
-    Ok(select
-        .items
-        .iter()
-        .position(|item| tokens.same(&aggregate::unlabelled(tokens, item), key)))
+    Ok(select.items.iter().position(|item| tokens.same(&aggregate::unlabelled(tokens, item), key)))
 }
 
 /// Names a column that has a collation of its own.
 pub(crate) fn own_collation(tokens: &Tokens<'_>, analysis: &Analysis, range: &Range) -> bool {
-    let collated = |name: &str| {
-        analysis.collated.iter().any(|column| **column == *name)
-    };
+    let collated = |name: &str| analysis.collated.iter().any(|column| **column == *name);
     range.clone().any(|at| tokens.name(at).is_some_and(collated))
 }
 
@@ -345,9 +343,9 @@ fn ordered(
     analysis: &Analysis,
     limit: Limit,
 ) -> Result<ManyShards, PlanError> {
-    let width = width(tokens, select, analysis)
-        .filter(|width| *width > 0)
-        .ok_or_else(|| refuse("ORDER BY with * of several tables over several shards is not supported"))?;
+    let width = width(tokens, select, analysis).filter(|width| *width > 0).ok_or_else(|| {
+        refuse("ORDER BY with * of several tables over several shards is not supported")
+    })?;
     let mut keys = Vec::new();
     let mut added: Vec<String> = Vec::new();
     for item in &query.order {
@@ -393,7 +391,6 @@ fn ordered(
     if select.items.is_empty() && !added.is_empty() {
         return Err(refuse("TABLE with ORDER BY over several shards is not supported"));
     }
-    let merge =
-        Merge::Ordered(Ordered { keys: keys.into(), hidden: added.len() as u16, limit });
+    let merge = Merge::Ordered(Ordered { keys: keys.into(), hidden: added.len() as u16, limit });
     Ok(ManyShards { target: Target::All, sql, merge })
 }

@@ -161,10 +161,7 @@ impl<'a> Tokens<'a> {
 
     /// The name here: an unquoted word in lower case or a quoted one as it is.
     pub(crate) fn name(&self, at: usize) -> Option<&str> {
-        self.list
-            .get(at)
-            .filter(|t| matches!(t.kind, Kind::Word | Kind::Quoted))
-            .map(|t| &*t.text)
+        self.list.get(at).filter(|t| matches!(t.kind, Kind::Word | Kind::Quoted)).map(|t| &*t.text)
     }
 
     /// `a.b.c` from here: its parts, and the token after it.

@@ -10,8 +10,8 @@ use crate::query::{Query, Unread, read_from_item, starts_query};
 use crate::route::{home, keys, plan_of, refuse_home, target_scope, unread, view_refused, witness};
 use crate::token::{Kind, Range, Tokens};
 use crate::{
-    Access, Action, Context, KeyUse, Limit, ManyShards, Merge, OneShard, Plan,
-    PlanError, Reuse, SplitInsert, StatementKind, Target, functions, scatter,
+    Access, Action, Context, KeyUse, Limit, ManyShards, Merge, OneShard, Plan, PlanError, Reuse,
+    SplitInsert, StatementKind, Target, functions, scatter,
 };
 
 /// More rows than this are not worth a place in the plan cache.
@@ -19,7 +19,12 @@ const ROWS_KEPT: usize = 20;
 
 /// WITH … INSERT, UPDATE, DELETE
 pub(crate) fn with(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
-    crate::classify::only_home(tokens, context, StatementKind::Update, "WITH before a writing statement")
+    crate::classify::only_home(
+        tokens,
+        context,
+        StatementKind::Update,
+        "WITH before a writing statement",
+    )
 }
 
 /// Before anything sharded is written.
@@ -257,8 +262,7 @@ fn insert_values(
     }
     let kind = StatementKind::Insert;
     if let [(_, source)] = split.as_slice() {
-        let target =
-            Target::Keys { group, keys: Box::new([source.clone()]), why: KeyUse::NewRow };
+        let target = Target::Keys { group, keys: Box::new([source.clone()]), why: KeyUse::NewRow };
         let action = Action::One(OneShard { target, otherwise: None });
         return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind));
     }
@@ -288,9 +292,10 @@ fn insert_reference(
         None => table.columns.iter().map(|c| &*c.name).take(width).collect(),
     };
     let uses_default = (insert.source..insert.tail).any(|at| tokens.is(at, "default"));
-    let filled = table.columns.iter().find(|column| {
-        column.has_default && (uses_default || !names.contains(&&*column.name))
-    });
+    let filled = table
+        .columns
+        .iter()
+        .find(|column| column.has_default && (uses_default || !names.contains(&&*column.name)));
     if let Some(column) = filled {
         return Err(PlanError::unsupported(
             "INSERT into a reference table must give a value for every column with a default",
@@ -355,8 +360,7 @@ fn insert_select(
     let range = tokens.strip_parens(&(insert.source..insert.tail));
     let query = Query::read(tokens, range).map_err(|_| refused())?;
     let mut analysis = Analysis::default();
-    let scope =
-        analysis.query_with_scope(tokens, context, &query).map_err(|_| refused())?;
+    let scope = analysis.query_with_scope(tokens, context, &query).map_err(|_| refused())?;
     analysis.settle();
     let select = query.only_select().ok_or_else(refused)?;
     let field = match &insert.columns {
@@ -370,7 +374,9 @@ fn insert_select(
     let fed = tokens
         .qualified(item.start)
         .map(|(_, end)| item.start..end)
-        .filter(|name| name.end == item.end || tokens.is(name.end, "as") || name.end + 1 == item.end)
+        .filter(|name| {
+            name.end == item.end || tokens.is(name.end, "as") || name.end + 1 == item.end
+        })
         .and_then(|name| analysis.column(tokens, &scope, &name));
     let same_group = analysis.uses.iter().all(|u| u.group == group);
     if !matches!(fed, Some((_, 0)))
@@ -541,7 +547,11 @@ fn change(
     Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind))
 }
 
-fn read(tokens: &Tokens<'_>, context: &Context<'_>, change: &Change<'_>) -> Result<Analysis, Unread> {
+fn read(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    change: &Change<'_>,
+) -> Result<Analysis, Unread> {
     let mut analysis = Analysis::default();
     let mut scope = target_scope(&mut analysis, context, &change.table, change.alias)?;
     let mut conditions = Vec::new();

@@ -106,8 +106,12 @@ fn check(file: &str) {
     let mut fresh = HEAD.to_owned();
     for case in text.split("\n\n") {
         let lines: Vec<&str> = case.lines().filter(|l| !l.starts_with("-- Each")).collect();
-        let sql: Vec<&str> =
-            lines.iter().copied().take_while(|line| *line != "=>").filter(|l| !l.is_empty()).collect();
+        let sql: Vec<&str> = lines
+            .iter()
+            .copied()
+            .take_while(|line| *line != "=>")
+            .filter(|l| !l.is_empty())
+            .collect();
         if sql.is_empty() {
             continue;
         }

@@ -15,6 +15,7 @@
 //! - `explain`: the distributed plan with the shards' own.
 
 mod cluster;
+mod combine;
 mod commit;
 mod copy;
 mod explain;

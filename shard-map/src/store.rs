@@ -194,9 +194,8 @@ async fn follow(
             *seen = Some(map.epoch);
             on_map(Arc::new(map));
         }
-        match tokio::time::timeout(poll, news.recv()).await {
-            Ok(None) => return Err(StoreError::Postgres("the connection was closed".to_owned())),
-            Ok(Some(())) | Err(_) => {}
+        if let Ok(None) = tokio::time::timeout(poll, news.recv()).await {
+            return Err(StoreError::Postgres("the connection was closed".to_owned()));
         }
     }
 }

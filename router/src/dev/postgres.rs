@@ -7,7 +7,7 @@ use rustix::process::Pid;
 
 /// The signals that are sent here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
+pub(super) enum Signal {
     Term,
     Kill,
 }
@@ -179,7 +179,7 @@ impl Postgres {
 }
 
 /// Sends a signal to a process that we started.
-pub fn signal(pid: u32, signal: Signal) {
+pub(super) fn signal(pid: u32, signal: Signal) {
     let signal = match signal {
         Signal::Term => rustix::process::Signal::TERM,
         Signal::Kill => rustix::process::Signal::KILL,

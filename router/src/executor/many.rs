@@ -8,12 +8,10 @@ use std::io;
 use std::task::Poll;
 
 use bytes::Bytes;
-use pgherd_planner::{
-    Access, Action, Limit, ManyShards, Merge, Params, Plan, RowCount, Span, SplitInsert,
-    StatementKind,
-};
+use pgherd_planner::{Access, Limit, ManyShards, Merge, Params, RowCount, Span, SplitInsert};
 use pgherd_shard_map::{ShardId, ShardMap};
 
+use super::combine::Finish;
 use super::{Conn, Statement, verb};
 use crate::error::{ErrorInfo, Failure};
 use crate::pool::server::Reply;
@@ -22,9 +20,9 @@ use crate::wire::{HEADER, backend, frontend};
 use crate::worker::send_cancel;
 
 /// What one shard is asked, and on which checked-out server.
-struct Task {
-    at: usize,
-    sql: Option<String>,
+pub(super) struct Task {
+    pub(super) at: usize,
+    pub(super) sql: Option<String>,
 }
 
 impl Conn {
@@ -69,13 +67,14 @@ impl Conn {
                 let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
                 self.stream(tasks, statement, Some(limit)).await
             }
-            Merge::Ordered(_) | Merge::Combine(_) => Err(ErrorInfo::new(
-                "0A000",
-                "this version of the router does not merge ordered or aggregated rows of several \
-                 shards",
-            )
-            .hint("Pin the statement to one key.")
-            .into()),
+            Merge::Ordered(ordered) => {
+                let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
+                self.run_combined(tasks, statement, Finish::Sort(ordered)).await
+            }
+            Merge::Combine(combine) => {
+                let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
+                self.run_combined(tasks, statement, Finish::Combine(combine)).await
+            }
         }
     }
 
@@ -500,12 +499,4 @@ fn disagree(a: &Reply, b: &Reply) -> ErrorInfo {
     ErrorInfo::new("XX000", "shards gave different answers to a statement that runs on all of them")
         .detail(format!("One answered {:?}, another {:?}.", a.tags, b.tags))
         .hint("Run \"pgherd check\": the shards' schemas or reference tables differ.")
-}
-
-/// Whether a plan may write on more than one shard at once.
-#[must_use]
-pub fn writes_widely(plan: &Plan) -> bool {
-    plan.access != Access::Read
-        && plan.kind != StatementKind::Session
-        && !matches!(plan.action, Action::One(_) | Action::Session(_) | Action::Empty)
 }

@@ -29,7 +29,7 @@ enum Op {
     DescribePortal { portal: Rc<Portal>, name: Box<[u8]> },
     Execute { portal: Rc<Portal>, name: Box<[u8]>, limit: i32 },
     CloseStatement,
-    ClosePortal { name: Box<[u8]>, shard: Option<ShardId> },
+    ClosePortal { name: Box<[u8]> },
 }
 
 /// Messages of one pipeline at most; more are refused instead of buffered.
@@ -146,7 +146,7 @@ impl Conn {
                 }
                 Named::Portal(name) => {
                     let shard = self.session.portals.remove(name).and_then(|portal| portal.shard);
-                    Ok((Op::ClosePortal { name: name.into(), shard }, shard))
+                    Ok((Op::ClosePortal { name: name.into() }, shard))
                 }
             },
         }
@@ -370,7 +370,7 @@ impl Conn {
                     plan = Some(Rc::clone(&portal.statement.plan.borrow()));
                 }
                 Op::CloseStatement => self.scanner.expects.push_back(Expect::KnownClose),
-                Op::ClosePortal { name, .. } => {
+                Op::ClosePortal { name } => {
                     frontend::put_close(&mut request, b'P', name);
                     self.scanner.expects.push_back(Expect::Close);
                 }
