@@ -9,15 +9,12 @@
 use crate::analyze::Analysis;
 use crate::functions::{self, Nature};
 use crate::query::{Distinct, From, Query, Select};
-use crate::scatter::{
-    output_column, own_collation, refuse, shard_limit, sort_key, unlimited, width,
-};
+use crate::scatter::{output_column, own_collation, refuse, sort_key, unlimited, width};
 use crate::token::{Kind, Range, Tokens};
-use crate::{Combine, Context, Limit, ManyShards, Merge, Piece, PlanError, RowCount, Target};
+use crate::{Combine, Limit, ManyShards, Merge, Piece, PlanError, RowCount, Target};
 
 pub(crate) struct Builder<'q, 't, 'a> {
     pub(crate) tokens: &'t Tokens<'a>,
-    pub(crate) context: &'q Context<'q>,
     pub(crate) query: &'q Query,
     pub(crate) select: &'q Select,
     pub(crate) analysis: &'q Analysis,
@@ -457,7 +454,6 @@ impl Builder<'_, '_, '_> {
 
     /// Shards are given no LIMIT, but every parameter must be mentioned.
     fn mention_limits(&self, limit: &Limit) -> String {
-        let _ = (self.context, shard_limit);
         match (&limit.count, &limit.offset) {
             (Some(RowCount::Param(a)), Some(RowCount::Param(b))) if a != b => {
                 format!(" LIMIT CASE WHEN false THEN (${a})::int8 + (${b})::int8 END")

@@ -41,7 +41,7 @@ pub(crate) struct Scope {
     pub(crate) items: Vec<Item>,
     /// Columns merged by USING, and the item whose column it is.
     merged: Vec<(String, usize)>,
-    outer: Option<Box<Scope>>,
+    outer: Option<Box<Self>>,
     ctes: Vec<String>,
 }
 

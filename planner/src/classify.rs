@@ -223,7 +223,11 @@ fn set(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
         return Ok(Some(SessionStatement::SetCharacteristics));
     }
     if tokens.is(1, "constraints") {
-        return Ok(None);
+        return Err(PlanError::unsupported(
+            "SET CONSTRAINTS is not supported",
+            "It would reach only the shards that the transaction uses already.",
+            "Declare the constraints INITIALLY DEFERRED.",
+        ));
     }
     let local = tokens.is(1, "local");
     let session = tokens.is(1, "session") && !tokens.is(2, "authorization");
@@ -235,6 +239,16 @@ fn set(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
     let default = tokens.len() == after + 1
         && (tokens.is(after, "default")
             || (&*name == "timezone" && tokens.is(at, "time") && tokens.is(after, "local")));
+    let off = !default
+        && !tokens.is(after, "on")
+        && tokens.list.get(after).is_none_or(|t| t.text != "'on'");
+    if &*name == "standard_conforming_strings" && off {
+        return Err(PlanError::unsupported(
+            "standard_conforming_strings cannot be switched off",
+            "Where a string literal ends would depend on it.",
+            "Write escapes in E'…' literals.",
+        ));
+    }
     let value = (!default).then(|| tokens.text(&(after..tokens.len().max(after))).into());
     Ok(Some(SessionStatement::Set { name, value, local }))
 }

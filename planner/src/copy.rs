@@ -44,7 +44,7 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
             if !from && table.kind == TableKind::Reference {
                 return Ok(one(context, Target::Any, Access::Read, kind));
             }
-            let (format, filtered) = options(tokens, at + 2, columns.as_ref(), &table)?;
+            let (format, filtered) = options(tokens, at + 2, &table)?;
             if !from {
                 let out = CopyOut { target: Target::All, format };
                 let action = Action::CopyOut(out);
@@ -93,6 +93,7 @@ fn copy_in(
             CopyRows::Everywhere
         }
         TableKind::Distributed { key, key_type, group } => {
+            crate::write::refuse_rounded_key(table)?;
             let key = &*table.columns[key].name;
             let field = names.iter().position(|name| *name == key).ok_or_else(|| {
                 PlanError::unsupported(
@@ -125,24 +126,14 @@ fn query_out(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErr
     }
     let inner = Tokens::new(tokens.text(&inner_range));
     let plan = route::select(&inner, context)?;
-    let shift = tokens
-        .all()
-        .take(2)
-        .filter(|at| matches!(tokens.kind(*at), Some(Kind::Literal { .. })))
-        .count();
-    debug_assert_eq!(shift, 0, "no literal stands before the query, so numbers stay the same");
     match plan.action {
-        Action::One(mut one) => {
-            if let Some(many) = &one.otherwise
-                && !plain_concat(many)
-            {
-                one.otherwise = None;
-            }
+        // No literal stands before the query, so their numbers are those of the whole.
+        Action::One(one) => {
             let action = Action::One(OneShard { otherwise: None, ..one });
             Ok(plan_of(context, action, plan.access, plan.reuse, kind))
         }
         Action::Many(many) if plain_concat(&many) => {
-            let (format, _) = options(tokens, close + 3, None, &nothing())?;
+            let (format, _) = options(tokens, close + 3, &nothing())?;
             let out = CopyOut { target: many.target, format };
             Ok(plan_of(context, Action::CopyOut(out), plan.access, Reuse::SameText, kind))
         }
@@ -172,7 +163,6 @@ fn nothing() -> Table {
 fn options(
     tokens: &Tokens<'_>,
     mut at: usize,
-    _columns: Option<&Range>,
     table: &Table,
 ) -> Result<(CopyFormat, bool), PlanError> {
     let mut seen = Options::default();

@@ -79,8 +79,8 @@ pub(crate) enum From {
         alias: Option<String>,
     },
     Join {
-        left: Box<From>,
-        right: Box<From>,
+        left: Box<Self>,
+        right: Box<Self>,
         kind: JoinKind,
         on: JoinOn,
     },
@@ -408,7 +408,7 @@ impl Select {
 
 /// One item of a FROM list with its joins.
 pub(crate) fn read_from_item(tokens: &Tokens<'_>, range: &Range) -> Result<From, Unread> {
-    let mut reader = FromReader { tokens, at: range.start, end: range.end };
+    let mut reader = FromReader { tokens, at: range.start, end: range.end, joins: 0 };
     let item = reader.joined()?;
     if reader.at != range.end { Err(Unread) } else { Ok(item) }
 }
@@ -417,7 +417,11 @@ struct FromReader<'t, 'a> {
     tokens: &'t Tokens<'a>,
     at: usize,
     end: usize,
+    joins: u32,
 }
+
+/// Joins become a tree that is walked recursively.
+const JOINS_MAX: u32 = 200;
 
 impl FromReader<'_, '_> {
     fn is(&self, word: &str) -> bool {
@@ -483,6 +487,10 @@ impl FromReader<'_, '_> {
             None
         };
         if self.eat("join") {
+            self.joins += 1;
+            if self.joins > JOINS_MAX {
+                return Err(Unread);
+            }
             return Ok(Some((kind.unwrap_or(JoinKind::Inner), natural, cross)));
         }
         if natural || cross || kind.is_some() { Err(Unread) } else { Ok(None) }

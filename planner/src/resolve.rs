@@ -25,8 +25,7 @@ impl Target {
             Self::All => Ok(ShardSet::All),
             Self::Shard(shard) => Ok(ShardSet::Some(SmallVec::from_slice(&[*shard]))),
             Self::Keys { group, keys, why } => {
-                let mut search =
-                    Search { map, group: *group, why: *why, found: SmallVec::new(), broken: false };
+                let mut search = Search { map, group: *group, why: *why, found: SmallVec::new() };
                 for key in keys {
                     if !search.source(key, statement, literals, params)? {
                         return Ok(ShardSet::All);
@@ -39,7 +38,8 @@ impl Target {
 }
 
 impl KeySource {
-    /// The one shard of a new row with this key.
+    /// The one shard of a new row with this key; `None` where the value is none of the column's
+    /// type: any shard will say so.
     ///
     /// # Errors
     /// [`PlanError`] where the key is NULL, cannot be hashed, or no shard covers it.
@@ -51,8 +51,7 @@ impl KeySource {
         literals: &[Literal],
         params: &dyn Params,
     ) -> Result<Option<ShardId>, PlanError> {
-        let mut search =
-            Search { map, group, why: KeyUse::NewRow, found: SmallVec::new(), broken: false };
+        let mut search = Search { map, group, why: KeyUse::NewRow, found: SmallVec::new() };
         search.source(self, statement, literals, params)?;
         Ok(search.found.first().copied())
     }
@@ -63,8 +62,6 @@ struct Search<'a> {
     group: GroupId,
     why: KeyUse,
     found: SmallVec<[ShardId; 4]>,
-    /// A value that PostgreSQL itself will refuse.
-    broken: bool,
 }
 
 impl Search<'_> {
@@ -123,12 +120,14 @@ impl Search<'_> {
                 }
                 Ok(true)
             }
-            // No row has such a key.
-            (Err(KeyError::Null | KeyError::Uncovered), KeyUse::Filter) => Ok(true),
-            (Err(KeyError::Invalid { .. }), _) => {
-                self.broken = true;
-                Ok(true)
-            }
+            // No row has such a key. What is no value of the type at all PostgreSQL refuses on
+            // whichever shard it meets it; what is only out of range (`IN (5, 9999999999)` of an
+            // int4) matches nothing, but its neighbours in the list may.
+            (
+                Err(KeyError::Null | KeyError::Uncovered | KeyError::Invalid { .. }),
+                KeyUse::Filter,
+            )
+            | (Err(KeyError::Invalid { .. }), KeyUse::NewRow) => Ok(true),
             (Err(KeyError::Unsupported { .. }), KeyUse::Filter) => Ok(false),
             (Err(error @ KeyError::Null), KeyUse::NewRow) => {
                 Err(PlanError::new("23502", error.to_string())
@@ -158,14 +157,10 @@ impl Search<'_> {
         let Some(bytes) = value.bytes else { return Ok(true) };
         let Some(array_oid) = cast(value.type_oid, cast_oid) else { return Ok(false) };
         let declared = element_of(array_oid);
-        if value.binary {
-            self.binary_array(bytes, declared)
-        } else {
-            self.text_array(bytes, declared)
-        }
+        if value.binary { self.binary_array(bytes) } else { self.text_array(bytes, declared) }
     }
 
-    fn binary_array(&mut self, bytes: &[u8], _declared: Option<u32>) -> Result<bool, PlanError> {
+    fn binary_array(&mut self, bytes: &[u8]) -> Result<bool, PlanError> {
         let word = |at: usize| {
             let bytes: [u8; 4] = bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
             Some(i32::from_be_bytes(bytes))
@@ -244,7 +239,7 @@ impl Search<'_> {
     }
 
     fn finish(self) -> ShardSet {
-        if self.broken || self.found.is_empty() {
+        if self.found.is_empty() {
             return ShardSet::Any;
         }
         ShardSet::Some(self.found)

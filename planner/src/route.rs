@@ -92,7 +92,7 @@ pub(crate) fn select(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan,
         let several = matches!(&target, Target::Keys { keys, .. } if several(keys));
         // One key that cannot be hashed needs all shards too, but a routed statement must not
         // lose its plan for other literals over that.
-        let otherwise = scatter::select(tokens, context, &query, &analysis)
+        let otherwise = scatter::select(tokens, &query, &analysis)
             .ok()
             .filter(|(_, reuse)| several || *reuse == Reuse::AnyLiterals);
         let reuse = otherwise.as_ref().map_or(Reuse::AnyLiterals, |(_, reuse)| *reuse);
@@ -103,7 +103,7 @@ pub(crate) fn select(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan,
         let action = Action::One(OneShard { target, otherwise });
         return Ok(plan_of(context, action, access, reuse, kind));
     }
-    let (many, reuse) = scatter::select(tokens, context, &query, &analysis)?;
+    let (many, reuse) = scatter::select(tokens, &query, &analysis)?;
     Ok(plan_of(context, Action::Many(many), access, reuse, kind))
 }
 
@@ -115,7 +115,8 @@ pub(crate) fn keys(uses: &[Use]) -> Option<Target> {
     }
     let mut keys: Vec<KeySource> = Vec::new();
     for key in uses.iter().flat_map(|u| &u.pins) {
-        if !keys.contains(key) {
+        // Doubles come from several tables pinned alike, not from long lists.
+        if keys.len() > 64 || !keys.contains(key) {
             keys.push(key.clone());
         }
     }
@@ -143,7 +144,11 @@ pub(crate) fn witness(
     locks: Option<&Range>,
 ) -> Result<(), PlanError> {
     let mut sql = tokens.sql.to_owned();
-    if let Some(locks) = locks {
+    if tokens.is(0, "table") {
+        sql.insert_str(tokens.list[0].start, "SELECT * FROM ");
+        let word = tokens.list[0].start + "SELECT * FROM ".len();
+        sql.replace_range(word..word + "table".len(), "");
+    } else if let Some(locks) = locks {
         // Locking clauses hold table names only, and the parser knows few of their forms.
         let bytes = tokens.bytes(locks);
         sql.replace_range(bytes, "");

@@ -6,9 +6,7 @@ use crate::analyze::Analysis;
 use crate::functions::{self, Nature};
 use crate::query::{Distinct, From, JoinKind, Query, Select};
 use crate::token::{Kind, Range, Tokens};
-use crate::{
-    Context, Limit, ManyShards, Merge, Ordered, PlanError, Reuse, RowCount, SortKey, Target,
-};
+use crate::{Limit, ManyShards, Merge, Ordered, PlanError, Reuse, RowCount, SortKey, Target};
 
 pub(crate) fn refuse(what: impl Into<std::borrow::Cow<'static, str>>) -> PlanError {
     PlanError::unsupported(
@@ -20,11 +18,10 @@ pub(crate) fn refuse(what: impl Into<std::borrow::Cow<'static, str>>) -> PlanErr
 
 pub(crate) fn select(
     tokens: &Tokens<'_>,
-    context: &Context<'_>,
     query: &Query,
     analysis: &Analysis,
 ) -> Result<(ManyShards, Reuse), PlanError> {
-    let select = shape(tokens, context, query, analysis)?;
+    let select = shape(tokens, query, analysis)?;
     let limit = limit(tokens, query)?;
     let aggregated = select.group.is_some()
         || select.having.is_some()
@@ -35,7 +32,7 @@ pub(crate) fn select(
         if query.locks.is_some() {
             return Err(refuse("FOR UPDATE is not supported with aggregates or DISTINCT"));
         }
-        let builder = aggregate::Builder { tokens, context, query, select, analysis };
+        let builder = aggregate::Builder { tokens, query, select, analysis };
         return Ok((builder.build(&limit, aggregated)?, Reuse::SameText));
     }
     let limited = limit.count.is_some() || limit.offset.is_some();
@@ -59,7 +56,6 @@ pub(crate) fn select(
 /// Refuses what cannot run on each shard by itself.
 fn shape<'q>(
     tokens: &Tokens<'_>,
-    _context: &Context<'_>,
     query: &'q Query,
     analysis: &Analysis,
 ) -> Result<&'q Select, PlanError> {
@@ -74,6 +70,13 @@ fn shape<'q>(
     }
     if select.distinct == Distinct::On {
         return Err(refuse("DISTINCT ON over several shards is not supported"));
+    }
+    for range in select.group.iter().flatten() {
+        if tokens.is_any(range.start, &["rollup", "cube", "grouping"]) {
+            return Err(refuse(
+                "GROUPING SETS, ROLLUP and CUBE over several shards are not supported",
+            ));
+        }
     }
     for range in select.items.iter().chain(&query.order).chain(&select.having) {
         functions_allowed(tokens, range)?;
@@ -158,7 +161,7 @@ fn spread(from: &From, analysis: &Analysis, seen: &mut usize) -> Result<bool, Pl
             };
             if lost {
                 return Err(refuse(
-                    "an outer join that keeps all rows of a reference table over several shards is not supported",
+                    "an outer join that keeps rows which every shard has, and FULL JOIN, are not supported over several shards",
                 ));
             }
             Ok(left || right)

@@ -61,6 +61,24 @@ fn sharded_target<'c>(
     }
 }
 
+/// `numeric(10, 2)` and `timestamp(3)` round what is written: the row's key would not be the value
+/// that was hashed.
+pub(crate) fn refuse_rounded_key(table: &Table) -> Result<(), PlanError> {
+    let rounds = [KeyType::Numeric, KeyType::Time, KeyType::Timestamp, KeyType::Timestamptz];
+    match (table.key_column(), table.kind) {
+        (Some(column), TableKind::Distributed { key_type, .. })
+            if rounds.contains(&key_type) && column.type_name.contains('(') =>
+        {
+            Err(PlanError::unsupported(
+                "rows cannot be routed by a distribution column that rounds its values",
+                format!("The column \"{}\" has the type {}.", column.name, column.type_name),
+                "Give the distribution column a type without precision.",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
 struct Insert<'t> {
     table: Vec<&'t str>,
     columns: Option<Vec<&'t str>>,
@@ -233,6 +251,7 @@ fn insert_values(
         Some(names) => names.iter().position(|name| *name == &**key_name),
         None => Some(key),
     };
+    refuse_rounded_key(table)?;
     let missing = || {
         PlanError::unsupported(
             "INSERT must give a value for the distribution column",
@@ -303,7 +322,8 @@ fn insert_reference(
             "Write the value as a literal or a parameter.",
         ));
     }
-    same_everywhere(tokens, context, StatementKind::Insert)
+    // Not the head: `t (columns)` looks like a call.
+    same_everywhere(tokens, context, StatementKind::Insert, &(insert.source..tokens.len()))
 }
 
 /// A write that every shard must do alike.
@@ -311,9 +331,10 @@ fn same_everywhere(
     tokens: &Tokens<'_>,
     context: &Context<'_>,
     kind: StatementKind,
+    range: &Range,
 ) -> Result<Plan, PlanError> {
-    let all = tokens.all();
-    let (nature, name) = functions::worst(tokens, &all);
+    let all = range.clone();
+    let (nature, name) = functions::worst(tokens, range);
     // The words without parentheses: CURRENT_TIMESTAMP, CURRENT_USER, ….
     let stable = all.clone().find(|at| {
         tokens.word(*at).is_some_and(|w| w.starts_with("current_") || w.starts_with("localtime"))
@@ -399,7 +420,7 @@ fn insert_select(
         let action = Action::One(OneShard { target, otherwise: None });
         return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind));
     }
-    let (many, _) = scatter::select(tokens, context, &query, &analysis)?;
+    let (many, _) = scatter::select(tokens, &query, &analysis)?;
     let plain = Merge::Concat { limit: Limit { count: None, offset: None } };
     if many.sql.is_some() || many.merge != plain {
         return Err(refused());
@@ -519,7 +540,7 @@ fn change(
                 "Read the rows first, and write their values.",
             ));
         }
-        return same_everywhere(tokens, context, kind);
+        return same_everywhere(tokens, context, kind, &tokens.all());
     };
     refuse_key_change(tokens, &change.set, &table.columns[key].name)?;
     let everywhere = colocated(&analysis);

@@ -1,5 +1,6 @@
 //! Golden plans: `data/*_cases.txt` hold statements and the text of their plans, separated by
 //! empty lines; `UPDATE=1` rewrites them. A refusal is a golden text too.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
 use std::path::Path;
@@ -50,7 +51,7 @@ fn map() -> ShardMap {
         ShardId(0),
         true,
         shards.iter().map(|id| Shard { id: *id, dsn: "".into() }).collect(),
-        vec![group(1, KeyType::Int4), group(2, KeyType::Int8), group(3, KeyType::Text)],
+        vec![group(1, KeyType::Int4), group(2, KeyType::Int8), group(3, KeyType::Text), group(4, KeyType::Numeric)],
         vec![
             sharded(
                 "pgbench_accounts",
@@ -69,9 +70,10 @@ fn map() -> ShardMap {
             ),
             sharded("customers", by(0, KeyType::Int8, 2), "id bigint, name text, country text"),
             sharded("events", by(0, KeyType::Text, 3), "k text, v integer, t text collate C"),
+            sharded("prices", by(0, KeyType::Numeric, 4), "price numeric(10,2)"),
             sharded("countries", TableKind::Reference, "code text, name text"),
             sharded("currencies", TableKind::Reference, "code text, updated timestamptz default"),
-            other("local", RelationKind::Home),
+            other("plain", RelationKind::Home),
             other("order_totals", RelationKind::ViewOverDistributed),
             other("country_names", RelationKind::ViewOverReference),
         ],
