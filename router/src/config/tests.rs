@@ -113,8 +113,18 @@ fn a_password_is_never_printed() {
         "postgres://u@h/d?sslmode=prefer&password=secret",
         "postgres://u:secret@h?dbname=d",
     ] {
-        let shown = format!("{0} {0:?}", Dsn(url.into()));
+        let shown = format!("{0} {0:?}", Dsn::try_new(url).unwrap());
         assert!(!shown.contains("ret") && shown.contains("u@h"), "{shown}");
+    }
+}
+
+#[test]
+fn an_address_names_no_user() {
+    for (url, address) in [
+        ("postgres://u:p@x@h:1/d?sslmode=prefer", "postgres://h:1/d?sslmode=prefer"),
+        ("postgres://h/d", "postgres://h/d"),
+    ] {
+        assert_eq!(Dsn::try_new(url).unwrap().address(), address);
     }
 }
 

@@ -37,6 +37,16 @@ impl Dsn {
         &self.0
     }
 
+    /// The URL without user and password: what the catalog keeps of a shard, since users log in
+    /// there as themselves.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or(("postgres", &self.0));
+        let (authority, path) = split_authority(rest);
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        format!("{scheme}://{host}{path}")
+    }
+
     /// The database that it names.
     #[must_use]
     pub fn database(&self) -> Option<String> {
@@ -48,8 +58,7 @@ impl Dsn {
 impl fmt::Display for Dsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
-        // The user's part ends at the last '@' before the path, and the password may hold an '@'.
-        let (authority, path) = rest.find(['/', '?']).map_or((rest, ""), |at| rest.split_at(at));
+        let (authority, path) = split_authority(rest);
         let path = path.split_once("password=").map_or(path, |(head, _)| head);
         match authority.rsplit_once('@') {
             Some((user, host)) => {
@@ -150,6 +159,12 @@ pub(super) fn is_router_name(name: &str) -> bool {
 
 fn is_name_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+/// `user:password@host:port` and the rest. The user's part ends at the last '@' before the path,
+/// since a password may hold an '@' too.
+fn split_authority(rest: &str) -> (&str, &str) {
+    rest.find(['/', '?']).map_or((rest, ""), |at| rest.split_at(at))
 }
 
 fn source(error: &dyn std::error::Error) -> Option<String> {

@@ -182,7 +182,7 @@ impl Conn {
                     }
                     Ok(reply) => match &first {
                         Some(first) if first.tags != reply.tags => {
-                            failure.get_or_insert(disagree(first, &reply).into());
+                            failure.get_or_insert_with(|| disagree(first, &reply).into());
                         }
                         Some(_) => {}
                         None => first = Some(reply),
@@ -283,11 +283,9 @@ impl Conn {
                         }
                         hidden_left -= 1;
                     }
-                    b'E' => {
-                        if failure.is_none() {
-                            failure = Some(Failure::Shard(frame));
-                            self.cancel_others(at, &open);
-                        }
+                    b'E' if failure.is_none() => {
+                        failure = Some(Failure::Shard(frame));
+                        self.cancel_others(at, &open);
                     }
                     _ if hidden_left > 0 || failure.is_some() => {}
                     b'T' if !described => {

@@ -218,7 +218,7 @@ impl Conn {
                     // A piece of any size is passed on as it comes.
                     b'd' => {
                         let piece = self.client.inbuf.split_to(to);
-                        self.to_server(at, &piece).await?;
+                        self.send_to(at, &piece).await?;
                         to = 0;
                         self.stream_frame(at, size).await?;
                     }
@@ -234,7 +234,7 @@ impl Conn {
                     }
                     b'H' | b'S' => {
                         let piece = self.client.inbuf.split_to(to);
-                        self.to_server(at, &piece).await?;
+                        self.send_to(at, &piece).await?;
                         self.client.inbuf.advance(size);
                         to = 0;
                     }
@@ -250,7 +250,7 @@ impl Conn {
                 }
             }
             let piece = self.client.inbuf.split_to(to);
-            self.to_server(at, &piece).await?;
+            self.send_to(at, &piece).await?;
             if done {
                 self.session.copy_ended = false;
                 return Ok(());
@@ -267,12 +267,12 @@ impl Conn {
             }
             let piece = self.client.inbuf.split_to(rest.min(self.client.inbuf.len()));
             rest -= piece.len();
-            self.to_server(at, &piece).await?;
+            self.send_to(at, &piece).await?;
         }
         Ok(())
     }
 
-    async fn to_server(&mut self, at: usize, bytes: &[u8]) -> Result<(), Failure> {
+    async fn send_to(&mut self, at: usize, bytes: &[u8]) -> Result<(), Failure> {
         match self.servers[at].send(bytes).await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.lost(at, &error)),

@@ -141,8 +141,8 @@ pub fn shard_error(frame: &Bytes) -> ErrorInfo {
     let body = &frame[HEADER.min(frame.len())..];
     let field = |code| backend::report_field(body, code).map(|text| text.to_owned().into());
     ErrorInfo {
-        sqlstate: field(b'C').unwrap_or("XX000".into()),
-        message: field(b'M').unwrap_or("error without a message".into()),
+        sqlstate: field(b'C').unwrap_or_else(|| "XX000".into()),
+        message: field(b'M').unwrap_or_else(|| "error without a message".into()),
         detail: field(b'D'),
         hint: field(b'H'),
         position: None,

@@ -217,8 +217,8 @@ mod tests {
 
     #[test]
     fn an_error_ends_what_was_expected() {
-        let mut scanner = ReplyScanner::default();
-        scanner.expects = [Expect::Parse, Expect::KnownParse].into();
+        let expects = [Expect::Parse, Expect::KnownParse].into();
+        let mut scanner = ReplyScanner { expects, ..ReplyScanner::default() };
         assert_eq!(scanner.step(b"E\0\0\0\x05\0").expect("well formed"), Step::Error(6));
         assert!(scanner.expects.is_empty());
     }

@@ -4,7 +4,7 @@
 //! Both keys are 128 bits wide and carry a seed made of everything else that planning depends on
 //! (epoch, search_path, user, settings), so a plan of another context is never found.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -54,9 +54,7 @@ impl Planning {
         let scatter = word("pgherd.scatter").is_none_or(|v| !matches!(&*v, "off" | "false" | "0"));
         let pinned = word("pgherd.shard").and_then(|v| v.parse().ok()).map(ShardId);
         let one_phase = word("pgherd.multi_shard_commit").is_some_and(|v| v == "1pc");
-        let mut hasher = FixedState::default().build_hasher();
-        (map.epoch, &search_path, scatter, pinned, user).hash(&mut hasher);
-        let seed = hasher.finish();
+        let seed = FixedState::default().hash_one((map.epoch, &search_path, scatter, pinned, user));
         Self {
             map,
             settings: Rc::clone(settings),
