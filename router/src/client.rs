@@ -20,6 +20,31 @@ const READ: usize = 8 * 1024;
 /// Router-made output is sent on at this size at the latest.
 pub const OUT_HIGH: usize = 64 * 1024;
 
+/// Read buffers that clients of this thread have given back.
+const SPARE_MAX: usize = 64;
+
+thread_local! {
+    static SPARE: std::cell::RefCell<Vec<BytesMut>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+fn take_buffer() -> BytesMut {
+    let spare = SPARE.with_borrow_mut(Vec::pop);
+    spare.unwrap_or_else(|| BytesMut::with_capacity(READ))
+}
+
+/// Keeps an empty buffer for the next client that speaks. One of which a part is still in use
+/// elsewhere, or that has grown, is dropped.
+fn give_back(mut buffer: BytesMut) {
+    buffer.clear();
+    if buffer.try_reclaim(READ) && buffer.capacity() <= 2 * READ {
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < SPARE_MAX {
+                spare.push(buffer);
+            }
+        });
+    }
+}
+
 pub enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
@@ -60,25 +85,23 @@ impl Client {
 
     /// Reads what has arrived; `0` is the end of the connection.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        loop {
-            match &mut self.socket {
-                Socket::Plain(stream) => {
-                    ready!(stream.poll_read_ready(cx))?;
-                    if self.inbuf.capacity() - self.inbuf.len() < 512 {
-                        self.inbuf.reserve(READ);
-                    }
-                    match stream.try_read_buf(&mut self.inbuf) {
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        result => return Poll::Ready(result),
-                    }
-                }
-                Socket::Tls(stream) => {
-                    if self.inbuf.capacity() - self.inbuf.len() < 512 {
-                        self.inbuf.reserve(READ);
-                    }
-                    let stream = Pin::new(&mut **stream);
-                    return tokio_util::io::poll_read_buf(stream, cx, &mut self.inbuf);
-                }
+        // A client that says nothing costs no buffer: its socket is asked first.
+        if let Socket::Plain(stream) = &self.socket {
+            ready!(stream.poll_read_ready(cx))?;
+        }
+        if self.inbuf.capacity() == 0 {
+            self.inbuf = take_buffer();
+        } else if self.inbuf.capacity() - self.inbuf.len() < 512 {
+            self.inbuf.reserve(READ);
+        }
+        // `poll_read` takes a short read as the end of what has arrived, where `try_read` would
+        // ask the kernel once more.
+        match &mut self.socket {
+            Socket::Plain(stream) => {
+                tokio_util::io::poll_read_buf(Pin::new(stream), cx, &mut self.inbuf)
+            }
+            Socket::Tls(stream) => {
+                tokio_util::io::poll_read_buf(Pin::new(&mut **stream), cx, &mut self.inbuf)
             }
         }
     }
@@ -89,7 +112,7 @@ impl Client {
     /// The end of the connection is an error.
     pub async fn fill(&mut self) -> io::Result<()> {
         if self.inbuf.is_empty() {
-            self.inbuf = BytesMut::new();
+            give_back(std::mem::take(&mut self.inbuf));
         }
         match std::future::poll_fn(|cx| self.poll_fill(cx)).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),

@@ -25,11 +25,12 @@ mod settings;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pgherd_planner::{
     Action, Literal, OneShard, Params, Plan, Scan, ShardSet, StatementKind, Target,
 };
-use pgherd_shard_map::{ShardId, ShardMap};
+use pgherd_shard_map::ShardId;
 use smallvec::SmallVec;
 
 use crate::client::Client;
@@ -41,6 +42,9 @@ use crate::wire::reply::ReplyScanner;
 use crate::worker::{Cancel, Planning, Worker, send_cancel};
 pub use cluster::cluster_column;
 pub use relay::{Ready, RelayEnd};
+
+/// How many bytes of a slow statement are logged.
+const SLOW_SQL_MAX: usize = 2000;
 
 /// One client, its session and the servers that work for it.
 pub struct Conn {
@@ -54,6 +58,8 @@ pub struct Conn {
     /// What goes to a server next; kept for its memory.
     pub request: Vec<u8>,
     pub planning: Planning,
+    /// Of the last error that was relayed.
+    pub last_sqlstate: [u8; 5],
 }
 
 impl std::fmt::Debug for Conn {
@@ -81,18 +87,17 @@ pub enum Route {
 }
 
 impl Conn {
-    /// The map that this session plans with: its transaction's own, or the router's newest.
-    fn current_map(&self) -> (Arc<ShardMap>, bool) {
-        match self.session.transaction.block().and_then(|block| block.map.as_ref()) {
-            Some(map) => (Arc::clone(map), true),
-            None => (self.worker.map(), false),
-        }
-    }
-
-    /// Brings `self.planning` up to date with map and settings.
+    /// Brings `self.planning` up to date with map and settings: a transaction that has changed the
+    /// schema plans with a map of its own, any other with the router's newest.
     pub fn refresh_planning(&mut self) {
-        let (map, private) = self.current_map();
-        if !self.planning.holds(&map, &self.session.settings) {
+        let own = self.session.transaction.block().and_then(|block| block.map.as_ref());
+        let same_map = match own {
+            Some(map) => Arc::ptr_eq(map, &self.planning.map),
+            None => self.worker.is_newest(&self.planning.map),
+        };
+        if !same_map || !self.planning.has_settings(&self.session.settings) {
+            let private = own.is_some();
+            let map = own.map_or_else(|| self.worker.map(), Arc::clone);
             self.planning = Planning::new(map, &self.session.settings, &self.session.user, private);
         }
     }
@@ -236,6 +241,40 @@ impl Conn {
         )
     }
 
+    /// Keeps a request's memory for the next one, unless it has grown.
+    pub fn keep_request(&mut self, request: Vec<u8>) {
+        if request.capacity() <= 4096 {
+            self.request = request;
+        }
+    }
+
+    /// Counts a statement that has run, and logs it if it was slow. `shard` is the one that it ran
+    /// on, if it was one.
+    pub fn observe(&self, plan: &Plan, shard: Option<ShardId>, started: Instant, sql: &[u8]) {
+        let took = started.elapsed();
+        self.worker.metrics.statement(plan.kind, plan.tier(), shard, took);
+        if self.worker.shared.settings.slow_statement.is_some_and(|limit| took >= limit) {
+            self.log_slow(plan, shard, took, sql);
+        }
+    }
+
+    #[cold]
+    fn log_slow(&self, plan: &Plan, shard: Option<ShardId>, took: Duration, sql: &[u8]) {
+        let shards: Vec<u32> = match shard {
+            Some(shard) => vec![shard.0],
+            None => self.servers.iter().map(|server| server.shard.0).collect(),
+        };
+        tracing::warn!(
+            took_ms = took.as_millis() as u64,
+            user = &*self.login.user,
+            kind = ?plan.kind,
+            tier = ?plan.tier(),
+            ?shards,
+            statement = &*String::from_utf8_lossy(&sql[..sql.len().min(SLOW_SQL_MAX)]),
+            "slow statement"
+        );
+    }
+
     /// Opens a block of the router's own around what touches several shards.
     pub fn open_implicit(&mut self) {
         if matches!(self.session.transaction, Transaction::Idle) {
@@ -245,10 +284,13 @@ impl Conn {
         }
     }
 
-    /// Outside a transaction nothing is kept: servers go back to their pools.
+    /// Outside a transaction nothing is kept: servers go back to their pools, portals are gone.
     pub fn release(&mut self) {
         if !matches!(self.session.transaction, Transaction::Idle) {
             return;
+        }
+        if !self.session.portals.is_empty() {
+            self.session.portals.clear();
         }
         let cancelled = self.cancel.sent.replace(false);
         self.cancel.servers.borrow_mut().clear();

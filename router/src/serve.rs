@@ -113,7 +113,8 @@ fn start_worker(
     let body = move || {
         let worker = Rc::new(Worker::new(index, shared, metrics, tls));
         let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, async move {
+        // The root future is polled whenever any task of the thread is woken, so it only waits.
+        let mail = local.spawn_local(async move {
             let mut sweep = tokio::time::interval(SWEEP);
             loop {
                 tokio::select! {
@@ -136,6 +137,9 @@ fn start_worker(
                 }
             }
         });
+        if let Err(error) = local.block_on(&runtime, mail) {
+            tracing::error!(%error, "a worker has stopped");
+        }
     };
     std::thread::Builder::new()
         .name(format!("pgherd-{index}"))

@@ -22,6 +22,8 @@ pub use transaction::{Block, Transaction};
 pub struct Session {
     pub user: Rc<str>,
     pub settings: Rc<Settings>,
+    /// What the startup packet set: RESET goes back to these.
+    pub startup: Rc<Settings>,
     pub transaction: Transaction,
     pub statements: HashMap<Box<[u8]>, Rc<Prepared>>,
     pub portals: HashMap<Box<[u8]>, Rc<Portal>>,
@@ -33,24 +35,29 @@ pub struct Session {
     pub copy_ended: bool,
 }
 
-/// A prepared statement of the extended protocol.
+/// A prepared statement of the extended protocol, shared by all clients of a worker that have it.
 #[derive(Debug)]
 pub struct Prepared {
     pub sql: Box<str>,
     /// Declared parameter types, four bytes each.
     pub types: Box<[u8]>,
-    /// The name that servers know it by: a hash of text and types, the same for every client.
+    /// A hash of text and types.
     pub id: u128,
-    pub plan: std::cell::RefCell<Rc<Plan>>,
+    /// The name on servers, where the client gave one: `pgherd_` and the id in hexadecimal.
+    pub server_name: Box<[u8]>,
+    /// What it was planned with ([`crate::worker::Planning::seed`]); `None` for a plan of a
+    /// transaction that has changed the schema for itself, which is made anew each time.
+    pub seed: Option<u64>,
+    pub plan: Rc<Plan>,
     pub literals: Box<[pgherd_planner::Literal]>,
-    /// The client gave it no name: servers get it unnamed, too.
-    pub unnamed: bool,
 }
 
 /// A bound portal.
 #[derive(Debug)]
 pub struct Portal {
     pub statement: Rc<Prepared>,
+    /// The client gave the statement no name: servers get it unnamed, too.
+    pub unnamed: bool,
     /// The Bind message after its names.
     pub tail: Box<[u8]>,
     /// The one shard that it was bound on, if one has it.
@@ -59,10 +66,11 @@ pub struct Portal {
 
 impl Session {
     #[must_use]
-    pub fn new(user: &str, settings: Settings) -> Self {
+    pub fn new(user: &str, settings: Rc<Settings>) -> Self {
         Self {
             user: user.into(),
-            settings: Rc::new(settings),
+            startup: Rc::clone(&settings),
+            settings,
             transaction: Transaction::Idle,
             statements: HashMap::default(),
             portals: HashMap::default(),
@@ -74,10 +82,10 @@ impl Session {
 }
 
 impl Prepared {
-    /// The name on servers: `pgherd_` and 32 hexadecimal digits, or nothing.
+    /// The name that servers know it by.
     #[must_use]
-    pub fn server_name(&self) -> Vec<u8> {
-        if self.unnamed { Vec::new() } else { format!("pgherd_{:032x}", self.id).into_bytes() }
+    pub fn name(&self, unnamed: bool) -> &[u8] {
+        if unnamed { b"" } else { &self.server_name }
     }
 }
 

@@ -4,6 +4,7 @@
 //! the map (an `ArcSwap`), the counters (written by one thread, read by others) and the mailbox.
 
 pub mod plans;
+pub mod statements;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use pgherd_planner::Scan;
 use pgherd_shard_map::ShardMap;
 use smallvec::SmallVec;
@@ -20,8 +21,13 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::config::{AuthMethod, Config};
 use crate::pool::{PoolLimits, Pools};
+use crate::session::Settings;
 use crate::telemetry::WorkerMetrics;
 pub use plans::{Planning, Plans};
+use statements::Statements;
+
+/// Above this, settings that nobody has any more are forgotten.
+const SETTINGS_MAX: usize = 1024;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -102,6 +108,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     pub pools: Rc<Pools>,
     pub plans: RefCell<Plans>,
+    pub statements: RefCell<Statements>,
+    settings: RefCell<HashSet<Rc<Settings>>>,
     /// Reused from statement to statement.
     pub scan: RefCell<Scan>,
     pub metrics: Arc<WorkerMetrics>,
@@ -156,6 +164,8 @@ impl Worker {
             index,
             pools: Rc::new(Pools::new(limits)),
             plans: RefCell::default(),
+            statements: RefCell::default(),
+            settings: RefCell::default(),
             scan: RefCell::default(),
             metrics,
             tls,
@@ -171,6 +181,27 @@ impl Worker {
     #[must_use]
     pub fn map(&self) -> Arc<ShardMap> {
         Arc::clone(self.map.borrow_mut().load())
+    }
+
+    /// Whether `map` still is the newest.
+    #[must_use]
+    pub fn is_newest(&self, map: &Arc<ShardMap>) -> bool {
+        Arc::ptr_eq(self.map.borrow_mut().load(), map)
+    }
+
+    /// One value for all sessions and servers with the same settings, so that "does this server
+    /// have what the client set" is a comparison of two pointers.
+    pub fn intern(&self, settings: Settings) -> Rc<Settings> {
+        let mut known = self.settings.borrow_mut();
+        if let Some(known) = known.get(&settings) {
+            return Rc::clone(known);
+        }
+        if known.len() >= SETTINGS_MAX {
+            known.retain(|settings| Rc::strong_count(settings) > 1);
+        }
+        let settings = Rc::new(settings);
+        known.insert(Rc::clone(&settings));
+        settings
     }
 
     /// Registers a session for CancelRequest: its key names the worker in its low bits.

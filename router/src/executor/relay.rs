@@ -13,7 +13,7 @@ use pgherd_planner::{Access, Plan};
 use super::Conn;
 use crate::error::{ErrorInfo, Failure};
 use crate::wire::reply::Step;
-use crate::wire::{self, HEADER};
+use crate::wire::{self, HEADER, backend};
 
 /// Whether the client sees the ReadyForQuery that ends the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Conn {
         ready: Ready,
         failed: &mut bool,
     ) -> Result<Passed, Failure> {
-        let Self { client, servers, scanner, .. } = self;
+        let Self { client, servers, scanner, last_sqlstate, .. } = self;
         let inbuf = &mut servers[at].inbuf;
         let mut from = 0;
         let mut to = 0;
@@ -138,6 +138,7 @@ impl Conn {
                 Step::Pass(size) if ready != Ready::Quiet => to += size,
                 Step::Error(size) => {
                     *failed = true;
+                    *last_sqlstate = backend::sqlstate(&inbuf[to..to + size]);
                     to += size;
                 }
                 Step::Insert(message) => {

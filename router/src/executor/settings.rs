@@ -70,7 +70,8 @@ impl Conn {
                     Some(name) => settings.set(name, None),
                     None => settings.clear(),
                 }
-                self.change_settings(settings, statement).await
+                self.change_settings(settings.clone(), statement).await?;
+                self.back_to_startup(settings, name.as_deref()).await
             }
             SessionStatement::Show(name) => self.show(name, statement).await,
             SessionStatement::DiscardAll => {
@@ -83,7 +84,7 @@ impl Conn {
                 }
                 self.session.statements.clear();
                 self.session.portals.clear();
-                self.settings_are(Rc::default());
+                self.session.settings = Rc::clone(&self.session.startup);
                 self.client.complete("DISCARD ALL");
                 Ok(())
             }
@@ -279,16 +280,34 @@ impl Conn {
                 }
             }
         }
-        self.settings_are(Rc::new(settings));
+        let settings = self.worker.intern(settings);
+        self.settings_are(settings);
         Ok(())
     }
 
-    /// The session's settings and, alike, those of the servers that work for it.
+    /// After a RESET the servers have their own defaults; the client's are those of its startup
+    /// packet.
+    async fn back_to_startup(
+        &mut self,
+        mut settings: Settings,
+        name: Option<&str>,
+    ) -> Result<(), Failure> {
+        match name {
+            Some(name) => settings.set(name, self.session.startup.value(name)),
+            None => settings = (*self.session.startup).clone(),
+        }
+        self.session.settings = self.worker.intern(settings);
+        for at in 0..self.servers.len() {
+            self.bring_settings(at).await?;
+        }
+        Ok(())
+    }
+
+    /// The session's settings and, alike, those of the servers that work for it: all of them have
+    /// run the change.
     pub(super) fn settings_are(&mut self, settings: Rc<Settings>) {
-        if matches!(self.session.transaction, Transaction::Open(_)) {
-            for server in &mut self.servers {
-                server.settings = Rc::clone(&settings);
-            }
+        for server in &mut self.servers {
+            server.settings = Rc::clone(&settings);
         }
         self.session.settings = settings;
     }

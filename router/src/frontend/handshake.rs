@@ -123,7 +123,7 @@ async fn log_in(
     }
     let settings = startup_settings(&parameters)?;
     let login = Login { user: user.into(), database: database.into() };
-    Ok((Session::new(user, settings), login))
+    Ok((Session::new(user, worker.intern(settings)), login))
 }
 
 fn startup_settings(parameters: &[(String, String)]) -> Result<Settings, ErrorInfo> {
@@ -205,6 +205,7 @@ async fn greet(
         scanner: wire::reply::ReplyScanner::default(),
         request: Vec::new(),
         planning,
+        last_sqlstate: *b"00000",
     };
     let parameters = home.parameters.clone();
     conn.servers.push(home);

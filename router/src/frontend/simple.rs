@@ -61,15 +61,16 @@ impl Conn {
         self.client.inbuf.advance(size);
         let started = self.worker.metrics.start();
         let end = self.relay(at, &request, hidden, Ready::Pass, &plan).await;
-        if request.capacity() <= 4096 {
-            self.request = request;
-        }
         match end {
             Ok(_) => {
-                self.worker.metrics.statement(plan.kind, plan.tier(), Some(shard), started);
+                // The client's own frame ends the request.
+                let sql = &request[request.len() + HEADER - size..request.len() - 1];
+                self.observe(&plan, Some(shard), started, sql);
+                self.keep_request(request);
                 self.release();
             }
             Err(failure) => {
+                self.keep_request(request);
                 self.tell(failure)?;
                 self.end_simple().await?;
             }
@@ -117,7 +118,7 @@ impl Conn {
             let statement =
                 Statement { sql: text, plan: &plan, literals: &scanned.literals, portal: None };
             self.run_statement(statement).await?;
-            self.worker.metrics.statement(plan.kind, plan.tier(), None, started);
+            self.observe(&plan, None, started, text.as_bytes());
         }
         if empty {
             self.client.out.extend_from_slice(backend::EMPTY_QUERY);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Settings by name in lower case; values as they are written after `SET name TO`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Settings {
     values: BTreeMap<Box<str>, Box<str>>,
 }

@@ -154,6 +154,13 @@ pub fn report_field(body: &[u8], wanted: u8) -> Option<&str> {
     }
 }
 
+/// The SQLSTATE of a whole ErrorResponse; `XX000` if it has none.
+#[must_use]
+pub fn sqlstate(frame: &[u8]) -> [u8; 5] {
+    let body = &frame[HEADER.min(frame.len())..];
+    report_field(body, b'C').and_then(|code| code.as_bytes().try_into().ok()).unwrap_or(*b"XX000")
+}
+
 /// The number at the end of a command tag: `UPDATE 3`, `INSERT 0 3`.
 pub fn tag_count(tag: &str) -> Option<u64> {
     tag.rsplit(' ').next()?.parse().ok()

@@ -67,10 +67,17 @@ impl Planning {
         }
     }
 
-    /// Whether it still is what the session plans with.
+    /// Whether it was made with these settings.
     #[must_use]
-    pub fn holds(&self, map: &Arc<ShardMap>, settings: &Rc<Settings>) -> bool {
-        Arc::ptr_eq(&self.map, map) && Rc::ptr_eq(&self.settings, settings)
+    pub fn has_settings(&self, settings: &Rc<Settings>) -> bool {
+        Rc::ptr_eq(&self.settings, settings)
+    }
+
+    /// What a prepared statement's plan is good for; `None` while the plans are this
+    /// transaction's alone.
+    #[must_use]
+    pub fn shared_seed(&self) -> Option<u64> {
+        (!self.private).then_some(self.seed)
     }
 }
 

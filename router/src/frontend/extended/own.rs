@@ -1,0 +1,121 @@
+//! Messages that no single shard can answer: the router does.
+
+use std::rc::Rc;
+
+use pgherd_planner::{Action, Plan};
+use pgherd_shard_map::ShardId;
+
+use super::Op;
+use super::send::put_bind;
+use crate::error::{ErrorInfo, Failure};
+use crate::executor::{Conn, Statement};
+use crate::wire::{backend, frontend};
+
+impl Conn {
+    /// One message that no single shard can answer.
+    pub(super) async fn run_op(&mut self, op: &Op, alone: bool) -> Result<(), Failure> {
+        match op {
+            Op::Parse { .. } => self.client.out.extend_from_slice(backend::PARSE_COMPLETE),
+            Op::Bind { .. } => self.client.out.extend_from_slice(backend::BIND_COMPLETE),
+            Op::CloseStatement | Op::ClosePortal { .. } => {
+                self.client.out.extend_from_slice(backend::CLOSE_COMPLETE);
+            }
+            Op::DescribeStatement { statement, .. } => {
+                self.client.out.extend_from_slice(backend::NO_PARAMETERS);
+                self.describe_own(&statement.plan);
+            }
+            Op::DescribePortal { portal, .. } => {
+                let own = matches!(
+                    portal.statement.plan.action,
+                    Action::Session(_) | Action::Cluster(_) | Action::Empty | Action::Explain(_)
+                );
+                if own {
+                    let plan = Rc::clone(&portal.statement.plan);
+                    self.describe_own(&plan);
+                } else {
+                    // Bound on the home shard for its description only: nothing runs.
+                    let home = self.planning.map.home;
+                    let name: Box<[u8]> = b""[..].into();
+                    let ops = [
+                        (Op::Bind { portal: Rc::clone(portal), name: name.clone() }, Some(home)),
+                        (Op::DescribePortal { portal: Rc::clone(portal), name }, Some(home)),
+                    ];
+                    self.describe_at_home(&ops).await?;
+                }
+            }
+            Op::Execute { portal, limit, .. } => {
+                if *limit > 0 {
+                    return Err(ErrorInfo::new(
+                        "0A000",
+                        "row limits are not supported for statements that touch several shards",
+                    )
+                    .hint("Execute the portal without a row limit.")
+                    .into());
+                }
+                let statement = Rc::clone(&portal.statement);
+                let plan = Rc::clone(&statement.plan);
+                self.refuse_if_failed(&plan.action)?;
+                if !alone && !matches!(plan.action, Action::Session(_)) {
+                    self.open_implicit();
+                }
+                let started = self.worker.metrics.start();
+                Box::pin(self.run_statement(Statement {
+                    sql: &statement.sql,
+                    plan: &plan,
+                    literals: &statement.literals,
+                    portal: Some(portal),
+                }))
+                .await?;
+                self.observe(&plan, None, started, statement.sql.as_bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// Binds and describes on the home shard; the client sees the description only.
+    async fn describe_at_home(&mut self, ops: &[(Op, Option<ShardId>)]) -> Result<(), Failure> {
+        let home = self.planning.map.home;
+        let [(Op::Bind { portal, .. }, _), ..] = ops else { return Ok(()) };
+        let at = self.server_for(home).await?;
+        let mut request = Vec::new();
+        let hidden = self.put_join(at, &mut request);
+        let statement = &portal.statement;
+        frontend::put_parse(&mut request, b"", &statement.sql, &statement.types);
+        put_bind(&mut request, portal, b"");
+        request.extend_from_slice(frontend::DESCRIBE_UNNAMED_PORTAL);
+        request.extend_from_slice(frontend::SYNC);
+        if let Err(error) = self.servers[at].send(&request).await {
+            return Err(self.lost(at, &error));
+        }
+        for round in 0..=hidden {
+            let reply = match self.servers[at].collect().await {
+                Ok(reply) => reply,
+                Err(error) => return Err(self.lost(at, &error)),
+            };
+            if let Some(error) = reply.error {
+                return Err(Failure::Shard(error));
+            }
+            if round == hidden {
+                match reply.description {
+                    Some(description) => self.client.out.extend_from_slice(&description),
+                    None => self.client.out.extend_from_slice(backend::NO_DATA),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The columns of what the router answers itself.
+    fn describe_own(&mut self, plan: &Plan) {
+        use pgherd_planner::SessionStatement;
+        let out = &mut self.client.out;
+        match &plan.action {
+            Action::Session(SessionStatement::Show(name)) => backend::text_columns(out, &[name]),
+            Action::Cluster(call) => {
+                backend::text_columns(out, &[crate::executor::cluster_column(call)]);
+            }
+            Action::Explain(_) => backend::text_columns(out, &["QUERY PLAN"]),
+            _ => out.extend_from_slice(backend::NO_DATA),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Messages of a pipeline, read one by one: what each does to the session, and where it must run.
+
+use std::rc::Rc;
+
+use pgherd_planner::{Action, Scan, scan};
+use pgherd_shard_map::ShardId;
+
+use super::Op;
+use crate::error::{ErrorInfo, Failure};
+use crate::executor::{Conn, Route};
+use crate::session::{Portal, Prepared};
+use crate::wire::frontend::Named;
+use crate::wire::{self, HEADER, frontend};
+use crate::worker::statements::statement_id;
+
+impl Conn {
+    /// One message and the shard that it runs on (`None`: the router does it).
+    pub(super) fn read_op(
+        &mut self,
+        tag: u8,
+        size: usize,
+    ) -> Result<(Op, Option<ShardId>), Failure> {
+        let frame = self.client.inbuf[HEADER..size].to_vec();
+        let body = frame.as_slice();
+        let protocol =
+            |error: wire::Malformed| Failure::Statement(ErrorInfo::protocol(error.to_string()));
+        let home = self.planning.map.home;
+        match tag {
+            b'P' => {
+                let message = frontend::parse(body).map_err(protocol)?;
+                let prepared = self.prepare(message.query, message.types)?;
+                self.refuse_if_failed(&prepared.plan.action)?;
+                let shard = self.statement_home(&prepared);
+                if !message.name.is_empty() && self.session.statements.contains_key(message.name) {
+                    let name = String::from_utf8_lossy(message.name);
+                    return Err(ErrorInfo::new(
+                        "42P05",
+                        format!("prepared statement \"{name}\" already exists"),
+                    )
+                    .into());
+                }
+                self.session.statements.insert(message.name.into(), Rc::clone(&prepared));
+                let unnamed = message.name.is_empty();
+                Ok((Op::Parse { statement: prepared, unnamed }, shard))
+            }
+            b'B' => {
+                let message = frontend::bind(body).map_err(protocol)?;
+                let statement = self.statement(message.statement)?;
+                self.refuse_if_failed(&statement.plan.action)?;
+                let unnamed = message.statement.is_empty();
+                let mut portal =
+                    Portal { statement, unnamed, tail: message.tail.into(), shard: None };
+                let statement = &portal.statement;
+                let route = {
+                    let params = portal.params()?;
+                    self.route(&statement.plan, &statement.sql, &statement.literals, &params)?
+                };
+                if let Route::One(shard) = route {
+                    portal.shard = Some(shard);
+                }
+                let portal = Rc::new(portal);
+                let shard = portal.shard;
+                self.session.portals.insert(message.portal.into(), Rc::clone(&portal));
+                Ok((Op::Bind { portal, name: message.portal.into() }, shard))
+            }
+            b'D' => match frontend::named(body).map_err(protocol)? {
+                Named::Statement(name) => {
+                    let statement = self.statement(name)?;
+                    let local = self.statement_home(&statement).is_none();
+                    let unnamed = name.is_empty();
+                    let op = Op::DescribeStatement { statement, unnamed };
+                    Ok((op, (!local).then_some(home)))
+                }
+                Named::Portal(name) => {
+                    let portal = self.portal(name)?;
+                    let shard = portal.shard;
+                    Ok((Op::DescribePortal { portal, name: name.into() }, shard))
+                }
+            },
+            b'E' => {
+                let (name, limit) = frontend::execute(body).map_err(protocol)?;
+                let portal = self.portal(name)?;
+                let shard = portal.shard;
+                Ok((Op::Execute { portal, name: name.into(), limit }, shard))
+            }
+            _ => match frontend::named(body).map_err(protocol)? {
+                Named::Statement(name) => {
+                    self.session.statements.remove(name);
+                    Ok((Op::CloseStatement, None))
+                }
+                Named::Portal(name) => {
+                    let shard = self.session.portals.remove(name).and_then(|portal| portal.shard);
+                    Ok((Op::ClosePortal { name: name.into() }, shard))
+                }
+            },
+        }
+    }
+
+    /// The statement of a Parse: one that this worker has already, or a new one.
+    ///
+    /// # Errors
+    /// The planner's; 42601 for several statements.
+    pub(super) fn prepare(&self, query: &str, types: &[u8]) -> Result<Rc<Prepared>, Failure> {
+        let sql = query.trim_end().trim_end_matches(';');
+        let id = statement_id(sql, types);
+        let seed = self.planning.shared_seed();
+        if let Some(seed) = seed
+            && let Some(known) = self.worker.statements.borrow().find(id, seed, sql, types)
+        {
+            return Ok(known);
+        }
+        let mut scanned = Scan::default();
+        let end = scan(sql.as_bytes(), 0, self.planning.seed, &mut scanned);
+        if end < sql.len() && !sql[end..].trim().is_empty() {
+            return Err(ErrorInfo::new(
+                "42601",
+                "cannot insert multiple commands into a prepared statement",
+            )
+            .into());
+        }
+        let prepared = Rc::new(Prepared {
+            plan: self.find_plan(sql, &scanned)?,
+            sql: sql.into(),
+            types: types.into(),
+            id,
+            server_name: format!("pgherd_{id:032x}").into_bytes().into(),
+            seed,
+            literals: scanned.literals.into_boxed_slice(),
+        });
+        if let Some(seed) = seed {
+            self.worker.statements.borrow_mut().keep(seed, &prepared);
+        }
+        Ok(prepared)
+    }
+
+    /// A statement by the client's name for it, planned for the map and settings of now.
+    fn statement(&mut self, name: &[u8]) -> Result<Rc<Prepared>, Failure> {
+        let statement = self.session.statements.get(name).cloned().ok_or_else(|| {
+            let message = if name.is_empty() {
+                "unnamed prepared statement does not exist".to_owned()
+            } else {
+                let name = String::from_utf8_lossy(name);
+                format!("prepared statement \"{name}\" does not exist")
+            };
+            Failure::from(ErrorInfo::new("26000", message))
+        })?;
+        let seed = self.planning.shared_seed();
+        if seed.is_some() && statement.seed == seed {
+            return Ok(statement);
+        }
+        let statement = self.prepare(&statement.sql, &statement.types)?;
+        self.session.statements.insert(name.into(), Rc::clone(&statement));
+        Ok(statement)
+    }
+
+    fn portal(&self, name: &[u8]) -> Result<Rc<Portal>, Failure> {
+        self.session.portals.get(name).cloned().ok_or_else(|| {
+            let name = String::from_utf8_lossy(name);
+            ErrorInfo::new("34000", format!("portal \"{name}\" does not exist")).into()
+        })
+    }
+
+    /// Where a statement is parsed while its keys are not known: the home shard, or nowhere.
+    fn statement_home(&self, statement: &Prepared) -> Option<ShardId> {
+        match &statement.plan.action {
+            Action::Session(_) | Action::Cluster(_) | Action::Empty | Action::Explain(_) => None,
+            _ => Some(self.planning.map.home),
+        }
+    }
+}

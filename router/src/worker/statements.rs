@@ -1,0 +1,54 @@
+//! Prepared statements of one worker, each kept once however many clients prepare it.
+//!
+//! Applications prepare the same few texts on every connection, and many drivers send the unnamed
+//! statement anew for every execution. So Parse is one hash, one lookup and one comparison of
+//! bytes; text, literals and plan are shared. The key holds everything that planning depended on
+//! (as [`Planning::seed`](super::Planning)), so a statement of another context is never found.
+
+use std::rc::Rc;
+
+use foldhash::HashMap;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
+
+use crate::session::Prepared;
+
+/// Statements that are kept while no client has them. Above, those are dropped.
+const UNUSED_MAX: usize = 4096;
+
+/// Texts longer than this are seldom sent twice, and would make a bound in entries worthless.
+const TEXT_MAX: usize = 16 * 1024;
+
+#[derive(Debug, Default)]
+pub struct Statements {
+    by_key: HashMap<(u128, u64), Rc<Prepared>>,
+    /// When so many are here, those that nobody has are dropped.
+    sweep_at: usize,
+}
+
+/// What names the statement on servers: equal for equal text and declared parameter types.
+#[must_use]
+pub fn statement_id(sql: &str, types: &[u8]) -> u128 {
+    xxh3_128_with_seed(sql.as_bytes(), xxh3_64(types))
+}
+
+impl Statements {
+    #[must_use]
+    pub fn find(&self, id: u128, seed: u64, sql: &str, types: &[u8]) -> Option<Rc<Prepared>> {
+        self.by_key
+            .get(&(id, seed))
+            .filter(|known| *known.sql == *sql && *known.types == *types)
+            .cloned()
+    }
+
+    /// Keeps a statement for the next who prepares it.
+    pub fn keep(&mut self, seed: u64, prepared: &Rc<Prepared>) {
+        if prepared.sql.len() > TEXT_MAX {
+            return;
+        }
+        if self.by_key.len() >= self.sweep_at.max(UNUSED_MAX) {
+            self.by_key.retain(|_, statement| Rc::strong_count(statement) > 1);
+            self.sweep_at = self.by_key.len() + UNUSED_MAX;
+        }
+        self.by_key.insert((prepared.id, seed), Rc::clone(prepared));
+    }
+}
