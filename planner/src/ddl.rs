@@ -7,7 +7,8 @@ use crate::query::starts_query;
 use crate::route::plan_of;
 use crate::token::{Kind, Range, Tokens};
 use crate::{
-    Access, ClusterFunction, Context, Merge, Plan, PlanError, Reuse, StatementKind, functions,
+    Access, Action, ClusterFunction, Context, Merge, Plan, PlanError, Reuse, Role, StatementKind,
+    functions, literal,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -33,6 +34,10 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
         ("alter", "table") => alter_table(tokens, context)?,
         _ => {}
     }
+    if let Some(role) = role_password(tokens)? {
+        let kind = StatementKind::Ddl;
+        return Ok(plan_of(context, Action::Role(role), Access::Write, Reuse::Once, kind));
+    }
     let alone = tokens.all().any(|at| tokens.is(at, "concurrently")) && !tokens.is(0, "refresh");
     let merge = if alone { Merge::EachAlone } else { Merge::Same };
     let mut plan =
@@ -43,6 +48,24 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
 
 fn refused(message: &'static str, detail: &'static str, hint: &'static str) -> PlanError {
     PlanError::unsupported(message, detail, hint)
+}
+
+/// `{CREATE | ALTER} {ROLE | USER | GROUP} … PASSWORD '…'`
+fn role_password(tokens: &Tokens<'_>) -> Result<Option<Role>, PlanError> {
+    if !tokens.is_any(0, &["create", "alter"]) || !tokens.is_any(1, &["role", "user", "group"]) {
+        return Ok(None);
+    }
+    let Some(at) = (2..tokens.len()).find(|at| tokens.is(*at, "password")) else { return Ok(None) };
+    let Some(Kind::Literal { kind, .. }) = tokens.kind(at + 1) else { return Ok(None) };
+    let range = at + 1..at + 2;
+    let password = literal::decode_str(tokens.text(&range), kind).ok_or_else(|| {
+        refused(
+            "this form of a password literal is not supported",
+            "The router must read the password to give every shard the same verifier.",
+            "Write it as a plain string: PASSWORD '…'.",
+        )
+    })?;
+    Ok(Some(Role { literal: tokens.span(&range), password }))
 }
 
 /// The word that says what is made or changed, past OR REPLACE, UNIQUE, UNLOGGED, ….

@@ -32,9 +32,11 @@ impl Plan {
     pub fn tier(&self) -> Tier {
         match &self.action {
             Action::One(_) => Tier::Route,
-            Action::Many(_) | Action::Insert(_) | Action::CopyIn(_) | Action::CopyOut(_) => {
-                Tier::Scatter
-            }
+            Action::Many(_)
+            | Action::Insert(_)
+            | Action::Role(_)
+            | Action::CopyIn(_)
+            | Action::CopyOut(_) => Tier::Scatter,
             Action::Session(_) | Action::Empty => Tier::Session,
             Action::Cluster(_) => Tier::Cluster,
             Action::Explain(explain) => explain.plan.tier(),
@@ -77,6 +79,7 @@ impl Plan {
             Action::Insert(insert) => {
                 write!(out, "split INSERT into {} by key: {} rows", insert.table, insert.rows.len())
             }
+            Action::Role(_) => write!(out, "all same, one password verifier"),
             Action::CopyIn(copy) => {
                 let _ = match &copy.rows {
                     CopyRows::Split { key_field, .. } => {

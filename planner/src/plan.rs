@@ -74,6 +74,8 @@ pub enum Action {
     Many(ManyShards),
     /// A multi-row INSERT, its rows grouped by shard.
     Insert(SplitInsert),
+    /// CREATE or ALTER ROLE with a password, on every shard.
+    Role(Role),
     CopyIn(CopyIn),
     /// `COPY … TO STDOUT` of a distributed table or of a query over several shards.
     CopyOut(CopyOut),
@@ -238,6 +240,21 @@ pub struct SplitInsert {
     pub rows: Box<[(Span, KeySource)]>,
     /// Everything after the last row: ON CONFLICT, RETURNING, nothing.
     pub tail: Span,
+}
+
+/// The same text would give each shard a verifier with a salt of its own, and a login could not be
+/// passed on: the router makes one verifier and puts it in the literal's place.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Role {
+    /// The literal after PASSWORD, and its value.
+    pub literal: Span,
+    pub password: Box<str>,
+}
+
+impl std::fmt::Debug for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Role").field("literal", &self.literal).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

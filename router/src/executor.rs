@@ -335,6 +335,7 @@ impl Conn {
             Action::Session(session) => return self.run_session(session, statement).await,
             Action::Cluster(call) => return self.run_cluster(call, statement).await,
             Action::Explain(explain) => return self.run_explain(explain, statement).await,
+            Action::Role(role) => return self.run_role(role, statement).await,
             Action::CopyIn(copy) => return self.copy_in(copy, statement).await,
             Action::CopyOut(copy) => return self.copy_out(copy, statement).await,
             Action::Insert(insert) => return self.run_split_insert(insert, statement).await,

@@ -1,7 +1,7 @@
 //! The router: PostgreSQL's protocol towards clients, plans executed on pooled server connections.
 //!
 //! Layers, each importing only lower ones: `error`, `telemetry`, `config` · `wire` · pure machines
-//! (`session`, `copy_rows`) · IO (`tls`, `client`, `pool`, `worker`) · `executor`, `recovery`,
+//! (`scram`, `session`, `copy_rows`) · IO (`tls`, `client`, `verifiers`, `pool`, `worker`) · `executor`, `recovery`,
 //! `admin` · `frontend` · `serve`, `dev`, `cli`.
 
 pub mod admin;
@@ -15,9 +15,11 @@ pub mod executor;
 pub mod frontend;
 pub mod pool;
 pub mod recovery;
+pub mod scram;
 pub mod serve;
 pub mod session;
 pub mod telemetry;
 pub mod tls;
+pub mod verifiers;
 pub mod wire;
 pub mod worker;

@@ -35,6 +35,8 @@ pub struct PoolLimits {
 pub struct Login {
     pub user: Rc<str>,
     pub database: Rc<str>,
+    /// From the client's own login; `None` where clients are trusted.
+    pub keys: Option<Rc<crate::scram::Keys>>,
 }
 
 #[derive(Debug)]

@@ -14,8 +14,9 @@ use pgherd_shard_map::{ShardMap, store};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::config::Config;
+use crate::config::{Config, Dsn};
 use crate::telemetry::Metrics;
+use crate::verifiers::Verifiers;
 use crate::worker::{Mail, Shared, Worker, WorkerSettings};
 use crate::{frontend, recovery, tls};
 
@@ -61,12 +62,15 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     let settings = WorkerSettings::from_config(&config);
     let workers = settings.workers;
     let metrics = Arc::new(Metrics::new(workers));
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|error| format!("no random bytes: {error}"))?;
     let shared = Arc::new(Shared {
         loaded: watch::Sender::new(map.epoch.0),
         map: ArcSwap::from_pointee(map),
         reload: Notify::new(),
         control,
         settings,
+        verifiers: Verifiers::new(secret),
         mailboxes: std::sync::OnceLock::new(),
     });
     let mut handles = Vec::with_capacity(workers);
@@ -76,7 +80,7 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     let boxes = handles.iter().map(|handle| handle.mail.clone()).collect();
     shared.mailboxes.set(boxes).map_err(|_| "the workers were started twice".to_owned())?;
     tokio::spawn(watch_map(Arc::clone(&shared), config.catalog.as_str().to_owned()));
-    tokio::spawn(recover(Arc::clone(&shared), config.catalog.as_str().to_owned()));
+    tokio::spawn(recover(Arc::clone(&shared), config.catalog.clone()));
     if let Some(address) = config.http {
         let listener = TcpListener::bind(address)
             .await
@@ -206,24 +210,14 @@ async fn watch_map(shared: Arc<Shared>, dsn: String) {
 }
 
 /// Finishes in-doubt transactions, at start and every few seconds.
-async fn recover(shared: Arc<Shared>, catalog: String) {
+async fn recover(shared: Arc<Shared>, catalog: Dsn) {
     let mut ticks = tokio::time::interval(recovery::INTERVAL);
     loop {
         ticks.tick().await;
         let map = shared.map.load_full();
         let shards: Vec<_> =
-            map.shards().map(|shard| (shard.id, login_as_catalog(&shard.dsn, &catalog))).collect();
+            map.shards().map(|shard| (shard.id, catalog.login_for(&shard.dsn))).collect();
         recovery::sweep(&shards, recovery::AGE_MIN).await;
-    }
-}
-
-/// Shard DSNs name no user where clients log in themselves; recovery logs in as the catalog does.
-fn login_as_catalog(dsn: &str, catalog: &str) -> String {
-    let has_user = dsn.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
-    let login = catalog.split_once("://").and_then(|(_, rest)| rest.split_once('@'));
-    match (has_user, login) {
-        (false, Some((login, _))) => dsn.replacen("://", &format!("://{login}@"), 1),
-        _ => dsn.to_owned(),
     }
 }
 

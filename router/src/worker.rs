@@ -19,10 +19,12 @@ use pgherd_shard_map::ShardMap;
 use smallvec::SmallVec;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::config::{AuthMethod, Config};
+use crate::config::{AuthMethod, Config, Dsn};
 use crate::pool::{PoolLimits, Pools};
+use crate::scram::Verifier;
 use crate::session::Settings;
 use crate::telemetry::WorkerMetrics;
+use crate::verifiers::{LookupError, Verifiers};
 pub use plans::{Planning, Plans};
 use statements::Statements;
 
@@ -40,6 +42,7 @@ pub struct Shared {
     /// The runtime for work that is not on the hot path: verifiers, recovery.
     pub control: tokio::runtime::Handle,
     pub settings: WorkerSettings,
+    pub verifiers: Verifiers,
     /// How each worker is reached, by its index.
     pub mailboxes: OnceLock<Vec<mpsc::Sender<Mail>>>,
 }
@@ -48,6 +51,7 @@ pub struct Shared {
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
     pub database: Box<str>,
+    pub catalog: Dsn,
     pub router_name: Box<str>,
     pub trust: bool,
     pub auto_distribute: Box<[Box<str>]>,
@@ -58,6 +62,17 @@ pub struct WorkerSettings {
 }
 
 impl Shared {
+    /// What the home shard holds of a role's password. For the control runtime.
+    ///
+    /// # Errors
+    /// As [`Verifiers::lookup`].
+    pub async fn verifier(&self, user: &str) -> Result<Option<Verifier>, LookupError> {
+        let map = self.map.load_full();
+        let home = map.shard(map.home).map_or("", |shard| &*shard.dsn);
+        let dsn = self.settings.catalog.login_for(home);
+        self.verifiers.lookup(&dsn, user).await
+    }
+
     /// Passes a cancel request on to the worker that its key names.
     pub fn cancel(&self, pid: u32, secret: u32) {
         let worker = self.mailboxes.get().and_then(|boxes| boxes.get((pid & 0xff) as usize));
@@ -72,6 +87,7 @@ impl WorkerSettings {
     #[must_use]
     pub fn from_config(config: &Config) -> Self {
         Self {
+            catalog: config.catalog.clone(),
             database: config.database.as_str().into(),
             router_name: config.router_name.as_str().into(),
             trust: config.auth.method == AuthMethod::Trust,
@@ -117,7 +133,6 @@ pub struct Worker {
     map: RefCell<arc_swap::Cache<MapRef, Arc<ShardMap>>>,
     sessions: RefCell<HashMap<u32, Weak<Cancel>>>,
     next_session: Cell<u32>,
-    random: RefCell<u64>,
 }
 
 /// So that the cache can own its way to the map.
@@ -173,7 +188,6 @@ impl Worker {
             shared,
             sessions: RefCell::default(),
             next_session: Cell::new(1),
-            random: RefCell::new(seed()),
         }
     }
 
@@ -251,21 +265,16 @@ impl Worker {
         self.pools.sweep(now);
     }
 
-    /// splitmix64 over a seed from the system: for cancel keys and the random part of gids.
+    /// From the system's random source: cancel keys must not be guessed, gids not repeat.
+    #[must_use]
     pub fn random_u64(&self) -> u64 {
-        let mut state = self.random.borrow_mut();
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = *state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        let mut bytes = [0; 8];
+        if getrandom::fill(&mut bytes).is_err() {
+            // Only a kernel without the call could get here; serve would have failed at start.
+            tracing::error!("the system gives no random bytes");
+        }
+        u64::from_ne_bytes(bytes)
     }
-}
-
-fn seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    // The standard library seeds this from the operating system's random source.
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 /// Asks a server to cancel what the connection with this key runs.

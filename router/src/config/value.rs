@@ -53,6 +53,18 @@ impl Dsn {
         let parsed = self.0.parse::<tokio_postgres::Config>().ok()?;
         parsed.get_dbname().map(ToOwned::to_owned)
     }
+
+    /// Another server's DSN with this one's login, unless it names a user itself: shards' DSNs name
+    /// none, since clients log in to them as themselves.
+    #[must_use]
+    pub fn login_for(&self, dsn: &str) -> String {
+        let has_user = dsn.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
+        let login = self.as_str().split_once("://").and_then(|(_, rest)| rest.split_once('@'));
+        match (has_user, login) {
+            (false, Some((login, _))) => dsn.replacen("://", &format!("://{login}@"), 1),
+            _ => dsn.to_owned(),
+        }
+    }
 }
 
 impl fmt::Display for Dsn {

@@ -8,13 +8,18 @@ use std::io;
 use std::task::Poll;
 
 use bytes::Bytes;
-use pgherd_planner::{Access, Limit, ManyShards, Merge, Params, RowCount, Span, SplitInsert};
+use pgherd_planner::{
+    Access, Limit, ManyShards, Merge, Params, Role, RowCount, ShardSet, Span, SplitInsert,
+};
 use pgherd_shard_map::{ShardId, ShardMap};
+
+use postgres_protocol::escape::escape_literal;
 
 use super::combine::Finish;
 use super::{Conn, Statement, verb};
 use crate::error::{ErrorInfo, Failure};
 use crate::pool::server::Reply;
+use crate::scram::Verifier;
 use crate::session::Portal;
 use crate::wire::{HEADER, backend, frontend};
 use crate::worker::send_cancel;
@@ -76,6 +81,39 @@ impl Conn {
                 self.run_combined(tasks, statement, Finish::Combine(combine)).await
             }
         }
+    }
+
+    /// CREATE or ALTER ROLE with a password: every shard gets the same verifier, so that a client's
+    /// login can be passed on to all of them.
+    pub(super) async fn run_role(
+        &mut self,
+        role: &Role,
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
+        let md5 = role.password.strip_prefix("md5").is_some_and(|rest| {
+            rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit())
+        });
+        let hashed = md5 || Verifier::parse(&role.password).is_some();
+        let verifier = if hashed || role.password.is_empty() {
+            role.password.to_string()
+        } else {
+            let password = role.password.clone();
+            // Thousands of hashes: not on a thread that serves clients.
+            let control = &self.worker.shared.control;
+            let hashing = control.spawn_blocking(move || {
+                postgres_protocol::password::scram_sha_256(password.as_bytes())
+            });
+            hashing.await.map_err(|_| ErrorInfo::new("XX000", "the password was not hashed"))?
+        };
+        let (head, tail) = (
+            &statement.sql[..role.literal.start as usize],
+            &statement.sql[role.literal.end as usize..],
+        );
+        let sql = format!("{head}{}{tail}", escape_literal(&verifier));
+        self.open_implicit();
+        let shards = self.shard_list(&ShardSet::All);
+        let tasks = self.tasks(&shards, Some(&sql)).await?;
+        self.run_same(tasks, statement).await
     }
 
     async fn tasks(&mut self, shards: &[ShardId], sql: Option<&str>) -> Result<Vec<Task>, Failure> {

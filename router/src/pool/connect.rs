@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::{Login, Server, unreachable};
 use crate::error::ErrorInfo;
+use crate::scram;
 use crate::wire::{HEADER, Reader, backend, put_cstr, put_frame, startup};
 
 /// Connects and logs in as the client's user.
@@ -33,7 +34,11 @@ pub async fn connect(shard: ShardId, dsn: &str, login: &Login) -> Result<Server,
         stream.peer_addr().map_err(|error| unreachable(shard, &error.to_string()))?;
     let mut server = Server::new(shard, stream, address);
     let password = config.get_password().filter(|_| config.get_user() == Some(&*login.user));
-    match handshake(&mut server, login, database, password).await {
+    let proof = match &login.keys {
+        Some(keys) => Proof::Keys(keys),
+        None => password.map_or(Proof::None, Proof::Password),
+    };
+    match handshake(&mut server, login, database, proof).await {
         Ok(None) => Ok(server),
         Ok(Some(error)) => Err(error),
         Err(error) => Err(unreachable(shard, &error.to_string())),
@@ -45,20 +50,20 @@ async fn handshake(
     server: &mut Server,
     login: &Login,
     database: &str,
-    password: Option<&[u8]>,
+    proof: Proof<'_>,
 ) -> io::Result<Option<ErrorInfo>> {
     let mut out = Vec::new();
     let startup_parameters =
         [("user", &*login.user), ("database", database), ("client_encoding", "UTF8")];
     startup::put_startup(&mut out, &startup_parameters);
     server.send(&out).await?;
-    let mut scram = None;
+    let mut exchange = None;
     let mut parameters: Vec<(Box<str>, Box<str>)> = Vec::new();
     loop {
         let (tag, frame) = server.frame().await?;
         match tag {
             b'R' => {
-                let answer = match authenticate(&frame, password, &mut scram) {
+                let answer = match authenticate(&frame, proof, &mut exchange) {
                     Ok(answer) => answer,
                     Err(error) => return Ok(Some(error)),
                 };
@@ -90,49 +95,93 @@ async fn handshake(
     }
 }
 
+/// What the router logs in to a shard with.
+#[derive(Debug, Clone, Copy)]
+enum Proof<'a> {
+    /// Of the client's own login: the shards hold the same verifier.
+    Keys(&'a scram::Keys),
+    /// The shard's DSN has one for this user.
+    Password(&'a [u8]),
+    None,
+}
+
+/// A SCRAM exchange under way.
+enum Exchange {
+    Keys(scram::Client),
+    Password(ScramSha256),
+}
+
 /// The answer to one authentication request.
 fn authenticate(
     frame: &Bytes,
-    password: Option<&[u8]>,
-    scram: &mut Option<ScramSha256>,
+    proof: Proof<'_>,
+    exchange: &mut Option<Exchange>,
 ) -> Result<Option<Vec<u8>>, ErrorInfo> {
     let refused = |why: &str| {
         ErrorInfo::new("28000", format!("the router cannot log in to a shard: {why}")).hint(
-            "Shards must accept scram-sha-256 with the same verifier, or trust the router's host.",
+            "Every shard must have the role with the same SCRAM verifier (CREATE ROLE through the \
+             router sees to that), or trust the router's host.",
         )
     };
     let mut reader = Reader::new(&frame[HEADER..]);
-    match reader.i32().map_err(|_| refused("a malformed request"))? {
-        0 => Ok(None),
-        3 => {
-            let password = password.ok_or_else(|| refused("it asks for a password in clear"))?;
+    match (reader.i32().map_err(|_| refused("a malformed request"))?, proof) {
+        (0, _) => Ok(None),
+        (3, Proof::Password(password)) => {
             let mut answer = Vec::new();
             put_cstr(&mut answer, password);
             Ok(Some(answer))
         }
-        10 => {
-            let password =
-                password.ok_or_else(|| refused("it asks for a password, but has none"))?;
-            let exchange = ScramSha256::new(password, ChannelBinding::unsupported());
-            let first = exchange.message().to_vec();
-            *scram = Some(exchange);
-            let mut answer = b"SCRAM-SHA-256\0".to_vec();
+        (10, Proof::None) => Err(refused("it asks for a password, but the router has none")),
+        (10, _) => {
+            let first;
+            *exchange = Some(match proof {
+                Proof::Keys(keys) => {
+                    let (client, message) = scram::Client::first(keys.clone(), random()?);
+                    first = message.into_bytes();
+                    Exchange::Keys(client)
+                }
+                Proof::Password(password) => {
+                    let client = ScramSha256::new(password, ChannelBinding::unsupported());
+                    first = client.message().to_vec();
+                    Exchange::Password(client)
+                }
+                Proof::None => return Err(refused("it asks for a password")),
+            });
+            let mut answer = Vec::new();
+            put_cstr(&mut answer, scram::MECHANISM.as_bytes());
             answer.extend_from_slice(&(first.len() as i32).to_be_bytes());
             answer.extend_from_slice(&first);
             Ok(Some(answer))
         }
-        11 => {
-            let exchange = scram.as_mut().ok_or_else(|| refused("SCRAM out of order"))?;
-            exchange.update(reader.rest()).map_err(|_| refused("SCRAM failed"))?;
-            Ok(Some(exchange.message().to_vec()))
-        }
-        12 => {
-            let exchange = scram.as_mut().ok_or_else(|| refused("SCRAM out of order"))?;
-            let proven = exchange.finish(reader.rest()).is_ok();
+        (11, _) => match exchange {
+            Some(Exchange::Keys(client)) => {
+                let proof = client.proof(reader.rest());
+                proof.map(|proof| Some(proof.into_bytes())).map_err(|e| refused(&e.to_string()))
+            }
+            Some(Exchange::Password(client)) => {
+                client.update(reader.rest()).map_err(|_| refused("SCRAM failed"))?;
+                Ok(Some(client.message().to_vec()))
+            }
+            None => Err(refused("SCRAM out of order")),
+        },
+        (12, _) => {
+            let proven = match exchange.take() {
+                Some(Exchange::Keys(client)) => client.finish(reader.rest()).is_ok(),
+                Some(Exchange::Password(mut client)) => client.finish(reader.rest()).is_ok(),
+                None => false,
+            };
             if proven { Ok(None) } else { Err(refused("the shard does not know the password")) }
         }
+        (3, _) => Err(refused("it asks for a password in clear")),
         _ => Err(refused("it asks for a method other than scram-sha-256")),
     }
+}
+
+fn random() -> Result<[u8; 18], ErrorInfo> {
+    let mut bytes = [0; 18];
+    getrandom::fill(&mut bytes)
+        .map_err(|_| ErrorInfo::new("XX000", "the system gives no random bytes"))?;
+    Ok(bytes)
 }
 
 /// A shard's ErrorResponse in our own terms.
