@@ -1,36 +1,6 @@
 //! pgbench and psql, unmodified, through the router of a local cluster.
 
-use std::path::PathBuf;
-use std::process::Command;
-
-use pgherd::dev::{DevOptions, LocalCluster};
-
-fn cluster() -> LocalCluster {
-    LocalCluster::start(&DevOptions {
-        listen: "127.0.0.1:0".parse().expect("an address"),
-        http: "127.0.0.1:0".parse().expect("an address"),
-        pg_conf: vec!["fsync=off".into(), "shared_buffers=32MB".into()],
-        program: Some(PathBuf::from(env!("CARGO_BIN_EXE_pgherd-under-test"))),
-        ..DevOptions::default()
-    })
-    .expect("a local cluster starts")
-}
-
-/// The rows of one statement, or the error's first line.
-fn psql(dsn: &str, sql: &str) -> String {
-    let output = Command::new("psql")
-        .args(["-XAtq", "-v", "VERBOSITY=verbose", dsn, "-c", sql])
-        .output()
-        .expect("psql runs");
-    let text = if output.status.success() { output.stdout } else { output.stderr };
-    String::from_utf8_lossy(&text).trim().to_owned()
-}
-
-fn pgbench(dsn: &str, args: &[&str]) {
-    let output = Command::new("pgbench").args(args).arg(dsn).output().expect("pgbench runs");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "pgbench {args:?}: {text}");
-}
+use pgherd_tests::{cluster, pgbench, psql};
 
 #[test]
 fn pgbench_keeps_its_sums_over_four_shards() {
