@@ -9,6 +9,7 @@
 //! --@ known-difference: reason       it differs today; fails when that ends
 //! --@ bind: 5|NULL|text              values for $1, $2, …; not run in the simple protocol
 //! --@ modes: simple text             run it in these modes only
+//! --@ setup                          send it in the simple protocol in every mode
 //! ```
 //!
 //! `refused[text binary] 0A000` and `known-difference[simple]: reason` are for these modes alone.
@@ -80,6 +81,10 @@ pub fn run(sides: &Sides, script: &Script, mode: Mode, only: Option<usize>) -> V
                 let error = got.as_ref().ok().and_then(|answer| answer.error.as_deref());
                 let status = got.as_ref().map_or('-', |answer| answer.status);
                 if error != Some(code.as_str()) {
+                    if error.is_none() {
+                        // Both sides go on from the same state.
+                        let _ = execute(&mut plain, unit, mode);
+                    }
                     let shown = show(&got, unit.ordered);
                     report(&format!("expected a refusal with {code}, got:\n{shown}"));
                 } else if plain_status == 'I' && status != 'I' {
@@ -118,7 +123,7 @@ pub fn run(sides: &Sides, script: &Script, mode: Mode, only: Option<usize>) -> V
 
 fn execute(client: &mut Client, unit: &Unit, mode: Mode) -> std::io::Result<Answer> {
     // COPY's rows follow at once, which is how the simple protocol has it.
-    if mode == Mode::Simple || unit.copy.is_some() {
+    if mode == Mode::Simple || unit.setup || unit.copy.is_some() {
         return client.simple(&unit.sql, unit.copy.as_deref().unwrap_or_default());
     }
     let parameters: Vec<Option<&str>> = unit.bind.iter().map(Option::as_deref).collect();

@@ -24,6 +24,8 @@ pub struct Unit {
     pub bind: Vec<Option<String>>,
     /// The modes in which it runs; all of them when nothing was said.
     pub modes: Option<Vec<Mode>>,
+    /// Sent in the simple protocol in every mode.
+    pub setup: bool,
     /// Has an ORDER BY of its own, so the order of rows counts.
     pub ordered: bool,
     expected: Vec<(Option<Vec<Mode>>, Expected)>,
@@ -45,6 +47,7 @@ pub enum Expected {
 struct Directives {
     bind: Vec<Option<String>>,
     modes: Option<Vec<Mode>>,
+    setup: bool,
     expected: Vec<(Option<Vec<Mode>>, Expected)>,
 }
 
@@ -99,11 +102,21 @@ impl Script {
                 let rows = lines.by_ref().map(|(row, _)| row).take_while(|row| *row != "\\.");
                 rows.map(|row| row.to_owned() + "\n").collect()
             });
-            let Directives { bind, modes, expected } = std::mem::take(&mut directives);
+            let Directives { bind, modes, setup, expected } = std::mem::take(&mut directives);
             // Only the extended protocol carries parameters.
             let modes = modes.or((!bind.is_empty()).then(|| vec![Mode::Text, Mode::Binary]));
             let ordered = is_ordered(&upper);
-            units.push(Unit { line: number, last_line, sql, copy, bind, modes, ordered, expected });
+            units.push(Unit {
+                line: number,
+                last_line,
+                sql,
+                copy,
+                bind,
+                modes,
+                setup,
+                ordered,
+                expected,
+            });
         }
         Ok(Self { name: name.to_owned(), units })
     }
@@ -131,6 +144,7 @@ impl Directives {
                 let values = value.split('|');
                 self.bind = values.map(|v| (v != "NULL").then(|| v.to_owned())).collect();
             }
+            ("setup", false, true) => self.setup = true,
             ("modes", false, false) => self.modes = Some(read_modes(value)?),
             _ => return Err(format!("no such directive: --@ {directive}")),
         }
@@ -146,6 +160,7 @@ fn router_only(line: usize, sql: String) -> Unit {
         copy: None,
         bind: Vec::new(),
         modes: None,
+        setup: true,
         ordered: false,
         expected: vec![(None, Expected::RouterOnly)],
     }

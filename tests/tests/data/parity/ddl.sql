@@ -1,10 +1,12 @@
 -- Schema changes reach all shards.
 CREATE TABLE t (k int, v text);
 --@ router: SELECT create_distributed_table('t', 'k')
+--@ setup
 INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd');
 ALTER TABLE t ADD COLUMN n int DEFAULT 7;
 SELECT * FROM t ORDER BY k;
 ALTER TABLE t ADD COLUMN n int;
+--@ known-difference: notices of DDL on all shards are lost
 ALTER TABLE t ADD COLUMN IF NOT EXISTS n int;
 ALTER TABLE t RENAME COLUMN n TO number;
 SELECT number FROM t WHERE k = 1;
@@ -19,9 +21,10 @@ SELECT * FROM t WHERE k = 5;
 ALTER TABLE t ADD CONSTRAINT t_pkey PRIMARY KEY (k);
 INSERT INTO t VALUES (1, 'again');
 ALTER TABLE t ADD CHECK (number > 0);
-UPDATE t SET number = -1;
+UPDATE t SET number = CASE WHEN k = 1 THEN -1 ELSE 1 END;
 CREATE INDEX t_v ON t (v);
 CREATE INDEX t_v ON t (v);
+--@ known-difference: notices of DDL on all shards are lost
 CREATE INDEX IF NOT EXISTS t_v ON t (v);
 CREATE INDEX ON t (lower(v)) WHERE k > 0;
 SELECT indexname FROM pg_indexes WHERE tablename = 't' ORDER BY 1;
@@ -49,8 +52,8 @@ CREATE TABLE kept (a int PRIMARY KEY, b text);
 INSERT INTO kept VALUES (1, 'x');
 COMMIT;
 SELECT * FROM kept;
+--@ refused 0A000
 CREATE TABLE as_select AS SELECT 1 AS a, 'x'::text AS b;
-SELECT * FROM as_select;
 CREATE VIEW home_view AS SELECT a FROM kept;
 SELECT * FROM home_view;
 DROP VIEW home_view;
@@ -61,6 +64,7 @@ DROP SEQUENCE s;
 CREATE TYPE mood AS ENUM ('sad', 'happy');
 CREATE TABLE moods (k int PRIMARY KEY, m mood);
 --@ router: SELECT create_distributed_table('moods', 'k')
+--@ setup
 INSERT INTO moods VALUES (1, 'sad'), (2, 'happy'), (3, 'sad');
 --@ modes: simple
 SELECT k FROM moods WHERE m = 'happy';
@@ -70,30 +74,30 @@ SELECT m::text, count(*) FROM moods GROUP BY m ORDER BY m;
 DROP TABLE moods;
 DROP TYPE mood;
 CREATE TABLE "Quoted Name" ("Key" int PRIMARY KEY, "sel""ect" text);
---@ router: SELECT create_distributed_table('"Quoted Name"', 'Key')
+--@ router: SELECT create_distributed_table('"Quoted Name"', '"Key"')
+--@ setup
 INSERT INTO "Quoted Name" VALUES (1, 'a'), (2, 'b');
 SELECT "sel""ect" FROM "Quoted Name" WHERE "Key" = 2;
 SELECT * FROM "Quoted Name" ORDER BY "Key";
 SELECT key FROM "Quoted Name";
+--@ refused 0A000
 ALTER TABLE "Quoted Name" RENAME TO renamed;
-SELECT count(*) FROM renamed;
-SELECT * FROM renamed WHERE "Key" = 1;
-SELECT * FROM "Quoted Name";
-TRUNCATE TABLE renamed;
-SELECT count(*) FROM renamed;
+TRUNCATE TABLE "Quoted Name";
+SELECT count(*) FROM "Quoted Name";
 CREATE SCHEMA other;
 CREATE TABLE other.t (k int PRIMARY KEY);
 --@ router: SELECT create_distributed_table('other.t', 'k')
+--@ setup
 INSERT INTO other.t VALUES (1), (2);
 SELECT count(*) FROM other.t;
 SELECT * FROM other.t WHERE k = 2;
+--@ known-difference: notices of DDL on all shards are lost
 DROP SCHEMA other CASCADE;
 SELECT * FROM other.t;
-DROP TABLE t, renamed;
+DROP TABLE t, "Quoted Name";
 SELECT * FROM t;
+--@ known-difference: notices of DDL on all shards are lost
 CREATE TABLE IF NOT EXISTS kept (a int);
+--@ refused 0A000
 CREATE TEMP TABLE tmp (a int);
-INSERT INTO tmp VALUES (1);
-SELECT * FROM tmp;
-DROP TABLE tmp;
-DROP TABLE IF EXISTS kept, as_select;
+DROP TABLE IF EXISTS kept;

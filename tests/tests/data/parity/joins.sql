@@ -6,9 +6,13 @@ CREATE TABLE notes (id int, note text);
 --@ router: SELECT create_distributed_table('customers', 'id')
 --@ router: SELECT create_distributed_table('orders', 'customer_id', colocate_with => 'customers')
 --@ router: SELECT create_reference_table('countries')
+--@ setup
 INSERT INTO countries VALUES ('de', 'Germany'), ('pl', 'Poland'), ('jp', 'Japan');
+--@ setup
 INSERT INTO customers VALUES (1, 'Ada', 'de'), (2, 'Bob', 'pl'), (3, 'Cyd', NULL), (4, 'Dan', 'xx'), (5, 'Eve', 'de');
+--@ setup
 INSERT INTO orders VALUES (1, 1, 10), (1, 2, 20), (2, 1, 5.5), (4, 1, NULL), (6, 1, 100);
+--@ setup
 INSERT INTO notes VALUES (1, 'on the home shard'), (2, 'also');
 SELECT * FROM countries ORDER BY code;
 SELECT * FROM countries WHERE code = 'pl';
@@ -17,13 +21,16 @@ SELECT c.name, o.id, o.total FROM customers c, orders o WHERE o.customer_id = c.
 SELECT c.name, o.id FROM customers c JOIN orders o ON o.customer_id = c.id ORDER BY 1, 2;
 SELECT c.name, o.id FROM customers c LEFT JOIN orders o ON o.customer_id = c.id ORDER BY 1, 2;
 SELECT c.name, o.id FROM customers c RIGHT JOIN orders o ON o.customer_id = c.id ORDER BY 2, 1;
+--@ refused 0A000
 SELECT c.name, o.id FROM customers c FULL JOIN orders o ON o.customer_id = c.id ORDER BY 1, 2;
 SELECT c.name, k.name FROM customers c JOIN countries k ON k.code = c.country ORDER BY 1;
 SELECT c.name, k.name FROM customers c LEFT JOIN countries k ON k.code = c.country ORDER BY 1;
 SELECT c.name, k.name FROM customers c JOIN countries k ON k.code = c.country WHERE c.id = 5;
 SELECT c.name, k.name, o.total FROM customers c JOIN countries k ON k.code = c.country JOIN orders o ON o.customer_id = c.id ORDER BY 1, 3;
 SELECT name, (SELECT count(*) FROM orders o WHERE o.customer_id = c.id) FROM customers c WHERE c.id = 1;
+--@ refused 0A000
 SELECT name FROM customers c WHERE EXISTS (SELECT 1 FROM orders o WHERE o.customer_id = c.id) ORDER BY name;
+--@ refused 0A000
 SELECT name FROM customers c WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.customer_id = c.id) ORDER BY name;
 SELECT c.name, sum(o.total) FROM customers c JOIN orders o ON o.customer_id = c.id GROUP BY c.name ORDER BY c.name;
 SELECT k.name, count(*) FROM customers c JOIN countries k ON k.code = c.country GROUP BY k.name ORDER BY 1;

@@ -1,7 +1,7 @@
 -- ORDER BY, LIMIT, OFFSET and NULLs over all shards.
 CREATE TABLE t (k int PRIMARY KEY, a int, b text, c numeric);
---@ router: SELECT create_distributed_table('t', 'k')
 INSERT INTO t SELECT g, g % 4, CASE WHEN g % 5 = 0 THEN NULL ELSE 'b' || (g % 7) END, g / 3.0 FROM generate_series(1, 30) g;
+--@ router: SELECT create_distributed_table('t', 'k')
 SELECT k FROM t ORDER BY k;
 SELECT k FROM t ORDER BY k DESC;
 SELECT k, a FROM t ORDER BY a, k;
@@ -21,9 +21,11 @@ SELECT k FROM t ORDER BY k LIMIT 0;
 SELECT k FROM t ORDER BY k LIMIT ALL;
 SELECT k FROM t ORDER BY k LIMIT NULL;
 SELECT k FROM t ORDER BY k OFFSET 100;
+--@ refused 0A000
 SELECT k FROM t ORDER BY k LIMIT 2 + 1;
 SELECT k FROM t ORDER BY k FETCH FIRST 2 ROWS ONLY;
 SELECT k FROM t ORDER BY k OFFSET 3 ROWS FETCH NEXT ROW ONLY;
+--@ refused 0A000
 SELECT a FROM t ORDER BY a FETCH FIRST 2 ROWS WITH TIES;
 SELECT count(*) FROM (SELECT k FROM t WHERE k = 3 LIMIT 1) x;
 SELECT k FROM t WHERE a = 1 ORDER BY c DESC LIMIT 2;
@@ -31,11 +33,14 @@ SELECT * FROM t ORDER BY c LIMIT 2;
 SELECT DISTINCT a FROM t ORDER BY a LIMIT 2;
 SELECT DISTINCT b FROM t ORDER BY b OFFSET 1;
 SELECT DISTINCT a, b FROM t WHERE a < 2 ORDER BY b DESC, a;
+--@ refused 0A000
 SELECT DISTINCT ON (k) k, a FROM t ORDER BY k, a LIMIT 3;
 SELECT t.k FROM t ORDER BY t.k LIMIT 1;
 SELECT k FROM t ORDER BY lower(b) NULLS FIRST, k LIMIT 3;
 SELECT k FROM t ORDER BY (a = 1) DESC, k LIMIT 3;
+--@ refused 0A000
 SELECT k FROM t ORDER BY k USING > LIMIT 2;
+--@ known-difference: the statement that finishes the order has a syntax error
 SELECT b FROM t ORDER BY b COLLATE "C" LIMIT 3;
 SELECT k FROM t WHERE k < 0 ORDER BY k;
 SELECT k FROM t WHERE b IS NULL ORDER BY k;

@@ -1,6 +1,7 @@
 -- Transactions, savepoints, and what an error does to them.
 CREATE TABLE t (k int PRIMARY KEY, v int);
 --@ router: SELECT create_distributed_table('t', 'k')
+--@ setup
 INSERT INTO t VALUES (1, 1), (2, 2), (3, 3), (4, 4);
 BEGIN;
 UPDATE t SET v = v + 10 WHERE k = 1;
@@ -67,6 +68,7 @@ BEGIN;
 RELEASE nothing;
 ROLLBACK;
 BEGIN ISOLATION LEVEL REPEATABLE READ;
+--@ known-difference[binary]: text is sent although binary was asked for
 SHOW transaction_isolation;
 SELECT v FROM t WHERE k = 1;
 COMMIT;

@@ -1,6 +1,7 @@
 -- UPDATE and DELETE without the key, and RETURNING.
 CREATE TABLE t (k int, id int, v text, PRIMARY KEY (k, id));
 --@ router: SELECT create_distributed_table('t', 'k')
+--@ setup
 INSERT INTO t VALUES (1, 1, 'a'), (1, 2, 'b'), (2, 1, 'c'), (3, 1, 'd'), (4, 1, 'e'), (5, 1, NULL);
 UPDATE t SET v = v || '!' WHERE id = 1;
 UPDATE t SET v = 'n' WHERE v IS NULL RETURNING k, id, v;
@@ -25,6 +26,7 @@ UPDATE t SET nothing = 1 WHERE k = 1;
 UPDATE t SET v = 1 / 0 WHERE k = 1;
 UPDATE t SET id = 1 / (id - id);
 DELETE FROM t WHERE nothing = 1;
+--@ refused 0A000
 WITH gone AS (DELETE FROM t WHERE k = 5 RETURNING *) SELECT k, id FROM gone;
 --@ bind: bound|1
 UPDATE t SET v = $1 WHERE k = $2;
