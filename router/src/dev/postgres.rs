@@ -30,8 +30,8 @@ pub fn find_binaries() -> Result<PathBuf, String> {
             Ok(dir)
         } else {
             Err(format!(
-                "PG_BIN is {}, where no initdb and pg_ctl are\nSet it to the directory that holds \
-                 them, or unset it.",
+                "PG_BIN is {}, where no initdb and pg_ctl are\nSet it to the directory of \
+                 initdb, or unset it.",
                 dir.display()
             ))
         };
@@ -133,6 +133,7 @@ impl Postgres {
     /// # Errors
     /// As [`Self::start`].
     pub(super) fn restart(&mut self, binaries: &Path) -> Result<(), String> {
+        remove_stale_pid_file(&self.dir);
         let log = self.dir.join("server.log");
         let before = std::fs::metadata(&log).map_or(0, |data| data.len() as usize);
         let started = run(
@@ -203,14 +204,16 @@ impl Postgres {
 
 /// Stops a server whose owner has died.
 pub(super) fn stop_leftover(dir: &Path) -> Result<(), String> {
-    if running(dir).is_some() {
-        return stop(dir, "fast");
-    }
-    if pid_in_file(dir).is_some_and(process::is_alive) && Path::new("/proc/self/cwd").exists() {
-        // The id is another process' now, which the server would take for itself and refuse.
+    if running(dir).is_some() { stop(dir, "fast") } else { Ok(()) }
+}
+
+/// A server refuses to start while the id in an old file is some process': another one by now, or
+/// one that nobody has waited for. Any other old file it judges itself.
+fn remove_stale_pid_file(dir: &Path) {
+    if running(dir).is_none() && pid_in_file(dir).is_some_and(process::is_known) {
+        // If it stays, the server says why it does not start.
         let _ = std::fs::remove_file(dir.join("postmaster.pid"));
     }
-    Ok(())
 }
 
 fn stop(dir: &Path, mode: &str) -> Result<(), String> {

@@ -30,11 +30,15 @@ fn send(pid: u32, signal: Signal) {
 
 /// Ended but not waited for counts as gone, where that can be seen.
 pub(super) fn is_alive(pid: u32) -> bool {
-    let there = Pid::from_raw(pid as i32).is_some_and(|pid| {
+    is_known(pid) && stat(pid).is_none_or(|(state, _)| state != 'Z')
+}
+
+/// The system has such a process, be it only to be waited for.
+pub(super) fn is_known(pid: u32) -> bool {
+    Pid::from_raw(pid as i32).is_some_and(|pid| {
         // Another user's process cannot be signalled, but it is there.
         !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
-    });
-    there && stat(pid).is_none_or(|(state, _)| state != 'Z')
+    })
 }
 
 /// The processes that `pid` has started, where the system tells.
