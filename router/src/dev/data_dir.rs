@@ -90,8 +90,9 @@ impl DataDir {
     fn compare(&mut self) -> Result<(), String> {
         let shown = self.path.display();
         let record = self.path.join("dev.json");
+        let has_shards = shard_dirs(&self.path).next().is_some();
         if !record.exists() {
-            if shard_dirs(&self.path).next().is_some() {
+            if has_shards {
                 return Err(format!(
                     "{shown} holds shards but no dev.json, so it was not made by pgherd dev\nUse \
                      another --data-dir."
@@ -100,6 +101,10 @@ impl DataDir {
             return write_json(&record, &self.made);
         }
         let found: Made = read_json(&record)?;
+        if !found.complete && !has_shards {
+            // A first start that came to nothing binds nobody.
+            return write_json(&record, &self.made);
+        }
         if found.shards != self.made.shards {
             return Err(format!(
                 "{shown} holds {} shards, not {}\nStart with --shards {}, or use another \

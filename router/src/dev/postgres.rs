@@ -246,9 +246,8 @@ fn start_failure(dir: &Path, log: &str) -> String {
     let hint = if log.contains("shared memory") || log.contains("semaphores") {
         "The machine has not enough memory or semaphores: take fewer --shards, or --pg-conf \
          shared_buffers=16MB --pg-conf max_connections=50."
-            .to_owned()
     } else {
-        format!("{} has the whole log.", dir.join("server.log").display())
+        "The usual cause is a --pg-conf that the server refuses."
     };
     format!("the server in {} did not start: {reason}\n{hint}", dir.display())
 }
