@@ -2,18 +2,27 @@
 //!
 //! Each shard is a PostgreSQL server of its own in a directory of its own; each router is a child
 //! process (`pgherd serve`), so that it can be killed and measured like a real one. Stopping the
-//! [`LocalCluster`] stops all of them, also when it is dropped in a panic.
+//! [`LocalCluster`] stops all of them, also when it is dropped in a panic; when its process is
+//! killed, routers notice by themselves and a [`guard()`] process stops the servers.
 
+mod addresses;
+mod catalog;
+mod data_dir;
+mod file;
+mod guard;
 mod postgres;
+mod process;
+mod router;
 
-use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
-use pgherd_shard_map::store;
-use serde::{Deserialize, Serialize};
+use data_dir::DataDir;
+use guard::Guard;
+use router::Router;
 
+pub use file::{CLUSTER_FILE, CatalogEntry, ClusterFile, RouterEntry, ShardEntry};
+pub use guard::guard;
 pub use postgres::{Postgres, find_binaries};
 
 #[derive(Debug, Clone)]
@@ -21,7 +30,7 @@ pub struct DevOptions {
     pub shards: u32,
     /// Of the first router; further ones take the following ports. Port 0 takes free ones.
     pub listen: SocketAddr,
-    /// Of the first router; router n listens n * 10 ports above, so that they do not meet clients'.
+    /// Of the first router; as `listen`.
     pub http: SocketAddr,
     /// Kept when given, else a temporary directory.
     pub data_dir: Option<PathBuf>,
@@ -50,177 +59,110 @@ impl Default for DevOptions {
     }
 }
 
-/// What `DIR/cluster.json` says.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ClusterFile {
-    pub database: String,
-    pub data_dir: PathBuf,
-    pub routers: Vec<RouterEntry>,
-    pub shards: Vec<ShardEntry>,
-    pub catalog: CatalogEntry,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RouterEntry {
-    pub dsn: String,
-    pub listen: SocketAddr,
-    pub http: SocketAddr,
-    pub pid: u32,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ShardEntry {
-    pub id: u32,
-    pub dsn: String,
-    pub port: u16,
-    pub pid: u32,
-    pub data_dir: PathBuf,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct CatalogEntry {
-    pub dsn: String,
-}
-
 /// A running cluster.
 #[derive(Debug)]
 pub struct LocalCluster {
     pub file: ClusterFile,
-    routers: Vec<Child>,
+    routers: Vec<Router>,
     servers: Vec<Postgres>,
-    temporary: bool,
+    guard: Guard,
+    dir: DataDir,
+    program: PathBuf,
 }
 
 impl LocalCluster {
-    /// Starts servers, catalog and routers, and waits until all answer.
+    /// Starts servers, catalog and routers, and waits until all answer. Blocks; tells `progress`
+    /// what it does, a few words at a time.
     ///
     /// # Errors
     /// One sentence and, after a newline, a hint.
-    pub fn start(options: &DevOptions) -> Result<Self, String> {
-        if !(1..=64).contains(&options.shards) || !(1..=16).contains(&options.routers) {
-            return Err("a local cluster has 1 to 64 shards and 1 to 16 routers".to_owned());
-        }
+    pub fn start(options: &DevOptions, progress: &dyn Fn(&str)) -> Result<Self, String> {
+        check_options(options)?;
         let binaries = find_binaries()?;
-        let listens = router_ports(options)?;
-        let temporary = options.data_dir.is_none();
-        let data_dir = match &options.data_dir {
-            Some(dir) => dir.clone(),
-            None => std::env::temp_dir().join(format!("pgherd-{}", std::process::id())),
+        postgres::check_user()?;
+        let addresses = addresses::assign(options.listen, options.http, options.routers)?;
+        let program = match &options.program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe()
+                .map_err(|error| format!("cannot find the pgherd binary: {error}"))?,
         };
-        std::fs::create_dir_all(&data_dir)
-            .map_err(|error| format!("cannot create {}: {error}", data_dir.display()))?;
-        let data_dir = data_dir
-            .canonicalize()
-            .map_err(|error| format!("cannot use {}: {error}", data_dir.display()))?;
-        let existing = std::fs::read_dir(&data_dir).map_or(0, |entries| {
-            let names = entries.flatten().map(|entry| entry.file_name());
-            names.filter(|name| name.to_string_lossy().starts_with("shard-")).count()
-        });
-        if existing != 0 && existing != options.shards as usize {
-            return Err(format!(
-                "{} holds {existing} shards, not {}\nStart with --shards {existing}, or use \
-                 another --data-dir.",
-                data_dir.display(),
-                options.shards
-            ));
-        }
+        let dir = DataDir::open(options.data_dir.as_deref(), &options.database, options.shards)?;
         let mut cluster = Self {
             file: ClusterFile {
                 database: options.database.clone(),
-                data_dir: data_dir.clone(),
+                data_dir: dir.path.clone(),
+                pid: std::process::id(),
                 routers: Vec::new(),
                 shards: Vec::new(),
                 catalog: CatalogEntry { dsn: String::new() },
             },
             routers: Vec::new(),
             servers: Vec::new(),
-            temporary,
+            guard: Guard::start(&program, &dir)?,
+            dir,
+            program,
         };
-        for id in 0..options.shards {
-            let dir = data_dir.join(format!("shard-{id}"));
-            let server = Postgres::start(
-                &binaries,
-                &dir,
-                free_port()?,
-                options.initdb_args.as_deref(),
-                &options.pg_conf,
-            )?;
-            server.create_database(&binaries, &options.database)?;
-            let dsn = format!("postgres://postgres@127.0.0.1:{}/{}", server.port, options.database);
-            cluster.file.shards.push(ShardEntry {
-                id,
-                dsn,
-                port: server.port,
-                pid: server.pid,
-                data_dir: dir,
-            });
-            cluster.servers.push(server);
+        progress(&format!("starting {} PostgreSQL servers", options.shards));
+        cluster.start_servers(&binaries, options)?;
+        progress("registering the shards");
+        catalog::register(&cluster.file)?;
+        cluster.dir.complete()?;
+        progress("starting the routers");
+        for (number, at) in addresses.into_iter().enumerate() {
+            let name = format!("dev{number}");
+            let dsn = format!("postgres://postgres@{}/{}", at.listen, options.database);
+            let port = at.listen.port();
+            let entry = RouterEntry { name, dsn, listen: at.listen, port, http: at.http, pid: 0 };
+            cluster.file.routers.push(entry);
+            let router = cluster.spawn_router(number)?;
+            cluster.file.routers[number].pid = router.pid();
+            cluster.routers.push(router);
         }
-        cluster.file.catalog.dsn = cluster.file.shards[0].dsn.clone();
-        init_catalog(&cluster.file)?;
-        for (number, (listen, http)) in listens.into_iter().enumerate() {
-            cluster.start_router(options, number, listen, http)?;
+        for router in &mut cluster.routers {
+            router.wait_ready()?;
         }
-        cluster.write_file()?;
+        cluster.file.write()?;
         Ok(cluster)
     }
 
-    fn start_router(
-        &mut self,
-        options: &DevOptions,
-        number: usize,
-        listen: SocketAddr,
-        http: SocketAddr,
-    ) -> Result<(), String> {
-        let path = self.file.data_dir.join(format!("router-{number}.toml"));
-        // The shards run on the same cores, so the router takes half of them.
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let config = format!(
-            "listen = \"{listen}\"\nhttp = \"{http}\"\ncatalog = \"{}\"\nworkers = {}\n\
-             router_name = \"dev{number}\"\n\n[auth]\nmethod = \"trust\"\n",
-            self.file.catalog.dsn,
-            (cores / 2).max(1),
-        );
-        std::fs::write(&path, config)
-            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-        let program = match &options.program {
-            Some(program) => program.clone(),
-            None => std::env::current_exe()
-                .map_err(|error| format!("cannot find the pgherd binary: {error}"))?,
+    /// All servers at the same time: most of a first start is `initdb`.
+    fn start_servers(&mut self, binaries: &Path, options: &DevOptions) -> Result<(), String> {
+        let dirs: Vec<PathBuf> = (0..options.shards).map(|id| self.dir.shard(id)).collect();
+        let start = |dir: &PathBuf| {
+            Postgres::init(binaries, dir, options.initdb_args.as_deref())?;
+            Postgres::start(binaries, dir, &options.pg_conf)
         };
-        let mut child = Command::new(&program)
-            .arg("serve")
-            .arg("--config")
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
-        // The router prints one line when it serves; it closes its output when it fails.
-        let mut line = String::new();
-        let output = child.stdout.take();
-        if let Some(output) = output {
-            BufReader::new(output)
-                .read_line(&mut line)
-                .map_err(|error| format!("cannot read from the router: {error}"))?;
+        let started: Vec<Result<Postgres, String>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = dirs.iter().map(|dir| scope.spawn(|| start(dir))).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|_| Err("a start panicked".to_owned())))
+                .collect()
+        });
+        let mut failure = None;
+        for (started, (id, dir)) in started.into_iter().zip((0..).zip(dirs)) {
+            match started {
+                Ok(server) => {
+                    let (port, pid) = (server.port, server.pid);
+                    let dsn = format!("postgres://postgres@127.0.0.1:{port}/{}", options.database);
+                    self.file.shards.push(ShardEntry { id, dsn, port, pid, data_dir: dir });
+                    self.servers.push(server);
+                }
+                Err(error) => failure = failure.or(Some(error)),
+            }
         }
-        let pid = child.id();
-        self.routers.push(child);
-        if !line.starts_with("ready") {
-            return Err(format!(
-                "the router on {listen} did not start\nIts own message stands above."
-            ));
+        if let Some(error) = failure {
+            return Err(error);
         }
-        let dsn = format!("postgres://postgres@{listen}/{}", options.database);
-        self.file.routers.push(RouterEntry { dsn, listen, http, pid });
+        self.file.catalog.dsn = self.file.shards[0].dsn.clone();
         Ok(())
     }
 
-    fn write_file(&self) -> Result<(), String> {
-        let path = self.file.data_dir.join("cluster.json");
-        let text = serde_json::to_string_pretty(&self.file).map_err(|error| error.to_string())?;
-        std::fs::write(&path, text + "\n")
-            .map_err(|error| format!("cannot write {}: {error}", path.display()))
+    fn spawn_router(&self, number: usize) -> Result<Router, String> {
+        let entry = &self.file.routers[number];
+        let config = self.dir.path.join(format!("router-{number}.toml"));
+        let at = addresses::RouterAddresses { listen: entry.listen, http: entry.http };
+        Router::spawn(&self.program, &config, &entry.name, &self.file.catalog.dsn, at)
     }
 
     /// The first router's address for clients.
@@ -229,10 +171,32 @@ impl LocalCluster {
         &self.file.routers[0].dsn
     }
 
+    /// Routers that ended since the last call, and how.
+    pub fn ended_routers(&mut self) -> Vec<String> {
+        self.routers.iter_mut().filter_map(Router::ended).collect()
+    }
+
+    /// Ends a router as a crash would (`kill -9`).
+    pub fn crash_router(&mut self, number: usize) {
+        self.routers[number].crash();
+    }
+
+    /// Starts a crashed router on its old addresses.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn restart_router(&mut self, number: usize) -> Result<(), String> {
+        let router = self.spawn_router(number)?;
+        self.file.routers[number].pid = router.pid();
+        self.routers[number] = router;
+        self.routers[number].wait_ready()?;
+        self.file.write()
+    }
+
     /// Ends a shard's server as a crash would (`kill -9` of all its processes).
     ///
     /// # Errors
-    /// When it cannot be signalled.
+    /// When it does not die.
     pub fn crash_shard(&mut self, id: usize) -> Result<(), String> {
         self.servers[id].crash()
     }
@@ -245,26 +209,24 @@ impl LocalCluster {
         let binaries = find_binaries()?;
         self.servers[id].restart(&binaries)?;
         self.file.shards[id].pid = self.servers[id].pid;
-        self.write_file()
+        self.file.write()
     }
 
-    /// Stops routers, then servers.
+    /// Stops routers, then servers, and removes what is temporary.
     pub fn stop(&mut self) {
-        for router in &mut self.routers {
-            postgres::signal(router.id(), postgres::Signal::Term);
-        }
-        for router in &mut self.routers {
-            // Nothing more can be done about a child that cannot be waited for.
-            let _ = router.wait();
-        }
+        self.routers.iter_mut().for_each(Router::terminate);
+        self.routers.iter_mut().for_each(Router::reap);
         self.routers.clear();
-        for server in &mut self.servers {
-            server.stop();
-        }
+        let immediate = self.dir.temporary;
+        std::thread::scope(|scope| {
+            for server in &mut self.servers {
+                scope.spawn(move || server.stop(immediate));
+            }
+        });
         self.servers.clear();
-        if self.temporary {
-            let _ = std::fs::remove_dir_all(&self.file.data_dir);
-        }
+        // It names processes that are gone.
+        let _ = std::fs::remove_file(self.dir.path.join(CLUSTER_FILE));
+        self.guard.finish();
     }
 }
 
@@ -274,77 +236,29 @@ impl Drop for LocalCluster {
     }
 }
 
-/// Addresses of all routers, checked to be free.
-fn router_ports(options: &DevOptions) -> Result<Vec<(SocketAddr, SocketAddr)>, String> {
-    let mut found = Vec::new();
-    for number in 0..options.routers {
-        let place = |base: SocketAddr, step: u16| -> Result<SocketAddr, String> {
-            let port = match base.port() {
-                0 => free_port()?,
-                port => port.checked_add(number * step).ok_or("no such port")?,
-            };
-            let address = SocketAddr::new(base.ip(), port);
-            TcpListener::bind(address).map(drop).map_err(|error| {
-                format!(
-                    "cannot listen on {address}: {error}\nChoose other addresses with --listen \
-                     and --http."
-                )
-            })?;
-            Ok(address)
-        };
-        // With one router the addresses are the contract's; more must not meet the HTTP port.
-        found.push((place(options.listen, 2)?, place(options.http, 2)?));
+fn check_options(options: &DevOptions) -> Result<(), String> {
+    if !(1..=64).contains(&options.shards) {
+        return Err(format!("{} shards\nA local cluster has 1 to 64.", options.shards));
     }
-    Ok(found)
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> Result<u16, String> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(|error| format!("cannot find a free port: {error}"))
-}
-
-fn init_catalog(file: &ClusterFile) -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
-    runtime.block_on(register_shards(file)).map_err(|error| format!("the catalog: {error}"))
-}
-
-async fn register_shards(file: &ClusterFile) -> Result<(), String> {
-    for (number, shard) in file.shards.iter().enumerate() {
-        let (client, connection) = tokio_postgres::connect(&shard.dsn, tokio_postgres::NoTls)
-            .await
-            .map_err(|error| error.to_string())?;
-        tokio::spawn(connection);
-        let address = without_user(&shard.dsn);
-        if number == 0 {
-            store::init_catalog(&client, "dev", &address).await.map_err(|e| e.to_string())?;
-        } else {
-            store::init_shard(&client).await.map_err(|e| e.to_string())?;
-            let catalog = store::Catalog::connect(&file.catalog.dsn)
-                .await
-                .map_err(|error| error.to_string())?;
-            let map = catalog.load().await.map_err(|error| error.to_string())?;
-            let id = pgherd_shard_map::ShardId(shard.id);
-            if map.shard(id).is_some() {
-                catalog.set_dsn(id, &address).await.map_err(|error| error.to_string())?;
-            } else {
-                catalog.add_shard(&address, map.epoch).await.map_err(|error| error.to_string())?;
-            }
-        }
+    if !(1..=16).contains(&options.routers) {
+        return Err(format!("{} routers\nA local cluster has 1 to 16.", options.routers));
+    }
+    let name = options.database.as_str();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if name.is_empty() || name.len() > 63 || !name.bytes().all(plain) {
+        return Err(format!(
+            "the database name {name:?} is invalid\nTake 1 to 63 ASCII letters, digits, '_' or \
+             '-'."
+        ));
+    }
+    if ["template0", "template1", "pgherd"].contains(&name) {
+        return Err(format!("the database name {name} has a meaning already\nTake another one."));
+    }
+    if let Some(setting) = options.pg_conf.iter().find(|s| !s.contains('=') || s.contains('\0')) {
+        return Err(format!(
+            "--pg-conf {setting}: expected key=value\nFor example \
+                            --pg-conf work_mem=16MB."
+        ));
     }
     Ok(())
-}
-
-/// Clients log in to shards as themselves, so the catalog keeps addresses only.
-#[must_use]
-pub fn without_user(dsn: &str) -> String {
-    match (dsn.split_once("://"), dsn.split_once('@')) {
-        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
-        _ => dsn.to_owned(),
-    }
 }

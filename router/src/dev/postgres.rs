@@ -3,14 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use rustix::process::Pid;
+use super::addresses::free_port;
+use super::process;
 
-/// The signals that are sent here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Signal {
-    Term,
-    Kill,
-}
+/// A free port may be taken before the server listens on it; then another one is tried.
+const PORT_TRIES: u32 = 5;
 
 /// A running server.
 #[derive(Debug)]
@@ -19,7 +16,7 @@ pub struct Postgres {
     /// Of the postmaster.
     pub pid: u32,
     dir: PathBuf,
-    options: String,
+    conf: Vec<String>,
 }
 
 /// The directory of `initdb`, `pg_ctl` and `postgres`.
@@ -28,9 +25,17 @@ pub struct Postgres {
 /// Where it was looked for, and how to install it.
 pub fn find_binaries() -> Result<PathBuf, String> {
     let complete = |dir: &Path| dir.join("initdb").exists() && dir.join("pg_ctl").exists();
-    let from_path = std::env::var_os("PATH").unwrap_or_default();
-    let mut candidates: Vec<PathBuf> =
-        std::env::var_os("PG_BIN").map(PathBuf::from).into_iter().collect();
+    if let Some(dir) = std::env::var_os("PG_BIN").map(PathBuf::from) {
+        return if complete(&dir) {
+            Ok(dir)
+        } else {
+            Err(format!(
+                "PG_BIN is {}, where no initdb and pg_ctl are\nSet it to the directory of \
+                 initdb, or unset it.",
+                dir.display()
+            ))
+        };
+    }
     let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -41,184 +46,235 @@ pub fn find_binaries() -> Result<PathBuf, String> {
         })
         .collect();
     versions.sort();
-    candidates.extend(versions.into_iter().rev().map(|(_, dir)| dir));
-    candidates.extend(std::env::split_paths(&from_path));
-    candidates.into_iter().find(|dir| complete(dir)).ok_or_else(|| {
-        "no PostgreSQL server was found in PG_BIN, /usr/lib/postgresql or PATH\nInstall it \
-         (Debian: apt-get install postgresql), or set PG_BIN to the directory of initdb."
+    let installed = versions.into_iter().rev().map(|(_, dir)| dir);
+    let from_path = std::env::var_os("PATH").unwrap_or_default();
+    installed.chain(std::env::split_paths(&from_path)).find(|dir| complete(dir)).ok_or_else(|| {
+        "no PostgreSQL server was found in /usr/lib/postgresql or PATH\nInstall it (Debian: \
+         apt-get install postgresql), or set PG_BIN to the directory of initdb."
             .to_owned()
     })
 }
 
+/// Servers refuse to run as root, so root needs somebody to run them.
+///
+/// # Errors
+/// That user is missing.
+pub(super) fn check_user() -> Result<(), String> {
+    if !is_root() {
+        return Ok(());
+    }
+    let known = Command::new("id").args(["-u", "postgres"]).output();
+    if known.is_ok_and(|output| output.status.success()) {
+        return Ok(());
+    }
+    Err("PostgreSQL refuses to run as root, and there is no user postgres\nCreate it (useradd \
+         --system postgres), or start pgherd dev as another user."
+        .to_owned())
+}
+
 impl Postgres {
-    /// Starts the server in `dir`, which is made first if it is not there.
+    /// Makes the data directory unless it is there.
     ///
     /// # Errors
     /// What the tool said, and a hint where the cause is known.
-    pub fn start(
+    pub(super) fn init(
         binaries: &Path,
         dir: &Path,
-        port: u16,
         initdb_args: Option<&str>,
-        conf: &[String],
-    ) -> Result<Self, String> {
-        if !dir.join("PG_VERSION").exists() {
-            let args = initdb_args.unwrap_or("--locale=C.UTF-8").split_whitespace();
-            std::fs::create_dir_all(dir)
-                .map_err(|error| format!("cannot create {}: {error}", dir.display()))?;
-            give_to_postgres(dir)?;
-            run(
-                Command::new(binaries.join("initdb"))
-                    .arg("-D")
-                    .arg(dir)
-                    .args(["--auth=trust", "-U", "postgres", "-E", "UTF8", "--no-sync"])
-                    .args(args),
-                "initdb",
-            )?;
+    ) -> Result<(), String> {
+        if dir.exists() {
+            return Ok(());
         }
-        let mut settings = vec![
-            format!("port={port}"),
-            "listen_addresses=127.0.0.1".to_owned(),
-            format!("unix_socket_directories={}", dir.display()),
-            "max_connections=300".to_owned(),
-            "max_prepared_transactions=300".to_owned(),
-            "wal_level=logical".to_owned(),
-        ];
-        settings.extend(conf.iter().cloned());
-        let options = settings.iter().map(|s| format!("-c '{s}'")).collect::<Vec<_>>().join(" ");
-        let mut server = Self { port, pid: 0, dir: dir.to_owned(), options };
-        server.restart(binaries)?;
-        Ok(server)
+        // Made under another name, so that a start that was killed leaves no half of a server.
+        let fresh = dir.with_extension("new");
+        if fresh.exists() {
+            std::fs::remove_dir_all(&fresh)
+                .map_err(|error| format!("cannot remove {}: {error}", fresh.display()))?;
+        }
+        std::fs::create_dir(&fresh)
+            .map_err(|error| format!("cannot create {}: {error}", fresh.display()))?;
+        give_to_postgres(&fresh)?;
+        let args = initdb_args.unwrap_or("--locale=C.UTF-8").split_whitespace();
+        run(
+            Command::new(binaries.join("initdb"))
+                .arg("-D")
+                .arg(&fresh)
+                .args(["--auth=trust", "-U", "postgres", "-E", "UTF8", "--no-sync"])
+                .args(args),
+            "initdb",
+        )
+        .map_err(|error| {
+            format!("{error}\nAre the --initdb-args right? initdb --help has them.")
+        })?;
+        std::fs::rename(&fresh, dir)
+            .map_err(|error| format!("cannot rename {}: {error}", fresh.display()))
+    }
+
+    /// Starts the server in `dir` on a free port; one that an earlier owner left is stopped first.
+    ///
+    /// # Errors
+    /// The end of its log, and a hint where the cause is known.
+    pub(super) fn start(binaries: &Path, dir: &Path, conf: &[String]) -> Result<Self, String> {
+        stop_leftover(dir)?;
+        let mut server = Self { port: 0, pid: 0, dir: dir.to_owned(), conf: conf.to_vec() };
+        let mut tries = 0;
+        loop {
+            server.port = free_port()?;
+            tries += 1;
+            match server.restart(binaries) {
+                Err(error) if error.contains("Address already in use") && tries < PORT_TRIES => {}
+                other => return other.map(|()| server),
+            }
+        }
     }
 
     /// Starts it (again) on its port.
     ///
     /// # Errors
-    /// The end of its log.
-    pub fn restart(&mut self, binaries: &Path) -> Result<(), String> {
+    /// As [`Self::start`].
+    pub(super) fn restart(&mut self, binaries: &Path) -> Result<(), String> {
+        remove_stale_pid_file(&self.dir);
         let log = self.dir.join("server.log");
+        let before = std::fs::metadata(&log).map_or(0, |data| data.len() as usize);
         let started = run(
             Command::new(binaries.join("pg_ctl"))
                 .args(["-w", "-t", "60", "-D"])
                 .arg(&self.dir)
                 .arg("-l")
                 .arg(&log)
-                .args(["-o", &self.options, "start"]),
+                .args(["-o", &self.options(), "start"]),
             "pg_ctl start",
         );
-        if let Err(error) = started {
-            let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let tail: Vec<&str> = text.lines().rev().take(5).collect();
-            let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-            let hint = if tail.contains("shared memory") || tail.contains("semaphores") {
-                "\nThe machine has not enough memory or semaphores: fewer --shards, or --pg-conf \
-                 shared_buffers=16MB --pg-conf max_connections=50."
-            } else {
-                ""
-            };
-            return Err(format!("{error}\n{tail}{hint}"));
+        if started.is_err() {
+            let log = std::fs::read(&log).unwrap_or_default();
+            let text = String::from_utf8_lossy(log.get(before..).unwrap_or_default()).into_owned();
+            return Err(start_failure(&self.dir, &text));
         }
-        let pid_file = self.dir.join("postmaster.pid");
-        self.pid = std::fs::read_to_string(&pid_file)
-            .ok()
-            .and_then(|text| text.lines().next()?.trim().parse().ok())
-            .ok_or_else(|| format!("cannot read {}", pid_file.display()))?;
+        self.pid = pid_in_file(&self.dir)
+            .ok_or_else(|| format!("cannot read {}", self.dir.join("postmaster.pid").display()))?;
         Ok(())
     }
 
-    /// Makes a database unless it is there.
-    ///
-    /// # Errors
-    /// What psql said.
-    pub fn create_database(&self, binaries: &Path, name: &str) -> Result<(), String> {
-        let psql = |sql: &str| {
-            run(
-                Command::new(binaries.join("psql"))
-                    .args(["-XAtq", "-h", "127.0.0.1", "-U", "postgres", "-d", "postgres"])
-                    .args(["-p", &self.port.to_string(), "-c", sql]),
-                "psql",
-            )
-        };
-        let literal = postgres_protocol::escape::escape_literal(name);
-        let there = psql(&format!("SELECT 1 FROM pg_database WHERE datname = {literal}"))?;
-        if there.stdout.is_empty() {
-            let identifier = postgres_protocol::escape::escape_identifier(name);
-            psql(&format!("CREATE DATABASE {identifier}"))?;
-        }
-        Ok(())
+    /// Settings for the command line, quoted for the shell that `pg_ctl` starts.
+    fn options(&self) -> String {
+        let fixed = [
+            format!("port={}", self.port),
+            "listen_addresses=127.0.0.1".to_owned(),
+            // A path to a socket must be short, and a data directory's need not be.
+            "unix_socket_directories=".to_owned(),
+            "max_connections=300".to_owned(),
+            "max_prepared_transactions=300".to_owned(),
+            "wal_level=logical".to_owned(),
+        ];
+        let settings = fixed.iter().chain(&self.conf);
+        settings
+            .map(|setting| format!("-c '{}'", setting.replace('\'', r"'\''")))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
-    /// Kills the postmaster; its children notice and leave.
+    /// Kills the postmaster and its children, all at once.
     ///
     /// # Errors
-    /// When it was not running.
-    pub fn crash(&mut self) -> Result<(), String> {
-        signal(self.pid, Signal::Kill);
-        let gone = wait_until_gone(self.pid);
-        // The next start refuses while another postmaster's file lies there.
-        let _ = std::fs::remove_file(self.dir.join("postmaster.pid"));
-        if gone { Ok(()) } else { Err(format!("server {} does not die", self.pid)) }
+    /// When one does not die.
+    pub(super) fn crash(&mut self) -> Result<(), String> {
+        let mut pids = process::children(self.pid);
+        pids.push(self.pid);
+        // The postmaster goes first: it would start children anew.
+        for pid in pids.iter().rev() {
+            process::kill(*pid);
+        }
+        if process::wait_until_gone(&pids) {
+            Ok(())
+        } else {
+            Err(format!("server {} does not die", self.pid))
+        }
     }
 
-    /// Fast shutdown: clients are disconnected, data is written.
-    pub fn stop(&mut self) {
-        if self.pid != 0 {
-            if let (Ok(binaries), true) = (find_binaries(), self.dir.exists()) {
-                // A server that is gone already is what we want.
-                let _ = run(
-                    Command::new(binaries.join("pg_ctl"))
-                        .args(["-w", "-m", "fast", "-D"])
-                        .arg(&self.dir)
-                        .arg("stop"),
-                    "pg_ctl stop",
-                );
-            }
-            self.pid = 0;
+    /// Stops it; `immediate` leaves the data to crash recovery.
+    pub(super) fn stop(&mut self, immediate: bool) {
+        let mode = if immediate { "immediate" } else { "fast" };
+        if self.pid != 0 && running(&self.dir).is_some() {
+            // The guard looks once more at what did not stop.
+            let _ = stop(&self.dir, mode);
         }
+        self.pid = 0;
     }
 }
 
-/// Sends a signal to a process that we started.
-pub(super) fn signal(pid: u32, signal: Signal) {
-    let signal = match signal {
-        Signal::Term => rustix::process::Signal::TERM,
-        Signal::Kill => rustix::process::Signal::KILL,
+/// Stops a server whose owner has died.
+pub(super) fn stop_leftover(dir: &Path) -> Result<(), String> {
+    if running(dir).is_some() { stop(dir, "fast") } else { Ok(()) }
+}
+
+/// A server refuses to start while the id in an old file is some process': another one by now, or
+/// one that nobody has waited for. Any other old file it judges itself.
+fn remove_stale_pid_file(dir: &Path) {
+    if running(dir).is_none() && pid_in_file(dir).is_some_and(process::is_known) {
+        // If it stays, the server says why it does not start.
+        let _ = std::fs::remove_file(dir.join("postmaster.pid"));
+    }
+}
+
+fn stop(dir: &Path, mode: &str) -> Result<(), String> {
+    let pg_ctl = find_binaries()?.join("pg_ctl");
+    run(Command::new(pg_ctl).args(["-w", "-m", mode, "-D"]).arg(dir).arg("stop"), "pg_ctl stop")
+        .map(drop)
+}
+
+/// The postmaster that works in `dir`. An id in a file says little after a restart of the machine
+/// or its container, so the process must stand in the directory, where that can be seen.
+fn running(dir: &Path) -> Option<u32> {
+    let pid = pid_in_file(dir).filter(|pid| process::is_alive(*pid))?;
+    match std::fs::read_link(format!("/proc/{pid}/cwd")) {
+        Ok(works_in) => (works_in == dir).then_some(pid),
+        Err(_) => Some(pid),
+    }
+}
+
+fn pid_in_file(dir: &Path) -> Option<u32> {
+    let text = std::fs::read_to_string(dir.join("postmaster.pid")).ok()?;
+    text.lines().next()?.trim().parse().ok()
+}
+
+/// What the log says about a start that failed, on one line, and what can be done.
+fn start_failure(dir: &Path, log: &str) -> String {
+    let reason = log.lines().find(|line| line.contains("FATAL:") || line.contains("PANIC:"));
+    let reason = reason.or_else(|| log.lines().last()).unwrap_or("it said nothing");
+    let in_use = log.lines().find(|line| line.contains("Address already in use"));
+    let reason = in_use.unwrap_or(reason);
+    let hint = if log.contains("shared memory") || log.contains("semaphores") {
+        "The machine has not enough memory or semaphores: take fewer --shards, or --pg-conf \
+         shared_buffers=16MB --pg-conf max_connections=50."
+    } else {
+        "The usual cause is a --pg-conf that the server refuses."
     };
-    if let Some(pid) = Pid::from_raw(pid as i32) {
-        // A process that is gone needs no signal.
-        let _ = rustix::process::kill_process(pid, signal);
-    }
+    format!("the server in {} did not start: {reason}\n{hint}", dir.display())
 }
 
-fn wait_until_gone(pid: u32) -> bool {
-    let Some(pid) = Pid::from_raw(pid as i32) else { return true };
-    for _ in 0..500 {
-        if rustix::process::test_kill_process(pid).is_err() {
-            return true;
-        }
-        std::thread::park_timeout(std::time::Duration::from_millis(10));
-    }
-    false
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
-/// Servers refuse to run as root: their files and processes belong to `postgres` then.
+/// Root's directories go to the user that runs the servers, who must be able to reach them.
 fn give_to_postgres(dir: &Path) -> Result<(), String> {
-    if !rustix::process::geteuid().is_root() {
+    if !is_root() {
         return Ok(());
     }
-    let output = Command::new("chown")
-        .arg("postgres")
-        .arg(dir)
-        .output()
-        .map_err(|error| format!("cannot run chown: {error}"))?;
-    check(output, "chown postgres")
-        .map(drop)
-        .map_err(|error| format!("{error}\nAs root, the servers need a user named postgres."))
+    let output = Command::new("chown").arg("postgres:").arg(dir).output();
+    check(output.map_err(|error| format!("cannot run chown: {error}"))?, "chown postgres")?;
+    run(Command::new("test").arg("-w").arg(dir.join(".")), "test").map(drop).map_err(|_| {
+        format!(
+            "{} cannot be reached by the user postgres, who runs the servers when root starts \
+             them\nUse a --data-dir that every user may enter, such as one under /var/lib.",
+            dir.display()
+        )
+    })
 }
 
 /// Runs a tool of PostgreSQL, as `postgres` when we are root.
 fn run(command: &mut Command, what: &str) -> Result<Output, String> {
-    let output = if rustix::process::geteuid().is_root() {
+    let output = if is_root() {
         Command::new("setpriv")
             .args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"])
             .arg(command.get_program())
@@ -231,10 +287,12 @@ fn run(command: &mut Command, what: &str) -> Result<Output, String> {
     check(output.map_err(|error| format!("cannot run {what}: {error}"))?, what)
 }
 
+/// Tools say the reason first; the rest is for people who know them.
 fn check(output: Output, what: &str) -> Result<Output, String> {
     if output.status.success() {
         return Ok(output);
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{what} failed: {}", text.trim()))
+    let reason = text.lines().find(|line| line.contains("error:")).or_else(|| text.lines().next());
+    Err(format!("{what} failed: {}", reason.unwrap_or("it said nothing").trim()))
 }

@@ -1,0 +1,63 @@
+//! `pgherd serve`: a router, until SIGINT or SIGTERM.
+
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+
+use super::Failure;
+use crate::config::{Config, ConfigError, LogFormat};
+
+/// Serve clients.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  pgherd serve --config pgherd.toml")]
+pub(super) struct ServeArgs {
+    /// The configuration file; docs/configuration.md has every key.
+    #[arg(long, env = "PGHERD_CONFIG")]
+    config: PathBuf,
+    /// End when the standard input ends: whoever started this router has died.
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
+}
+
+pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let config = load(&args.config)?;
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
+        .map_err(|error| format!("{}: log.level: {error}", args.config.display()))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    match config.log.format {
+        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => builder.init(),
+    }
+    if args.stop_with_stdin {
+        std::thread::spawn(|| {
+            // An error is as good as the end.
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            tracing::warn!("the process that started this router has died");
+            // At once: nobody is there who would wait for a drain, and recovery finishes the rest.
+            std::process::exit(1);
+        });
+    }
+    Ok(crate::serve::run(config)?)
+}
+
+/// Reads a configuration file.
+pub(super) fn load(path: &Path) -> Result<Config, Failure> {
+    Config::load(path).map_err(|error| {
+        let hint = match error {
+            ConfigError::Read { .. } => "Name the file with --config or PGHERD_CONFIG.",
+            _ => "docs/configuration.md lists every key with its default.",
+        };
+        Failure::new(without_picture(&error.to_string()), hint)
+    })
+}
+
+/// A TOML error shows the line as a picture; place and reason are enough on one line.
+fn without_picture(text: &str) -> String {
+    let is_picture = |line: &&str| {
+        let line = line.trim_start();
+        !line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|')
+    };
+    text.lines().filter(is_picture).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,43 @@
+-- Rows by an integer key.
+CREATE TABLE t (k int PRIMARY KEY, v text, n numeric(10,2));
+--@ router: SELECT create_distributed_table('t', 'k')
+INSERT INTO t VALUES (1, 'one', 1.5);
+INSERT INTO t VALUES (2, 'two', NULL);
+INSERT INTO t (k) VALUES (3);
+INSERT INTO t (v, k, n) VALUES ('minus', -7, -0.01);
+INSERT INTO t VALUES ('04', 'a quoted key', 4);
+--@ refused 0A000
+INSERT INTO t VALUES (2 + 3, 'a computed key', 5);
+SELECT * FROM t WHERE k = 1;
+SELECT v, n FROM t WHERE k = 2;
+SELECT * FROM t WHERE k = '2';
+SELECT * FROM t WHERE k = -7;
+SELECT * FROM t WHERE k = 99;
+SELECT k AS "The Key", v || '!' AS shout FROM t WHERE k = 1;
+SELECT * FROM t WHERE 3 = k;
+SELECT * FROM t WHERE k IN (1, 2, 99);
+SELECT * FROM t WHERE k = ANY (ARRAY[1, 3]);
+SELECT * FROM t WHERE k = 1 OR k = 2;
+SELECT * FROM t WHERE k = 1 AND v = 'two';
+SELECT * FROM t WHERE k = 1 AND k = 2;
+SELECT * FROM t WHERE k = NULL;
+SELECT * FROM t WHERE k IS NULL;
+SELECT * FROM t WHERE k BETWEEN 1 AND 3;
+SELECT * FROM t WHERE k > 1;
+SELECT * FROM t;
+SELECT * FROM t ORDER BY k;
+SELECT t.* FROM t WHERE t.k = 1;
+SELECT x.k FROM t AS x WHERE x.k = 1;
+SELECT * FROM public.t WHERE k = 1;
+UPDATE t SET v = 'uno' WHERE k = 1;
+UPDATE t SET v = 'nobody' WHERE k = 99;
+UPDATE t SET n = n + 1 WHERE k IN (1, 2);
+UPDATE t SET n = 0 WHERE n IS NULL;
+UPDATE t SET v = upper(v);
+SELECT * FROM t ORDER BY k;
+DELETE FROM t WHERE k = 3;
+DELETE FROM t WHERE k = 3;
+DELETE FROM t WHERE v LIKE 'A%';
+SELECT * FROM t ORDER BY k;
+DELETE FROM t;
+SELECT count(*) FROM t;

@@ -1,0 +1,103 @@
+-- Schema changes reach all shards.
+CREATE TABLE t (k int, v text);
+--@ router: SELECT create_distributed_table('t', 'k')
+--@ setup
+INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd');
+ALTER TABLE t ADD COLUMN n int DEFAULT 7;
+SELECT * FROM t ORDER BY k;
+ALTER TABLE t ADD COLUMN n int;
+--@ known-difference: notices of DDL on all shards are lost
+ALTER TABLE t ADD COLUMN IF NOT EXISTS n int;
+ALTER TABLE t RENAME COLUMN n TO number;
+SELECT number FROM t WHERE k = 1;
+ALTER TABLE t ALTER COLUMN number TYPE bigint;
+SELECT number FROM t WHERE k = 2;
+SELECT sum(number) FROM t;
+ALTER TABLE t ALTER COLUMN v SET NOT NULL;
+INSERT INTO t VALUES (5, NULL);
+ALTER TABLE t ALTER v DROP NOT NULL, ALTER v SET DEFAULT 'none';
+INSERT INTO t (k) VALUES (5);
+SELECT * FROM t WHERE k = 5;
+ALTER TABLE t ADD CONSTRAINT t_pkey PRIMARY KEY (k);
+INSERT INTO t VALUES (1, 'again');
+ALTER TABLE t ADD CHECK (number > 0);
+UPDATE t SET number = CASE WHEN k = 1 THEN -1 ELSE 1 END;
+CREATE INDEX t_v ON t (v);
+CREATE INDEX t_v ON t (v);
+--@ known-difference: notices of DDL on all shards are lost
+CREATE INDEX IF NOT EXISTS t_v ON t (v);
+CREATE INDEX ON t (lower(v)) WHERE k > 0;
+SELECT indexname FROM pg_indexes WHERE tablename = 't' ORDER BY 1;
+DROP INDEX t_v;
+DROP INDEX t_v;
+REINDEX TABLE t;
+COMMENT ON TABLE t IS 'a comment';
+SELECT obj_description('t'::regclass);
+ANALYZE t;
+VACUUM t;
+ALTER TABLE t DROP COLUMN v;
+SELECT * FROM t ORDER BY k;
+ALTER TABLE t DROP COLUMN v;
+BEGIN;
+CREATE TABLE in_transaction (a int PRIMARY KEY);
+INSERT INTO in_transaction VALUES (1);
+ALTER TABLE t ADD COLUMN w int;
+UPDATE t SET w = k;
+SELECT sum(w) FROM t;
+ROLLBACK;
+SELECT * FROM in_transaction;
+SELECT * FROM t ORDER BY k;
+BEGIN;
+CREATE TABLE kept (a int PRIMARY KEY, b text);
+INSERT INTO kept VALUES (1, 'x');
+COMMIT;
+SELECT * FROM kept;
+--@ refused 0A000
+CREATE TABLE as_select AS SELECT 1 AS a, 'x'::text AS b;
+CREATE VIEW home_view AS SELECT a FROM kept;
+SELECT * FROM home_view;
+DROP VIEW home_view;
+CREATE SEQUENCE s START 5;
+SELECT nextval('s'), nextval('s');
+SELECT currval('s');
+DROP SEQUENCE s;
+CREATE TYPE mood AS ENUM ('sad', 'happy');
+CREATE TABLE moods (k int PRIMARY KEY, m mood);
+--@ router: SELECT create_distributed_table('moods', 'k')
+--@ setup
+INSERT INTO moods VALUES (1, 'sad'), (2, 'happy'), (3, 'sad');
+--@ modes: simple
+SELECT k FROM moods WHERE m = 'happy';
+INSERT INTO moods VALUES (4, 'angry');
+SELECT k, m::text FROM moods ORDER BY m, k;
+SELECT m::text, count(*) FROM moods GROUP BY m ORDER BY m;
+DROP TABLE moods;
+DROP TYPE mood;
+CREATE TABLE "Quoted Name" ("Key" int PRIMARY KEY, "sel""ect" text);
+--@ router: SELECT create_distributed_table('"Quoted Name"', '"Key"')
+--@ setup
+INSERT INTO "Quoted Name" VALUES (1, 'a'), (2, 'b');
+SELECT "sel""ect" FROM "Quoted Name" WHERE "Key" = 2;
+SELECT * FROM "Quoted Name" ORDER BY "Key";
+SELECT key FROM "Quoted Name";
+--@ refused 0A000
+ALTER TABLE "Quoted Name" RENAME TO renamed;
+TRUNCATE TABLE "Quoted Name";
+SELECT count(*) FROM "Quoted Name";
+CREATE SCHEMA other;
+CREATE TABLE other.t (k int PRIMARY KEY);
+--@ router: SELECT create_distributed_table('other.t', 'k')
+--@ setup
+INSERT INTO other.t VALUES (1), (2);
+SELECT count(*) FROM other.t;
+SELECT * FROM other.t WHERE k = 2;
+--@ known-difference: notices of DDL on all shards are lost
+DROP SCHEMA other CASCADE;
+SELECT * FROM other.t;
+DROP TABLE t, "Quoted Name";
+SELECT * FROM t;
+--@ known-difference: notices of DDL on all shards are lost
+CREATE TABLE IF NOT EXISTS kept (a int);
+--@ refused 0A000
+CREATE TEMP TABLE tmp (a int);
+DROP TABLE IF EXISTS kept;

@@ -1,0 +1,81 @@
+//! Every script in `data/parity` reads the same on PostgreSQL and through the router, in the
+//! simple and the extended protocol. `PGHERD_PARITY=joins.sql:42` runs one file up to one line.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use pgherd::dev::LocalCluster;
+use pgherd_tests::parity::{self, Script, Side, Sides};
+use pgherd_tests::wire::{Client, Mode};
+use pgherd_tests::{cluster, run};
+
+#[test]
+fn scripts_read_the_same_through_the_router() {
+    let filter = std::env::var("PGHERD_PARITY").unwrap_or_default();
+    let (file, line) = match filter.split_once(':') {
+        Some((file, line)) => (file, Some(line.parse().expect("file:line"))),
+        None => (filter.as_str(), None),
+    };
+    let scripts: Vec<Script> =
+        scripts().into_iter().filter(|script| script.name.contains(file)).collect();
+    assert!(!scripts.is_empty(), "no script is named {file}");
+    let cluster = cluster();
+    let sides = sides(&cluster);
+    let mut differences = Vec::new();
+    for script in &scripts {
+        for mode in Mode::ALL {
+            reset(&cluster, &sides);
+            differences.extend(parity::run(&sides, script, mode, line));
+        }
+    }
+    let count = differences.len();
+    assert!(count == 0, "{}\n\n{count} differences", differences.join("\n\n"));
+}
+
+/// In the order of their names.
+fn scripts() -> Vec<Script> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/parity");
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .expect("the scripts are there")
+        .map(|entry| entry.expect("a file").path())
+        .collect();
+    files.sort();
+    let parse = |path: &std::path::PathBuf| {
+        let name = path.file_name().expect("a file has a name").to_string_lossy().into_owned();
+        Script::parse(&name, &std::fs::read_to_string(path).expect("a text")).expect("a script")
+    };
+    files.iter().map(parse).collect()
+}
+
+/// PostgreSQL's side is another database of the home shard's server.
+fn sides(cluster: &LocalCluster) -> Sides {
+    let home = &cluster.file.shards[0];
+    run(&home.dsn, "CREATE DATABASE plain");
+    let plain = Side {
+        address: SocketAddr::from(([127, 0, 0, 1], home.port)),
+        database: "plain".to_owned(),
+    };
+    let router =
+        Side { address: cluster.file.routers[0].listen, database: cluster.file.database.clone() };
+    Sides { plain, router }
+}
+
+/// Drops what the last script made, through the front door on both sides.
+fn reset(cluster: &LocalCluster, sides: &Sides) {
+    let left = "SELECT CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' \
+                END, oid::regclass FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'S') \
+                AND relnamespace = 'public'::regnamespace AND NOT relispartition";
+    let mut router = Client::connect(sides.router.address, &sides.router.database)
+        .expect("the router lets us in");
+    for shard in &cluster.file.shards {
+        for relation in run(&shard.dsn, left).lines() {
+            let drop = format!("DROP {} CASCADE", relation.replace('|', " IF EXISTS "));
+            let answer = router.simple(&drop, "").expect("the router answers");
+            assert_eq!(answer.error, None, "{drop}: {:?}", answer.lines);
+        }
+    }
+    let mut plain =
+        Client::connect(sides.plain.address, &sides.plain.database).expect("a connection");
+    let fresh = "SET client_min_messages = error; DROP SCHEMA public CASCADE; CREATE SCHEMA public";
+    assert_eq!(plain.simple(fresh, "").expect("an answer").error, None);
+}
