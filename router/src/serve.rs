@@ -87,9 +87,11 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
             .map_err(|error| format!("cannot listen on {address}: {error}"))?;
         tokio::spawn(crate::admin::serve_http(listener, Arc::clone(&metrics), || true));
     }
-    tracing::info!(listen = %config.listen, workers, "ready");
+    // Port 0 is answered with the one that was found.
+    let listen = listener.local_addr().unwrap_or(config.listen);
+    tracing::info!(%listen, workers, "ready");
     // For whoever started this process and waits for it.
-    println!("ready {}", config.listen);
+    println!("ready {listen}");
     tokio::select! {
         () = accept(listener, handles) => Ok(()),
         () = stop_signal() => {

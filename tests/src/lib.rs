@@ -6,6 +6,7 @@
 
 pub mod dev;
 pub mod parity;
+pub mod router;
 pub mod wire;
 
 use std::path::PathBuf;
