@@ -1,6 +1,8 @@
 //! HTTP for machines: `/metrics` for Prometheus, `/healthz` (the process runs), `/readyz` (it can
 //! serve statements).
 
+use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::Router;
@@ -9,26 +11,100 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::telemetry::Metrics;
+use crate::worker::{Shared, WorkerFigures};
 
-/// Serves until the process ends. `ready` says whether the router can serve statements.
-pub async fn serve_http(
-    listener: TcpListener,
-    metrics: Arc<Metrics>,
-    ready: impl Fn() -> bool + Clone + Send + Sync + 'static,
-) {
-    let readiness = move || {
-        let answer = if ready() {
-            (StatusCode::OK, "ready\n")
-        } else {
-            (StatusCode::SERVICE_UNAVAILABLE, "the shard map is not loaded\n")
-        };
-        std::future::ready(answer)
-    };
+/// Serves until the process ends.
+pub async fn serve_http(listener: TcpListener, metrics: Arc<Metrics>, shared: Arc<Shared>) {
+    let scraped = Arc::clone(&shared);
     let app = Router::new()
-        .route("/metrics", get(move || std::future::ready(metrics.render())))
+        .route("/metrics", get(move || scrape(metrics, scraped)))
         .route("/healthz", get(|| std::future::ready("ok\n")))
-        .route("/readyz", get(readiness));
+        .route("/readyz", get(move || std::future::ready(readiness(&shared))));
     if let Err(error) = axum::serve(listener, app).await {
         tracing::error!(%error, "the HTTP listener failed");
     }
+}
+
+/// Ready while the home shard answers, since every login needs it. Another shard that does not is
+/// named, but hurts only the statements that need it.
+fn readiness(shared: &Shared) -> (StatusCode, String) {
+    let home = shared.map.load().home;
+    let health = shared.health.load();
+    let mut text = String::new();
+    let mut status = StatusCode::OK;
+    for shard in health.iter() {
+        if let Some(error) = &shard.error {
+            if shard.shard == home {
+                status = StatusCode::SERVICE_UNAVAILABLE;
+            }
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "shard {}: {error}", shard.shard);
+        }
+    }
+    let word = if status == StatusCode::OK { "ready" } else { "not ready" };
+    (status, format!("{word}\n{text}"))
+}
+
+async fn scrape(metrics: Arc<Metrics>, shared: Arc<Shared>) -> String {
+    let mut out = metrics.render();
+    let workers = shared.figures().await;
+    // Writing to a String cannot fail.
+    let _ = render_workers(&workers, &mut out);
+    let _ = render_shards(&shared, &mut out);
+    out
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
+    writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")
+}
+
+fn render_workers(workers: &[WorkerFigures], out: &mut String) -> std::fmt::Result {
+    let mut pools: BTreeMap<(u32, &str), [usize; 3]> = BTreeMap::new();
+    for pool in workers.iter().flat_map(|worker| &worker.pools) {
+        let sums = pools.entry((pool.shard.0, &pool.user)).or_default();
+        for (sum, count) in sums.iter_mut().zip([pool.idle, pool.active, pool.waiting]) {
+            *sum += count;
+        }
+    }
+    let name = "pgherd_pool_connections";
+    head(out, name, "gauge", "Server connections by shard, user and state.")?;
+    for ((shard, user), [idle, active, _]) in &pools {
+        let user = user.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        for (state, count) in [("idle", idle), ("active", active)] {
+            writeln!(out, "{name}{{shard=\"{shard}\",user=\"{user}\",state=\"{state}\"}} {count}")?;
+        }
+    }
+    let name = "pgherd_pool_waiting";
+    head(out, name, "gauge", "Sessions that wait for a server connection.")?;
+    for ((shard, user), [_, _, waiting]) in &pools {
+        let user = user.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        writeln!(out, "{name}{{shard=\"{shard}\",user=\"{user}\"}} {waiting}")?;
+    }
+    let name = "pgherd_plan_lookups_total";
+    head(out, name, "counter", "Plans by whether they were there already.")?;
+    let sum = |count: fn(&WorkerFigures) -> u64| workers.iter().map(count).sum::<u64>();
+    writeln!(out, "{name}{{result=\"hit\"}} {}", sum(|worker| worker.plan_hits))?;
+    writeln!(out, "{name}{{result=\"miss\"}} {}", sum(|worker| worker.plan_misses))
+}
+
+fn render_shards(shared: &Shared, out: &mut String) -> std::fmt::Result {
+    head(out, "pgherd_map_epoch", "gauge", "Epoch of the shard map in use.")?;
+    writeln!(out, "pgherd_map_epoch {}", shared.map.load().epoch)?;
+    let health = shared.health.load();
+    let name = "pgherd_shard_up";
+    head(out, name, "gauge", "Whether the shard answered when it was last asked.")?;
+    for shard in health.iter() {
+        writeln!(out, "{name}{{shard=\"{}\"}} {}", shard.shard, u8::from(shard.error.is_none()))?;
+    }
+    let name = "pgherd_prepared_transactions";
+    head(out, name, "gauge", "Prepared transactions of pgherd, in flight or in doubt.")?;
+    for shard in health.iter() {
+        writeln!(out, "{name}{{shard=\"{}\"}} {}", shard.shard, shard.prepared)?;
+    }
+    let name = "pgherd_prepared_oldest_seconds";
+    head(out, name, "gauge", "Age of the oldest of them: above some seconds it is in doubt.")?;
+    for shard in health.iter() {
+        writeln!(out, "{name}{{shard=\"{}\"}} {}", shard.shard, shard.oldest.as_secs_f64())?;
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The router: PostgreSQL's protocol towards clients, plans executed on pooled server connections.
 //!
 //! Layers, each importing only lower ones: `error`, `telemetry`, `config` · `wire` · pure machines
-//! (`scram`, `session`, `copy_rows`) · IO (`tls`, `client`, `verifiers`, `pool`, `worker`) · `executor`, `recovery`,
+//! (`scram`, `session`, `two_phase`, `copy_rows`) · IO (`tls`, `client`, `verifiers`, `pool`, `worker`) · `executor`, `recovery`,
 //! `admin` · `frontend` · `serve`, `dev`, `cli`.
 
 pub mod admin;
@@ -20,6 +20,7 @@ pub mod serve;
 pub mod session;
 pub mod telemetry;
 pub mod tls;
+pub mod two_phase;
 pub mod verifiers;
 pub mod wire;
 pub mod worker;

@@ -60,7 +60,7 @@ struct Pool {
 #[derive(Debug, Clone)]
 pub struct PoolFigures {
     pub shard: ShardId,
-    pub user: Rc<str>,
+    pub user: Box<str>,
     pub idle: usize,
     pub active: usize,
     pub waiting: usize,
@@ -199,7 +199,7 @@ impl Pools {
         let pools = self.pools.borrow();
         let figures = pools.iter().map(|((shard, user), pool)| PoolFigures {
             shard: *shard,
-            user: Rc::clone(user),
+            user: (**user).into(),
             idle: pool.idle.len(),
             active: pool.total - pool.idle.len(),
             waiting: pool.waiting.len(),

@@ -71,6 +71,7 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
         control,
         settings,
         verifiers: Verifiers::new(secret),
+        health: ArcSwap::default(),
         mailboxes: std::sync::OnceLock::new(),
     });
     let mut handles = Vec::with_capacity(workers);
@@ -85,7 +86,7 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| format!("cannot listen on {address}: {error}"))?;
-        tokio::spawn(crate::admin::serve_http(listener, Arc::clone(&metrics), || true));
+        tokio::spawn(crate::admin::serve_http(listener, Arc::clone(&metrics), Arc::clone(&shared)));
     }
     // Port 0 is answered with the one that was found.
     let listen = listener.local_addr().unwrap_or(config.listen);
@@ -136,6 +137,10 @@ fn start_worker(
                         Some(Mail::Cancel { pid, secret }) => {
                             tokio::task::spawn_local(
                                 frontend::cancel(Rc::clone(&worker), pid, secret));
+                        }
+                        Some(Mail::Figures(answer)) => {
+                            // Whoever asked may have given up.
+                            drop(answer.send(worker.figures()));
                         }
                         None => return,
                     },
@@ -214,12 +219,14 @@ async fn watch_map(shared: Arc<Shared>, dsn: String) {
 /// Finishes in-doubt transactions, at start and every few seconds.
 async fn recover(shared: Arc<Shared>, catalog: Dsn) {
     let mut ticks = tokio::time::interval(recovery::INTERVAL);
+    let mut recovery = recovery::Recovery::default();
     loop {
         ticks.tick().await;
         let map = shared.map.load_full();
         let shards: Vec<_> =
             map.shards().map(|shard| (shard.id, catalog.login_for(&shard.dsn))).collect();
-        recovery::sweep(&shards, recovery::AGE_MIN).await;
+        let health = recovery.sweep(&shards).await;
+        shared.health.store(Arc::new(health));
     }
 }
 

@@ -31,6 +31,15 @@ const KINDS: [&str; 11] = [
 ];
 const TIERS: [&str; 4] = ["route", "scatter", "session", "cluster"];
 
+/// How a commit over several shards ended for its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Committed,
+    Aborted,
+    /// 08007: recovery finishes it.
+    Unknown,
+}
+
 /// The counters of all workers.
 #[derive(Debug)]
 pub struct Metrics {
@@ -111,16 +120,8 @@ impl WorkerMetrics {
         add(&self.clients_left, 1);
     }
 
-    pub fn two_phase_committed(&self) {
-        add(&self.two_phase[0], 1);
-    }
-
-    pub fn two_phase_aborted(&self) {
-        add(&self.two_phase[1], 1);
-    }
-
-    pub fn two_phase_unknown(&self) {
-        add(&self.two_phase[2], 1);
+    pub fn two_phase(&self, outcome: Outcome) {
+        add(&self.two_phase[outcome as usize], 1);
     }
 }
 

@@ -17,10 +17,11 @@ use foldhash::{HashMap, HashSet};
 use pgherd_planner::Scan;
 use pgherd_shard_map::ShardMap;
 use smallvec::SmallVec;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::config::{AuthMethod, Config, Dsn};
-use crate::pool::{PoolLimits, Pools};
+use crate::pool::{PoolFigures, PoolLimits, Pools};
+use crate::recovery::ShardHealth;
 use crate::scram::Verifier;
 use crate::session::Settings;
 use crate::telemetry::WorkerMetrics;
@@ -30,6 +31,9 @@ use statements::Statements;
 
 /// Above this, settings that nobody has any more are forgotten.
 const SETTINGS_MAX: usize = 1024;
+
+/// How long a worker is waited for when metrics are read.
+const FIGURES_WAIT: Duration = Duration::from_secs(1);
 
 /// What all workers share.
 #[derive(Debug)]
@@ -43,6 +47,8 @@ pub struct Shared {
     pub control: tokio::runtime::Handle,
     pub settings: WorkerSettings,
     pub verifiers: Verifiers,
+    /// What recovery found at its last look.
+    pub health: ArcSwap<Vec<ShardHealth>>,
     /// How each worker is reached, by its index.
     pub mailboxes: OnceLock<Vec<mpsc::Sender<Mail>>>,
 }
@@ -62,6 +68,20 @@ pub struct WorkerSettings {
 }
 
 impl Shared {
+    /// What all workers say of themselves; one that is too busy to answer is left out.
+    pub async fn figures(&self) -> Vec<WorkerFigures> {
+        let mut figures = Vec::new();
+        for mailbox in self.mailboxes.get().into_iter().flatten() {
+            let (sender, answer) = oneshot::channel();
+            if mailbox.try_send(Mail::Figures(sender)).is_ok()
+                && let Ok(Ok(worker)) = tokio::time::timeout(FIGURES_WAIT, answer).await
+            {
+                figures.push(worker);
+            }
+        }
+        figures
+    }
+
     /// What the home shard holds of a role's password. For the control runtime.
     ///
     /// # Errors
@@ -117,6 +137,16 @@ impl WorkerSettings {
 pub enum Mail {
     Client(std::net::TcpStream),
     Cancel { pid: u32, secret: u32 },
+    Figures(oneshot::Sender<WorkerFigures>),
+}
+
+/// What a worker says of itself for metrics.
+#[derive(Debug)]
+pub struct WorkerFigures {
+    pub pools: Vec<PoolFigures>,
+    pub plan_hits: u64,
+    pub plan_misses: u64,
+    pub sessions: usize,
 }
 
 pub struct Worker {
@@ -245,6 +275,17 @@ impl Worker {
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.sessions.borrow().len()
+    }
+
+    #[must_use]
+    pub fn figures(&self) -> WorkerFigures {
+        let plans = self.plans.borrow();
+        WorkerFigures {
+            pools: self.pools.figures(),
+            plan_hits: plans.hits + self.statements.borrow().hits,
+            plan_misses: plans.misses,
+            sessions: self.sessions(),
+        }
     }
 
     /// The servers to cancel, if the key is right.

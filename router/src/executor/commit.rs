@@ -8,9 +8,15 @@
 
 use std::rc::Rc;
 
+use pgherd_shard_map::ShardId;
+use smallvec::{SmallVec, smallvec};
+
 use super::Conn;
 use crate::error::{ErrorInfo, Failure};
+use crate::recovery;
 use crate::session::{Block, Transaction};
+use crate::telemetry::Outcome;
+use crate::two_phase::{Aborting, Answer, Decided, Gid, Participant, Preparing, Request};
 use crate::wire::{backend, frontend};
 
 impl Conn {
@@ -94,11 +100,14 @@ impl Conn {
             .filter(|at| self.servers[*at].joined && self.servers[*at].wrote)
             .collect();
         let two_phase = writers.len() > 1 && !self.planning.one_phase;
-        let result = if two_phase {
-            self.commit_two_phase(&writers).await
-        } else {
-            self.commit_each(&writers).await
-        };
+        let mut result = self.end_readers(&writers).await;
+        if result.is_ok() {
+            result = if two_phase {
+                self.commit_two_phase(&writers).await
+            } else {
+                self.commit_each(&writers).await
+            };
+        }
         if let Err(failure) = result {
             self.roll_back_all().await;
             return Err(failure);
@@ -115,12 +124,33 @@ impl Conn {
         Ok(())
     }
 
-    /// COMMIT on each shard: readers first, so that nothing can fail after a writer's.
+    /// COMMIT where nothing was written, before any writer's: if it fails, nothing has happened.
+    async fn end_readers(&mut self, writers: &[usize]) -> Result<(), Failure> {
+        let readers: SmallVec<[usize; 4]> = (0..self.servers.len())
+            .filter(|at| !writers.contains(at) && self.servers[*at].joined)
+            .collect();
+        let mut request = Vec::new();
+        frontend::put_query(&mut request, "COMMIT");
+        for at in &readers {
+            if let Err(error) = self.servers[*at].send(&request).await {
+                return Err(self.lost(*at, &error));
+            }
+        }
+        let mut failure = None;
+        for at in readers {
+            match self.servers[at].collect().await {
+                Ok(reply) => failure = failure.or(reply.error.map(Failure::Shard)),
+                Err(error) => failure = Some(self.lost(at, &error)),
+            }
+            self.servers[at].joined = false;
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// A plain COMMIT on each shard that was written on: one, unless the client wants it so.
     async fn commit_each(&mut self, writers: &[usize]) -> Result<(), Failure> {
-        let readers =
-            (0..self.servers.len()).filter(|at| !writers.contains(at) && self.servers[*at].joined);
-        for at in readers.chain(writers.iter().copied()).collect::<Vec<_>>() {
-            self.step(at, "COMMIT").await?;
+        for at in writers {
+            self.step(*at, "COMMIT").await?;
         }
         Ok(())
     }
@@ -148,145 +178,184 @@ impl Conn {
     }
 }
 
-/// Commit over several shards.
+/// What one participant answered, and the error that a client would be told.
+struct Answered {
+    participant: Participant,
+    answer: Answer,
+    failure: Option<Failure>,
+}
+
+/// Commit over several shards: [`crate::two_phase`] decides, this sends and listens.
 impl Conn {
     async fn commit_two_phase(&mut self, writers: &[usize]) -> Result<(), Failure> {
-        let readers: Vec<usize> = (0..self.servers.len())
-            .filter(|at| !writers.contains(at) && self.servers[*at].joined)
-            .collect();
-        for at in readers {
-            self.step(at, "COMMIT").await?;
-        }
-        let decider = writers[0];
-        let others = &writers[1..];
-        let gid = self.new_gid(decider);
-        let participants =
-            writers.iter().map(|at| self.servers[*at].shard.to_string()).collect::<Vec<_>>();
-        let mark = format!(
-            "INSERT INTO pgherd.tx (gid, state, participants) VALUES ('{gid}', 'committed', '{}')",
-            participants.join(",")
-        );
-        let prepare = format!("PREPARE TRANSACTION '{gid}'");
+        let decider = self.servers[writers[0]].shard;
+        let settings = &self.worker.shared.settings;
+        let random =
+            (u128::from(self.worker.random_u64()) << 64) | u128::from(self.worker.random_u64());
+        let gid = Gid::new(&settings.database, decider, &settings.router_name, random);
 
+        let mut preparing = Preparing::new(writers.len());
+        let requests: Vec<_> = preparing.requests().collect();
         let mut failure = None;
-        for at in writers.iter().copied() {
-            let mut request = Vec::new();
-            frontend::put_query(&mut request, &mark);
-            if at != decider {
-                frontend::put_query(&mut request, &prepare);
-            }
-            if let Err(error) = self.servers[at].send(&request).await {
-                failure = Some(self.lost(at, &error));
-            }
+        for answered in self.ask_all(&gid, writers, &requests).await {
+            preparing.answered(answered.participant, answered.answer);
+            failure = failure.or(answered.failure);
         }
-        let mut prepared = Vec::new();
-        for at in
-            writers.iter().copied().filter(|at| !self.servers[*at].spoiled).collect::<Vec<_>>()
-        {
-            let replies = if at == decider { 1 } else { 2 };
-            for _ in 0..replies {
-                match self.servers[at].collect().await {
-                    Ok(reply) => {
-                        if let Some(error) = reply.error {
-                            failure.get_or_insert(Failure::Shard(error));
-                        } else if reply.tags.iter().any(|tag| tag == "PREPARE TRANSACTION") {
-                            prepared.push(at);
-                        }
-                    }
-                    Err(error) => {
-                        let lost = self.lost(at, &error);
-                        failure.get_or_insert(lost);
-                        break;
+        let deciding = match preparing.end() {
+            Ok(deciding) => deciding,
+            Err(aborting) => return Err(self.abort(&gid, writers, &aborting, failure).await),
+        };
+        let answered = self.ask_all(&gid, writers, &[deciding.request()]).await.pop();
+        let (answer, failure) = match answered {
+            Some(answered) => (answered.answer, answered.failure),
+            None => (Answer::Lost, None),
+        };
+        let mut decided = deciding.answered(answer);
+        if let Decided::InDoubt(doubt) = decided {
+            decided = doubt.looked_up(self.look_up(decider, &gid).await);
+        }
+        match decided {
+            Decided::Committed(finishing) => {
+                let requests: Vec<_> = finishing.requests().collect();
+                for answered in self.ask_all(&gid, writers, &requests).await {
+                    if answered.answer != Answer::Done {
+                        let server = &mut self.servers[writers[answered.participant]];
+                        server.spoiled = true;
+                        tracing::warn!(shard = %server.shard, %gid, "second phase left to recovery");
                     }
                 }
-            }
-        }
-        if failure.is_none() && prepared.len() != others.len() {
-            failure = Some(ErrorInfo::new("40000", "a shard did not prepare").into());
-        }
-        if let Some(failure) = failure {
-            for at in prepared {
-                // One that cannot be told now is rolled back by recovery: no decider row exists.
-                let told = self.servers[at].run(&format!("ROLLBACK PREPARED '{gid}'")).await;
-                self.servers[at].spoiled |= told.is_err();
-                self.servers[at].joined = false;
-            }
-            self.worker.metrics.two_phase_aborted();
-            return Err(failure);
-        }
-        self.decide(decider, &gid).await?;
-        for at in others.iter().copied() {
-            let mut request = Vec::new();
-            frontend::put_query(&mut request, &format!("COMMIT PREPARED '{gid}'"));
-            if let Err(error) = self.servers[at].send(&request).await {
-                self.unfinished(at, &gid, &error.to_string());
-            }
-        }
-        for at in others.iter().copied() {
-            if self.servers[at].spoiled {
-                continue;
-            }
-            match self.servers[at].collect().await {
-                Ok(reply) if reply.error.is_none() => {}
-                Ok(_) => self.unfinished(at, &gid, "refused"),
-                Err(error) => self.unfinished(at, &gid, &error.to_string()),
-            }
-        }
-        self.worker.metrics.two_phase_committed();
-        Ok(())
-    }
-
-    /// The decider's COMMIT. Once it is confirmed the transaction is committed for good.
-    async fn decide(&mut self, decider: usize, gid: &str) -> Result<(), Failure> {
-        match self.servers[decider].run("COMMIT").await {
-            Ok(reply) if reply.error.is_none() && reply.tags.iter().any(|tag| tag == "COMMIT") => {
+                self.worker.metrics.two_phase(Outcome::Committed);
                 Ok(())
             }
-            // It answered and did not commit: recovery and we agree that it is aborted.
-            Ok(reply) => {
-                self.worker.metrics.two_phase_aborted();
-                Err(reply.error.map_or_else(
-                    || ErrorInfo::new("40000", "the transaction was rolled back").into(),
-                    Failure::Shard,
-                ))
-            }
-            Err(error) => {
-                self.lost(decider, &error);
-                self.worker.metrics.two_phase_unknown();
+            Decided::Aborted(aborting) => Err(self.abort(&gid, writers, &aborting, failure).await),
+            Decided::InDoubt(_) => {
+                for at in writers {
+                    self.servers[*at].spoiled = true;
+                }
+                self.worker.metrics.two_phase(Outcome::Unknown);
                 Err(ErrorInfo::new("08007", "transaction resolution unknown")
                     .detail(format!(
-                        "The connection to the deciding shard was lost while it committed \
-                         transaction {gid}: {error}."
+                        "The connection to shard {decider} was lost while it committed the \
+                         transaction, and it cannot be asked now. Its gid is {gid}."
                     ))
                     .hint(
-                        "It is committed or rolled back on all shards within seconds; see \
-                           pgherd.tx on the deciding shard for the outcome.",
+                        "It will be committed or rolled back on all shards; the row of this gid \
+                         in pgherd.tx on the deciding shard says which.",
                     )
                     .into())
             }
         }
     }
 
-    /// The decision stands; recovery finishes what this connection could not.
-    fn unfinished(&mut self, at: usize, gid: &str, why: &str) {
-        let server = &mut self.servers[at];
-        server.spoiled = true;
-        tracing::warn!(shard = %server.shard, gid, why, "second phase left to recovery");
+    /// Tells the participants of the abort. What the client is told: `failure`.
+    async fn abort(
+        &mut self,
+        gid: &Gid,
+        writers: &[usize],
+        aborting: &Aborting,
+        failure: Option<Failure>,
+    ) -> Failure {
+        for answered in self.ask_all(gid, writers, aborting.requests()).await {
+            let server = &mut self.servers[writers[answered.participant]];
+            server.spoiled |= answered.answer == Answer::Lost;
+            server.joined = false;
+        }
+        self.worker.metrics.two_phase(Outcome::Aborted);
+        failure.unwrap_or_else(|| ErrorInfo::new("40000", "the transaction was rolled back").into())
     }
 
-    /// `pgherd_<database>_<deciding shard>_<router>_<random>`: an orphan explains itself.
-    fn new_gid(&self, decider: usize) -> String {
-        let settings = &self.worker.shared.settings;
-        let plain = |name: &str| -> String {
-            name.chars().filter(char::is_ascii_alphanumeric).take(32).collect()
+    /// Sends all requests, then listens for all answers: the shards work at the same time.
+    async fn ask_all(
+        &mut self,
+        gid: &Gid,
+        writers: &[usize],
+        requests: &[(Participant, Request)],
+    ) -> Vec<Answered> {
+        let shards: Vec<String> =
+            writers.iter().map(|at| self.servers[*at].shard.to_string()).collect();
+        let participants = shards.join(",");
+        let mut answers = Vec::with_capacity(requests.len());
+        let mut sent = Vec::with_capacity(requests.len());
+        for (participant, request) in requests {
+            let at = writers[*participant];
+            let statements = statements(*request, gid, &participants);
+            let mut bytes = Vec::new();
+            for statement in &statements {
+                frontend::put_query(&mut bytes, statement);
+            }
+            match self.servers[at].send(&bytes).await {
+                Ok(()) => sent.push((*participant, *request, statements.len())),
+                Err(error) => {
+                    let failure = Some(self.lost(at, &error));
+                    let participant = *participant;
+                    answers.push(Answered { participant, answer: Answer::Lost, failure });
+                }
+            }
+        }
+        for (participant, request, replies) in sent {
+            let (answer, failure) = self.hear(writers[participant], request, replies).await;
+            answers.push(Answered { participant, answer, failure });
+        }
+        answers
+    }
+
+    /// The replies to one request.
+    async fn hear(
+        &mut self,
+        at: usize,
+        request: Request,
+        replies: usize,
+    ) -> (Answer, Option<Failure>) {
+        let wanted = match request {
+            Request::Mark => "INSERT 0 1",
+            Request::MarkAndPrepare => "PREPARE TRANSACTION",
+            Request::Commit => "COMMIT",
+            Request::RollBack => "ROLLBACK",
+            Request::RollBackPrepared => "ROLLBACK PREPARED",
+            Request::CommitPrepared(_) => "COMMIT PREPARED",
         };
+        let mut failure = None;
+        let mut tag = String::new();
+        for _ in 0..replies {
+            match self.servers[at].collect().await {
+                Ok(mut reply) => {
+                    failure = failure.or(reply.error.map(Failure::Shard));
+                    tag = reply.tags.pop().unwrap_or_default();
+                }
+                Err(error) => return (Answer::Lost, Some(self.lost(at, &error))),
+            }
+        }
+        match failure {
+            None if tag == wanted => (Answer::Done, None),
+            failure => (Answer::Refused, failure),
+        }
+    }
+
+    /// Asks the decider over a new connection, as recovery does; a few times, since the session
+    /// that was lost may still hold the marker.
+    async fn look_up(&self, decider: ShardId, gid: &Gid) -> Option<bool> {
+        let shared = &self.worker.shared;
+        let dsn = self.planning.map.shard(decider).map(|shard| shard.dsn.clone())?;
+        let dsn = shared.settings.catalog.login_for(&dsn);
+        let gid = gid.clone();
+        shared.control.spawn(async move { recovery::look_up(&dsn, &gid).await }).await.ok()?
+    }
+}
+
+/// What a request is in SQL. A gid and shard numbers need no quoting.
+fn statements(request: Request, gid: &Gid, participants: &str) -> SmallVec<[String; 2]> {
+    let mark = || {
         format!(
-            "pgherd_{}_{}_{}_{:016x}{:016x}",
-            plain(&settings.database),
-            self.servers[decider].shard,
-            plain(&settings.router_name),
-            self.worker.random_u64(),
-            self.worker.random_u64(),
+            "INSERT INTO pgherd.tx (gid, state, participants) \
+             VALUES ('{gid}', 'committed', '{participants}')"
         )
+    };
+    match request {
+        Request::Mark => smallvec![mark()],
+        Request::MarkAndPrepare => smallvec![mark(), format!("PREPARE TRANSACTION '{gid}'")],
+        Request::Commit => smallvec!["COMMIT".to_owned()],
+        Request::RollBack => smallvec!["ROLLBACK".to_owned()],
+        Request::RollBackPrepared => smallvec![format!("ROLLBACK PREPARED '{gid}'")],
+        Request::CommitPrepared(_) => smallvec![format!("COMMIT PREPARED '{gid}'")],
     }
 }

@@ -23,6 +23,8 @@ pub struct Statements {
     by_key: HashMap<(u128, u64), Rc<Prepared>>,
     /// When so many are here, those that nobody has are dropped.
     sweep_at: usize,
+    /// How often a Parse was one lookup.
+    pub hits: u64,
 }
 
 /// What names the statement on servers: equal for equal text and declared parameter types.
@@ -33,11 +35,13 @@ pub fn statement_id(sql: &str, types: &[u8]) -> u128 {
 
 impl Statements {
     #[must_use]
-    pub fn find(&self, id: u128, seed: u64, sql: &str, types: &[u8]) -> Option<Rc<Prepared>> {
-        self.by_key
-            .get(&(id, seed))
-            .filter(|known| *known.sql == *sql && *known.types == *types)
-            .cloned()
+    pub fn find(&mut self, id: u128, seed: u64, sql: &str, types: &[u8]) -> Option<Rc<Prepared>> {
+        let known = self.by_key.get(&(id, seed))?;
+        if *known.sql != *sql || *known.types != *types {
+            return None;
+        }
+        self.hits += 1;
+        Some(Rc::clone(known))
     }
 
     /// Keeps a statement for the next who prepares it.

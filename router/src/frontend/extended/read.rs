@@ -105,7 +105,7 @@ impl Conn {
         let id = statement_id(sql, types);
         let seed = self.planning.shared_seed();
         if let Some(seed) = seed
-            && let Some(known) = self.worker.statements.borrow().find(id, seed, sql, types)
+            && let Some(known) = self.worker.statements.borrow_mut().find(id, seed, sql, types)
         {
             return Ok(known);
         }
