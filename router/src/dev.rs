@@ -324,14 +324,14 @@ async fn register_shards(file: &ClusterFile) -> Result<(), String> {
         if number == 0 {
             store::init_catalog(&client, "dev", &address).await.map_err(|e| e.to_string())?;
         } else {
-            store::init_shard(&client).await.map_err(|e| e.to_string())?;
+            let id = pgherd_shard_map::ShardId(shard.id);
+            store::init_shard(&client, "dev", id).await.map_err(|e| e.to_string())?;
             let catalog = store::Catalog::connect(&file.catalog.dsn)
                 .await
                 .map_err(|error| error.to_string())?;
             let map = catalog.load().await.map_err(|error| error.to_string())?;
-            let id = pgherd_shard_map::ShardId(shard.id);
             if map.shard(id).is_some() {
-                catalog.set_dsn(id, &address).await.map_err(|error| error.to_string())?;
+                catalog.set_dsn(id, &address, map.epoch).await.map_err(|error| error.to_string())?;
             } else {
                 catalog.add_shard(&address, map.epoch).await.map_err(|error| error.to_string())?;
             }
