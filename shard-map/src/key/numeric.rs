@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use smallvec::SmallVec;
 
-use super::{Read, Unread, integer, trim};
+use super::{Read, Unread, integer, is_space, trim};
 use crate::KeyHash;
 
 /// Longer texts and larger exponents are not read: keys are not that large, and the work for one
@@ -151,6 +151,10 @@ pub(super) fn text(text: &[u8]) -> Read<Numeric> {
         [] => 0,
         [b'e' | b'E', exponent @ ..] => {
             let digits = exponent.strip_prefix(b"-").or_else(|| exponent.strip_prefix(b"+"));
+            // PostgreSQL 15 takes blanks before it.
+            if exponent.first().is_some_and(|byte| is_space(*byte)) {
+                return Err(Unread::Unsupported("blanks stand within the number"));
+            }
             if !digits.unwrap_or(exponent).iter().all(u8::is_ascii_digit) {
                 return Err(integer::stranger(rest));
             }

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub struct Server {
+pub(crate) struct Server {
     dir: PathBuf,
     postgres: Child,
 }
 
 impl Server {
     /// Initialises and starts a server, and waits until it says that it is ready.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = PathBuf::from(format!("/tmp/pgherd-map-{}-{number}", std::process::id()));
@@ -50,7 +50,7 @@ impl Server {
     }
 
     /// For tokio-postgres and libpq.
-    pub fn dsn(&self, database: &str) -> String {
+    pub(crate) fn dsn(&self, database: &str) -> String {
         format!("host={} user=postgres dbname={database}", self.dir.display())
     }
 }

@@ -3,28 +3,28 @@
 use pgherd_shard_map::KeyType;
 use proptest::prelude::*;
 
-pub struct Case {
-    pub key_type: KeyType,
+pub(crate) struct Case {
+    pub(crate) key_type: KeyType,
     /// A part of function names.
-    pub name: &'static str,
-    pub sql_type: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) sql_type: &'static str,
     /// The type's binary output function.
-    pub send: &'static str,
+    pub(crate) send: &'static str,
     /// Texts of the type, plainly written; a few may be out of range.
-    pub valid: BoxedStrategy<String>,
+    pub(crate) valid: BoxedStrategy<String>,
     /// Characters that damage these.
-    pub alphabet: &'static str,
-    pub odd: &'static [&'static str],
+    pub(crate) alphabet: &'static str,
+    pub(crate) odd: &'static [&'static str],
 }
 
 impl Case {
-    pub fn collatable(&self) -> bool {
+    pub(crate) fn collatable(&self) -> bool {
         matches!(self.key_type, KeyType::Text | KeyType::Varchar | KeyType::Bpchar)
     }
 }
 
 /// A valid text with one to three characters put in, taken out or changed.
-pub fn damaged(case: &Case) -> impl Strategy<Value = String> + use<> {
+pub(crate) fn damaged(case: &Case) -> impl Strategy<Value = String> + use<> {
     let alphabet: Vec<char> = case.alphabet.chars().collect();
     let edit = (any::<prop::sample::Index>(), prop::sample::select(alphabet), 0..3_u8);
     (case.valid.clone(), prop::collection::vec(edit, 1..=3)).prop_map(|(text, edits)| {
@@ -246,7 +246,7 @@ const DATE_ODDITIES: &[&str] = &[
 ];
 
 #[rustfmt::skip]
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let case = |key_type, name, sql_type, send, valid, alphabet, odd| {
         Case { key_type, name, sql_type, send, valid, alphabet, odd }
     };
