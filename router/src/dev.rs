@@ -331,7 +331,10 @@ async fn register_shards(file: &ClusterFile) -> Result<(), String> {
                 .map_err(|error| error.to_string())?;
             let map = catalog.load().await.map_err(|error| error.to_string())?;
             if map.shard(id).is_some() {
-                catalog.set_dsn(id, &address, map.epoch).await.map_err(|error| error.to_string())?;
+                catalog
+                    .set_dsn(id, &address, map.epoch)
+                    .await
+                    .map_err(|error| error.to_string())?;
             } else {
                 catalog.add_shard(&address, map.epoch).await.map_err(|error| error.to_string())?;
             }

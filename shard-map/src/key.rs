@@ -224,7 +224,48 @@ fn trim(mut text: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    const ALL: [KeyType; 16] = [
+        KeyType::Int2,
+        KeyType::Int4,
+        KeyType::Int8,
+        KeyType::Text,
+        KeyType::Varchar,
+        KeyType::Bpchar,
+        KeyType::Uuid,
+        KeyType::Date,
+        KeyType::Time,
+        KeyType::Timestamp,
+        KeyType::Timestamptz,
+        KeyType::Numeric,
+        KeyType::Bytea,
+        KeyType::Bool,
+        KeyType::Inet,
+        KeyType::Enum,
+    ];
+
+    proptest! {
+        /// Whatever a client sends, there is an answer.
+        #[test]
+        fn no_bytes_are_too_strange_to_be_judged(
+            bytes in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..40),
+                "[-+0-9:.eE TZBC/x{}\\\\]{0,40}".prop_map(String::into_bytes),
+                "[0-9]{1990,2010}".prop_map(String::into_bytes),
+            ],
+            binary: bool,
+            type_oid in prop::sample::select(vec![0_u32, 20, 21, 23, 25, 1042, 1700, 2950, 16_400]),
+        ) {
+            for key_type in ALL {
+                let _ = key_type.hash(KeyInput::Text(&bytes));
+                let _ = key_type.hash(KeyInput::Param { bytes: &bytes, binary, type_oid });
+                let _ = key_type.hash(KeyInput::Param { bytes: &bytes, binary, type_oid: 0 });
+            }
+        }
+    }
 
     fn hash(key_type: KeyType, text: &str) -> Result<KeyHash, KeyError> {
         key_type.hash(KeyInput::Text(text.as_bytes()))

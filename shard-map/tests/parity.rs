@@ -5,6 +5,8 @@
 //! is called invalid the server must refuse, and what is unsupported makes no claim. The binary
 //! forms come from the server's own send functions.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 #[path = "support/server.rs"]
 mod server;
 

@@ -1,6 +1,8 @@
 //! The catalog on a real server: every change is a compare-and-swap, watchers see it at once when
 //! it is announced and by polling when it is not, and what the map says is what the server says.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 #[path = "support/server.rs"]
 mod server;
 
@@ -291,6 +293,16 @@ async fn keys_whose_stored_value_is_not_certain_cannot_distribute_a_table() {
         assert_eq!(code, "0A000", "{column}");
         assert!(hint.contains(word), "{column}: {hint}");
         client.batch_execute("ROLLBACK").await.unwrap();
+    }
+    let family = "CREATE TABLE p (k int, u int) PARTITION BY RANGE (k); \
+                  CREATE TABLE p1 (u int UNIQUE, k int); \
+                  ALTER TABLE p ATTACH PARTITION p1 DEFAULT";
+    client.batch_execute(family).await.unwrap();
+    for (table, word) in [("p", "part of the primary key"), ("p1", "parent")] {
+        let sql = format!("SELECT pgherd.register_distributed('{table}', 'k', NULL, 'hash')");
+        let (code, hint) = refusal(&client, &sql).await;
+        assert_eq!(code, "0A000", "{table}");
+        assert!(hint.contains(word), "{table}: {hint}");
     }
     client.batch_execute("CREATE TABLE t (k int); INSERT INTO t VALUES (NULL)").await.unwrap();
     let sql = "SELECT pgherd.register_distributed('t', 'k', NULL, 'hash')";

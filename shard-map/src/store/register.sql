@@ -12,6 +12,16 @@ BEGIN
     END IF;
 END $$;
 
+-- Rows of a child are rows of its parent, so both go together.
+CREATE OR REPLACE FUNCTION pgherd.check_no_child(tbl regclass) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM pg_inherits h WHERE h.inhrelid = tbl) THEN
+        RAISE EXCEPTION 'table % is a partition or inheritance child', tbl
+            USING ERRCODE = '0A000', HINT = 'Distribute its parent.';
+    END IF;
+END $$;
+
 -- A domain is its base type: its constraints change no value.
 CREATE OR REPLACE FUNCTION pgherd.base_type(type_oid oid) RETURNS oid
 LANGUAGE sql STABLE SET search_path = pg_catalog AS $$
@@ -103,15 +113,22 @@ BEGIN
     END IF;
 END $$;
 
--- Each shard can only keep its own rows unique, so the key must be a part of what is unique.
-CREATE OR REPLACE FUNCTION pgherd.check_unique(tbl regclass, key_number integer, key_name text)
+-- Each shard can only keep its own rows unique, so the key must be a part of what is unique, also
+-- in partitions and inheritance children, where the column may have another number.
+CREATE OR REPLACE FUNCTION pgherd.check_unique(tbl regclass, key_name text)
 RETURNS void LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$
 DECLARE
     offender text;
 BEGIN
-    SELECT i.indexrelid::regclass::text INTO offender FROM pg_index i
-        WHERE i.indrelid = tbl AND (i.indisunique OR i.indisexclusion)
-        AND NOT key_number = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) LIMIT 1;
+    WITH RECURSIVE family AS (
+        SELECT tbl::oid AS oid
+        UNION
+        SELECT h.inhrelid FROM family f JOIN pg_inherits h ON h.inhparent = f.oid
+    )
+    SELECT i.indexrelid::regclass::text INTO offender FROM family f
+        JOIN pg_index i ON i.indrelid = f.oid AND (i.indisunique OR i.indisexclusion)
+        JOIN pg_attribute a ON a.attrelid = f.oid AND a.attname = key_name
+        WHERE NOT a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) LIMIT 1;
     IF offender IS NOT NULL THEN
         RAISE EXCEPTION 'unique index "%" does not contain the distribution column "%"',
             offender, key_name USING ERRCODE = '0A000',
@@ -150,6 +167,7 @@ DECLARE
     shards integer[];
 BEGIN
     PERFORM pgherd.check_owner(tbl);
+    PERFORM pgherd.check_no_child(tbl);
     IF distribution NOT IN ('hash', 'range', 'list') THEN
         RAISE EXCEPTION 'distribution "%" does not exist', distribution
             USING ERRCODE = '22023', HINT = 'Use ''hash'', ''range'' or ''list''.';
@@ -171,7 +189,7 @@ BEGIN
         distribution := found_group.distribution;
     END IF;
     key := pgherd.check_key(tbl, key_name, distribution);
-    PERFORM pgherd.check_unique(tbl, key.key_number, key_name);
+    PERFORM pgherd.check_unique(tbl, key_name);
     PERFORM pgherd.check_rows(tbl, key_name, distribution);
     IF found_group.key_type <> key.key_type THEN
         RAISE EXCEPTION 'cannot colocate % with %: their key types differ', tbl, colocate_with
@@ -204,6 +222,7 @@ CREATE OR REPLACE FUNCTION pgherd.register_reference(tbl regclass) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
     PERFORM pgherd.check_owner(tbl);
+    PERFORM pgherd.check_no_child(tbl);
     PERFORM pgherd.bump_epoch();
     PERFORM pgherd.forget_dropped();
     INSERT INTO pgherd.table_list (table_oid) VALUES (tbl);
