@@ -29,8 +29,7 @@ pub struct ShardMap {
     shards: BTreeMap<ShardId, Shard>,
     groups: BTreeMap<GroupId, ColocationGroup>,
     relations: HashMap<TableName, RelationKind>,
-    /// The shortest `varchar(n)` key column of a group, in characters; none where all are without
-    /// length.
+    /// The shortest `varchar(n)` key column of a group; none where all are without length.
     varchar_limits: BTreeMap<GroupId, usize>,
 }
 

@@ -67,8 +67,14 @@ pub struct Catalog {
 /// number, as long as the catalog does not know the shard.
 ///
 /// # Errors
-/// [`StoreError::OtherCluster`] when the database belongs to another cluster; PostgreSQL's.
+/// [`StoreError::OtherCluster`] when the database belongs to another cluster;
+/// [`StoreError::Encoding`]; PostgreSQL's.
 pub async fn init_shard(client: &Client, cluster: &str, shard: ShardId) -> Result<(), StoreError> {
+    let encoding: String = bounded(client.query_one("SHOW server_encoding", &[])).await?.get(0);
+    // SQL_ASCII converts nothing: it stores what it gets.
+    if !matches!(&*encoding, "UTF8" | "SQL_ASCII") {
+        return Err(StoreError::Encoding(encoding));
+    }
     create(client, SHARD_SQL).await?;
     let sql = "INSERT INTO pgherd.local (cluster, shard, epoch) VALUES ($1, $2, 0) \
                ON CONFLICT (only_one) DO UPDATE SET shard = excluded.shard \
@@ -114,8 +120,8 @@ pub async fn raise_local_epoch(client: &Client, epoch: Epoch) -> Result<(), Stor
 /// address too.
 ///
 /// # Errors
-/// [`StoreError::OtherCluster`] and [`StoreError::KnownShard`] when the database is somebody
-/// else's, or another shard of this cluster; PostgreSQL's.
+/// As [`init_shard`]; [`StoreError::KnownShard`] when the database is another shard of this
+/// cluster.
 pub async fn init_catalog(client: &Client, name: &str, dsn: &str) -> Result<(), StoreError> {
     let home = ShardId(0);
     if let Some(local) = read_local(client).await?

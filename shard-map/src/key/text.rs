@@ -12,11 +12,11 @@ pub(super) fn without_blanks(text: &[u8]) -> &[u8] {
 }
 
 impl KeyInput<'_> {
-    /// Whether a `varchar(limit)` column might store this text without some trailing blanks.
-    /// `limit` is in characters.
+    /// Whether a `varchar(limit)` column might store this text without some trailing blanks. The
+    /// server counts characters, or bytes in a database of encoding SQL_ASCII; as there are never
+    /// more characters than bytes, counting bytes is safe for both.
     pub(crate) fn may_lose_blanks(self, limit: usize) -> bool {
         let (Self::Text(text) | Self::Param { bytes: text, .. }) = self;
-        let characters = || text.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
-        text.len() > limit && text.ends_with(b" ") && characters() > limit
+        text.len() > limit && text.ends_with(b" ")
     }
 }

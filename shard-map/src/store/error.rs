@@ -21,6 +21,9 @@ pub enum StoreError {
     KnownShard(ShardId),
     #[error("this server belongs to the cluster \"{found}\", not to \"{expected}\"")]
     OtherCluster { found: String, expected: String },
+    /// Keys are hashed as the bytes that clients send, so these must be what the server stores.
+    #[error("the database has the encoding {0}; a shard needs UTF8")]
+    Encoding(String),
     /// Every session may read the addresses.
     #[error("the address of a shard may not contain a password")]
     PasswordInAddress,
