@@ -280,15 +280,16 @@ async fn epoch(client: &Client) -> Result<Epoch, StoreError> {
 
 async fn open(dsn: &str) -> Result<(Client, Connection<Socket, NoTlsStream>), StoreError> {
     let mut config: Config = dsn.parse()?;
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(CONNECT_MAX);
-    }
+    let limit = config.get_connect_timeout().copied().unwrap_or(CONNECT_MAX);
+    config.connect_timeout(limit);
     if config.get_application_name().is_none() {
         config.application_name("pgherd");
     }
-    // The timeout of the configuration ends with the TCP connection; a server that accepts and
+    // The configuration's timeout is for the TCP connection to one host; a server that accepts and
     // then says nothing is as bad.
-    match tokio::time::timeout(CONNECT_MAX * 2, config.connect(NoTls)).await {
+    let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX);
+    let limit = limit.saturating_mul(hosts.saturating_add(1));
+    match tokio::time::timeout(limit, config.connect(NoTls)).await {
         Ok(opened) => Ok(opened?),
         Err(_) => Err(StoreError::Timeout),
     }

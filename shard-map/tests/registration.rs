@@ -245,3 +245,43 @@ async fn an_ordinary_user_can_load_the_map_but_not_change_the_catalog() {
         assert_eq!(refusal(&alice, sql).await.0, "42501", "{sql}");
     }
 }
+
+#[tokio::test]
+async fn tables_of_one_key_type_share_a_group_until_they_are_unregistered_or_dropped() {
+    let (_server, client, catalog) = cluster().await;
+    client
+        .batch_execute(
+            "CREATE TABLE a (k int); CREATE TABLE b (k int); CREATE TABLE c (k bigint);
+             CREATE TABLE l (k int); CREATE TABLE m (k int);
+             SELECT pgherd.register_distributed('a', 'k', NULL, 'hash');
+             SELECT pgherd.register_distributed('b', 'k', NULL, 'hash');
+             SELECT pgherd.register_distributed('c', 'k', NULL, 'hash');
+             SELECT pgherd.register_distributed('l', 'k', NULL, 'list');
+             SELECT pgherd.register_distributed('m', 'k', NULL, 'list');
+             SELECT pgherd.assign_value('l', '1', 1)",
+        )
+        .await
+        .unwrap();
+    let group = |map: &ShardMap, name| match map.relation(&TableName::new("public", name)) {
+        Some(RelationKind::Sharded(table)) => match table.kind {
+            TableKind::Distributed { group, .. } => Some(group),
+            TableKind::Reference => None,
+        },
+        _ => None,
+    };
+    let map = catalog.load().await.unwrap();
+    assert_eq!(group(&map, "a"), group(&map, "b"));
+    assert_ne!(group(&map, "a"), group(&map, "c"));
+    // Values are placed by hand, so nobody shares them unasked.
+    assert_ne!(group(&map, "l"), group(&map, "m"));
+    let sql = "SELECT pgherd.register_distributed('a', 'k', NULL, 'hash')";
+    assert_eq!(refusal(&client, sql).await.0, "23505");
+
+    let gone = "SELECT pgherd.unregister('a'); DROP TABLE l; SELECT pgherd.unregister('m')";
+    client.batch_execute(gone).await.unwrap();
+    let map = catalog.load().await.unwrap();
+    assert_eq!((group(&map, "a"), group(&map, "m")), (None, None));
+    assert!(group(&map, "b").is_some());
+    let by_list = map.groups().filter(|g| g.placement.distribution() == Distribution::List);
+    assert_eq!(by_list.count(), 0);
+}

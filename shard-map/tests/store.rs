@@ -206,3 +206,12 @@ async fn a_moved_hash_range_has_its_new_shard_and_the_rest_keeps_its_own() {
     assert!(catalog.remove_shard(ShardId(1), epoch).await.is_err());
     assert_eq!(catalog.epoch().await.unwrap(), epoch);
 }
+
+#[tokio::test]
+async fn a_catalog_that_accepts_and_says_nothing_is_given_up() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let dsn = format!("host=127.0.0.1 port={port} user=x dbname=x connect_timeout=1");
+    let given_up = Catalog::connect(&dsn).await;
+    assert!(matches!(given_up, Err(StoreError::Timeout)), "{given_up:?}");
+}

@@ -57,7 +57,12 @@ fn shown(code: &str) -> String {
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(db) = error.as_db_error() else {
-            let message = match std::error::Error::source(&error) {
+            let source = std::error::Error::source(&error);
+            let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+            if io.is_some_and(|io| io.kind() == std::io::ErrorKind::TimedOut) {
+                return Self::Timeout;
+            }
+            let message = match source {
                 Some(source) => format!("{error}: {source}"),
                 None => error.to_string(),
             };
