@@ -202,8 +202,7 @@ async fn shard_add(dsn: &str, catalog: &str) -> Result<(), String> {
                     first; moving tables to a new shard comes with resharding."
             .to_owned());
     }
-    let (cluster, next) = catalog.next_shard().await.map_err(|error| error.to_string())?;
-    store::init_shard(&client, &cluster, next).await.map_err(|error| error.to_string())?;
+    catalog.prepare_shard(&client).await.map_err(|error| error.to_string())?;
     let (id, _) = catalog
         .add_shard(&without_user(dsn), map.epoch)
         .await

@@ -64,7 +64,7 @@ pub struct Catalog {
 }
 
 /// Creates what every shard needs, and notes who it is. Can be run again, also with another
-/// number, as long as the catalog does not know the shard.
+/// number: adding it may have failed the first time. [`Catalog::prepare_shard`] chooses the number.
 ///
 /// # Errors
 /// [`StoreError::OtherCluster`] when the database belongs to another cluster;
@@ -169,17 +169,27 @@ impl Catalog {
         epoch(&self.client).await
     }
 
-    /// The cluster's name, and the number that the next shard will get: what [`init_shard`] needs
-    /// before [`Catalog::add_shard`].
+    /// Makes a server ready to be the next shard: to be called before [`Catalog::add_shard`].
     ///
     /// # Errors
-    /// [`StoreError::NotInitialized`]; PostgreSQL's.
-    pub async fn next_shard(&self) -> Result<(String, ShardId), StoreError> {
-        let sql = "SELECT name, greatest(next_shard, (SELECT max(id) + 1 FROM pgherd.shard_list)) \
-                   FROM pgherd.cluster";
+    /// As [`init_shard`]. [`StoreError::KnownShard`] when the server is a shard already, under
+    /// whatever address; also when it was prepared once, not added, and its number has gone to
+    /// another server meanwhile: then dropping the schema `pgherd` on it helps.
+    pub async fn prepare_shard(&self, server: &Client) -> Result<ShardId, StoreError> {
+        let sql = "SELECT name, greatest(next_shard, (SELECT max(id) + 1 FROM pgherd.shard_list)), \
+                   ARRAY(SELECT id FROM pgherd.shard_list) FROM pgherd.cluster";
         let row = bounded(self.client.query_opt(sql, &[])).await?;
         let row = row.ok_or(StoreError::NotInitialized)?;
-        Ok((row.get(0), ShardId(row.get::<_, i32>(1) as u32)))
+        let (cluster, next, known): (String, i32, Vec<i32>) = (row.get(0), row.get(1), row.get(2));
+        if let Some(local) = read_local(server).await?
+            && local.cluster == cluster
+            && known.contains(&signed(local.shard))
+        {
+            return Err(StoreError::KnownShard(local.shard));
+        }
+        let next = ShardId(next as u32);
+        init_shard(server, &cluster, next).await?;
+        Ok(next)
     }
 
     /// # Errors

@@ -75,7 +75,6 @@ async fn a_shard_is_added_once_moved_and_removed_and_its_number_never_used_again
     assert!(matches!(nobody, Err(StoreError::Map(error)) if error == unknown));
 
     let epoch = catalog.remove_shard(ShardId(2), epoch).await.unwrap();
-    assert_eq!(catalog.next_shard().await.unwrap(), ("test".to_owned(), ShardId(3)));
     let (id, _) = catalog.add_shard("postgres://three/db", epoch).await.unwrap();
     assert_eq!(id, ShardId(3));
 }
@@ -214,4 +213,25 @@ async fn a_catalog_that_accepts_and_says_nothing_is_given_up() {
     let dsn = format!("host=127.0.0.1 port={port} user=x dbname=x connect_timeout=1");
     let given_up = Catalog::connect(&dsn).await;
     assert!(matches!(given_up, Err(StoreError::Timeout)), "{given_up:?}");
+}
+
+#[tokio::test]
+async fn a_server_is_prepared_with_the_number_that_it_gets_and_never_becomes_two_shards() {
+    let (server, client, catalog) = cluster().await;
+    client.batch_execute("CREATE DATABASE fresh").await.unwrap();
+    let fresh = connect(&server, "fresh").await;
+    // Prepared, not added, prepared again.
+    assert_eq!(catalog.prepare_shard(&fresh).await.unwrap(), ShardId(3));
+    assert_eq!(catalog.prepare_shard(&fresh).await.unwrap(), ShardId(3));
+    let epoch = catalog.epoch().await.unwrap();
+    let (id, _) = catalog.add_shard("postgres://fresh/db", epoch).await.unwrap();
+    let local = store::read_local(&fresh).await.unwrap().unwrap();
+    assert_eq!((&*local.cluster, local.shard), ("test", id));
+    for (server, number) in [(&fresh, id), (&client, ShardId(0))] {
+        let again = catalog.prepare_shard(server).await;
+        assert!(
+            matches!(again, Err(StoreError::KnownShard(known)) if known == number),
+            "{again:?}"
+        );
+    }
 }
