@@ -1,13 +1,36 @@
 //! The value of a distribution column, as it arrives on the wire, and the types it may have.
 //!
-//! Spellings of one value must give one hash: `5`, `'05'`, `5.0` of a numeric column, text and
+//! Spellings of one value must give one hash: `5` and `'05'`, numeric `1.0` and `1.00`, text and
 //! binary parameters. What cannot be read with certainty (a timestamptz without a zone, a date in
-//! another DateStyle) is refused with [`KeyError`], never guessed.
+//! another DateStyle) is refused with [`KeyError`], never guessed. One file for each family of
+//! types reads both forms into a [`KeyValue`]; that has the hash and, where a type's order can be
+//! computed here, the order.
+//!
+//! # Lengths and precisions
+//!
+//! A row's hash must be that of the value which is *stored*. `char(n)` pads, and trailing blanks
+//! never count; `varchar(n)` cuts trailing blanks that are over its length, so
+//! [`ShardMap::shard_for`](crate::ShardMap::shard_for) refuses such values; too long values of
+//! other kinds the server refuses. `numeric(p,s)`, `time(p)`, `timestamp(p)` round: a column of
+//! such a type cannot distribute a table. In a WHERE clause nothing is cut or rounded: what was
+//! not stored matches nothing, on any shard.
+
+mod boolean;
+mod bytea;
+mod datetime;
+mod inet;
+mod integer;
+mod numeric;
+mod sql;
+mod text;
+mod uuid;
+mod value;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::KeyHash;
+pub(crate) use value::KeyValue;
 
 /// The type of a distribution column: those whose hash PostgreSQL computes immutably.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -47,7 +70,8 @@ pub enum KeyInput<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KeyError {
     /// The text is no value of the type: PostgreSQL will say so better (22P02, 22003, 22007).
-    /// The router forwards such a statement to one shard to get PostgreSQL's own error.
+    /// The router forwards such a statement to one shard to get PostgreSQL's own error, so this
+    /// is answered only where every PostgreSQL from 15 on refuses the value.
     #[error("invalid input for a distribution column of type {key_type:?}")]
     Invalid { key_type: KeyType },
     /// A value that may be valid, but whose meaning depends on settings or on a conversion that is
@@ -62,230 +86,291 @@ pub enum KeyError {
     Uncovered,
 }
 
+/// Why a text or binary form was not read; [`KeyError`] adds the type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    Invalid,
+    Unsupported(&'static str),
+}
+
+type Read<T> = Result<T, Unread>;
+
+/// What the bytes of a parameter are, seen from the column's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Declared {
+    /// A value of the column's own type.
+    Same,
+    /// An integer of this many bytes.
+    Integer(usize),
+    /// Text whose trailing blanks do not count.
+    Blanked,
+}
+
 impl KeyType {
-    /// From what `format_type` prints; `None` for a type that cannot distribute a table.
-    #[must_use]
-    pub fn from_type_name(name: &str) -> Option<Self> {
-        let base = name.split('(').next().unwrap_or(name).trim();
-        Some(match base {
-            "smallint" => Self::Int2,
-            "integer" => Self::Int4,
-            "bigint" => Self::Int8,
-            "text" => Self::Text,
-            "character varying" => Self::Varchar,
-            "uuid" => Self::Uuid,
-            "boolean" => Self::Bool,
-            _ => return None,
-        })
-    }
-
-    /// The type's OID; 0 for enums, whose OIDs differ from server to server.
-    #[must_use]
-    pub const fn oid(self) -> u32 {
-        match self {
-            Self::Int2 => 21,
-            Self::Int4 => 23,
-            Self::Int8 => 20,
-            Self::Text => 25,
-            Self::Varchar => 1043,
-            Self::Bpchar => 1042,
-            Self::Uuid => 2950,
-            Self::Date => 1082,
-            Self::Time => 1083,
-            Self::Timestamp => 1114,
-            Self::Timestamptz => 1184,
-            Self::Numeric => 1700,
-            Self::Bytea => 17,
-            Self::Bool => 16,
-            Self::Inet => 869,
-            Self::Enum => 0,
-        }
-    }
-
-    const fn is_int(self) -> bool {
-        matches!(self, Self::Int2 | Self::Int4 | Self::Int8)
-    }
-
-    /// SQL that computes the hash on a server. `column` is quoted already.
-    #[must_use]
-    pub fn hash_expression(self, column: &str) -> Option<String> {
-        match self {
-            Self::Int2 | Self::Int4 | Self::Int8 => {
-                Some(format!("pg_catalog.hashint8extended(({column})::pg_catalog.int8, 0)"))
-            }
-            Self::Text | Self::Varchar => {
-                Some(format!("pg_catalog.hashtextextended(({column})::pg_catalog.text, 0)"))
-            }
-            Self::Uuid => Some(format!("pg_catalog.uuid_hash_extended({column}, 0)")),
-            Self::Bool => {
-                Some(format!("pg_catalog.hashint4extended(({column})::pg_catalog.int4, 0)"))
-            }
-            _ => None,
-        }
-    }
-
     /// The hash of a key.
     ///
     /// # Errors
     /// [`KeyError`] when the value is not of the type or its meaning is not certain.
     pub fn hash(self, input: KeyInput<'_>) -> Result<KeyHash, KeyError> {
-        match input {
-            KeyInput::Text(text) => self.hash_text(text),
+        self.value(input).map(|value| value.hash())
+    }
+
+    /// Reads a key.
+    pub(crate) fn value(self, input: KeyInput<'_>) -> Result<KeyValue<'_>, KeyError> {
+        let value = match input {
+            KeyInput::Text(text) => self.read_text(text),
             KeyInput::Param { bytes, binary, type_oid } => {
-                let family = type_oid == 0
-                    || type_oid == self.oid()
-                    || (self.is_int() && matches!(type_oid, 20 | 21 | 23))
-                    || (matches!(self, Self::Text | Self::Varchar)
-                        && matches!(type_oid, 25 | 1043));
-                if !family {
-                    return Err(KeyError::Unsupported {
-                        key_type: self,
-                        reason: "the parameter was declared with another type",
-                    });
-                }
-                if binary { self.hash_binary(bytes, type_oid) } else { self.hash_text(bytes) }
+                self.declared(type_oid).and_then(|declared| match declared {
+                    Declared::Same if binary => self.read_binary(bytes),
+                    Declared::Same => self.read_text(bytes),
+                    Declared::Integer(size) => {
+                        let value = if binary {
+                            integer::binary(bytes, size)
+                        } else {
+                            integer::text(bytes, size)
+                        };
+                        value.map(|value| match self {
+                            Self::Numeric => KeyValue::Numeric(numeric::Numeric::from(value)),
+                            _ => KeyValue::Int(value),
+                        })
+                    }
+                    Declared::Blanked => Ok(KeyValue::Bytes(text::without_blanks(bytes).into())),
+                })
             }
-        }
+        };
+        value.map_err(|unread| match unread {
+            Unread::Invalid => KeyError::Invalid { key_type: self },
+            Unread::Unsupported(reason) => KeyError::Unsupported { key_type: self, reason },
+        })
     }
 
-    fn hash_text(self, text: &[u8]) -> Result<KeyHash, KeyError> {
-        let invalid = KeyError::Invalid { key_type: self };
-        match self {
-            Self::Int2 | Self::Int4 | Self::Int8 => {
-                let value = int(text).ok_or_else(|| invalid.clone())?;
-                let fits = match self {
-                    Self::Int2 => i16::try_from(value).is_ok(),
-                    Self::Int4 => i32::try_from(value).is_ok(),
-                    _ => true,
-                };
-                if fits { Ok(KeyHash::of_int(value)) } else { Err(invalid) }
-            }
-            Self::Text | Self::Varchar => Ok(KeyHash::of_bytes(text)),
-            Self::Uuid => uuid(text).map(|value| KeyHash::of_bytes(&value)).ok_or(invalid),
-            Self::Bool => {
-                bool_value(text).map(|value| KeyHash::of_u32(value.into())).ok_or(invalid)
-            }
-            _ => Err(self.not_hashed()),
-        }
+    /// How a parameter of this type is compared with, and assigned to, the column.
+    fn declared(self, type_oid: u32) -> Read<Declared> {
+        const UNKNOWN: u32 = 705;
+        const OTHER: Unread = Unread::Unsupported("the parameter was declared with another type");
+        let integer = matches!(self, Self::Int2 | Self::Int4 | Self::Int8 | Self::Numeric);
+        Ok(match type_oid {
+            0 | UNKNOWN => Declared::Same,
+            oid if oid == self.oid() => Declared::Same,
+            21 if integer => Declared::Integer(2),
+            23 if integer => Declared::Integer(4),
+            20 if integer => Declared::Integer(8),
+            25 | 1043 => match self {
+                Self::Text | Self::Varchar => Declared::Same,
+                Self::Bpchar => Declared::Blanked,
+                _ => return Err(OTHER),
+            },
+            // `text = bpchar` compares as text after the blanks were cut. `varchar = bpchar` would
+            // compare the column without its blanks, so several keys would match.
+            1042 if self == Self::Text => Declared::Blanked,
+            _ => return Err(OTHER),
+        })
     }
 
-    fn hash_binary(self, bytes: &[u8], type_oid: u32) -> Result<KeyHash, KeyError> {
-        let invalid = KeyError::Invalid { key_type: self };
-        match self {
-            Self::Int2 | Self::Int4 | Self::Int8 => {
-                let size = match if type_oid == 0 { self.oid() } else { type_oid } {
-                    21 => 2,
-                    23 => 4,
-                    _ => 8,
-                };
-                if bytes.len() != size {
-                    return Err(invalid);
-                }
-                let negative = bytes[0] & 0x80 != 0;
-                let start = if negative { -1 } else { 0 };
-                let value = bytes.iter().fold(start, |value, byte| (value << 8) | i64::from(*byte));
-                Ok(KeyHash::of_int(value))
-            }
-            Self::Text | Self::Varchar => Ok(KeyHash::of_bytes(bytes)),
-            Self::Uuid if bytes.len() == 16 => Ok(KeyHash::of_bytes(bytes)),
-            Self::Bool if bytes.len() == 1 => Ok(KeyHash::of_u32((bytes[0] != 0).into())),
-            Self::Uuid | Self::Bool => Err(invalid),
-            _ => Err(self.not_hashed()),
-        }
+    fn read_text(self, text: &[u8]) -> Read<KeyValue<'_>> {
+        Ok(match self {
+            Self::Int2 => KeyValue::Int(integer::text(text, 2)?),
+            Self::Int4 => KeyValue::Int(integer::text(text, 4)?),
+            Self::Int8 => KeyValue::Int(integer::text(text, 8)?),
+            Self::Text | Self::Varchar | Self::Enum => KeyValue::Bytes(text.into()),
+            Self::Bpchar => KeyValue::Bytes(text::without_blanks(text).into()),
+            Self::Uuid => KeyValue::Bytes(uuid::text(text)?.into()),
+            Self::Date => KeyValue::Int(datetime::date(text)?),
+            Self::Time => KeyValue::Int(datetime::time(text)?),
+            Self::Timestamp => KeyValue::Int(datetime::timestamp(text)?),
+            Self::Timestamptz => KeyValue::Int(datetime::timestamptz(text)?),
+            Self::Numeric => KeyValue::Numeric(numeric::text(text)?),
+            Self::Bytea => KeyValue::Bytes(bytea::text(text)?),
+            Self::Bool => KeyValue::Int(boolean::text(text)?.into()),
+            Self::Inet => KeyValue::Bytes(inet::text(text)?),
+        })
     }
 
-    const fn not_hashed(self) -> KeyError {
-        KeyError::Unsupported { key_type: self, reason: "this key type is not supported yet" }
+    fn read_binary(self, bytes: &[u8]) -> Read<KeyValue<'_>> {
+        Ok(match self {
+            Self::Int2 => KeyValue::Int(integer::binary(bytes, 2)?),
+            Self::Int4 | Self::Date => KeyValue::Int(integer::binary(bytes, 4)?),
+            Self::Int8 | Self::Time | Self::Timestamp | Self::Timestamptz => {
+                KeyValue::Int(integer::binary(bytes, 8)?)
+            }
+            Self::Text | Self::Varchar | Self::Enum | Self::Bytea => KeyValue::Bytes(bytes.into()),
+            Self::Bpchar => KeyValue::Bytes(text::without_blanks(bytes).into()),
+            Self::Uuid => KeyValue::Bytes(uuid::binary(bytes)?.into()),
+            Self::Numeric => KeyValue::Numeric(numeric::binary(bytes)?),
+            Self::Bool => KeyValue::Int(boolean::binary(bytes)?.into()),
+            Self::Inet => KeyValue::Bytes(inet::binary(bytes)?),
+        })
     }
 }
 
-/// An integer as `int8in` reads it: blanks around, one sign, decimal digits.
-fn int(text: &[u8]) -> Option<i64> {
-    let text = text.trim_ascii();
-    let (negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
-    };
-    if digits.is_empty() {
-        return None;
-    }
-    let mut value: i64 = 0;
-    for digit in digits {
-        let digit = i64::from(digit.checked_sub(b'0').filter(|digit| *digit <= 9)?);
-        value = value.checked_mul(10)?;
-        value = if negative { value.checked_sub(digit)? } else { value.checked_add(digit)? };
-    }
-    Some(value)
+/// What C's `isspace` takes for white space, as PostgreSQL's input functions do.
+const fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
 }
 
-/// A uuid as `uuid_in` reads it: hyphens after any group of four digits, braces around.
-fn uuid(text: &[u8]) -> Option<[u8; 16]> {
-    let text = match text {
-        [b'{', inner @ .., b'}'] => inner,
-        text => text,
-    };
-    let mut value = [0; 16];
-    let mut rest = text;
-    for (at, byte) in value.iter_mut().enumerate() {
-        let [high, low, after @ ..] = rest else { return None };
-        *byte = hex(*high)? << 4 | hex(*low)?;
-        rest = after;
-        if at % 2 == 1 && at < 15 && rest.first() == Some(&b'-') {
-            rest = &rest[1..];
-        }
+fn trim(mut text: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = text
+        && is_space(*first)
+    {
+        text = rest;
     }
-    rest.is_empty().then_some(value)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).map(|digit| digit as u8)
-}
-
-/// A boolean as `boolin` reads it: any prefix of true, false, yes, no; on, of(f), 1, 0.
-fn bool_value(text: &[u8]) -> Option<bool> {
-    let word = text.trim_ascii().to_ascii_lowercase();
-    let prefix = |of: &[u8]| !word.is_empty() && of.starts_with(&word);
-    match &*word {
-        b"on" | b"1" => Some(true),
-        b"off" | b"of" | b"0" => Some(false),
-        _ if prefix(b"true") || prefix(b"yes") => Some(true),
-        _ if prefix(b"false") || prefix(b"no") => Some(false),
-        _ => None,
+    while let [rest @ .., last] = text
+        && is_space(*last)
+    {
+        text = rest;
     }
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn spellings_of_one_value_hash_alike() {
-        let hash = |key_type: KeyType, text: &str| key_type.hash(KeyInput::Text(text.as_bytes()));
-        for text in ["5", "05", " +5 ", "\t5"] {
-            assert_eq!(hash(KeyType::Int4, text), Ok(KeyHash::of_int(5)), "{text:?}");
+    const ALL: [KeyType; 16] = [
+        KeyType::Int2,
+        KeyType::Int4,
+        KeyType::Int8,
+        KeyType::Text,
+        KeyType::Varchar,
+        KeyType::Bpchar,
+        KeyType::Uuid,
+        KeyType::Date,
+        KeyType::Time,
+        KeyType::Timestamp,
+        KeyType::Timestamptz,
+        KeyType::Numeric,
+        KeyType::Bytea,
+        KeyType::Bool,
+        KeyType::Inet,
+        KeyType::Enum,
+    ];
+
+    proptest! {
+        /// Whatever a client sends, there is an answer.
+        #[test]
+        fn no_bytes_are_too_strange_to_be_judged(
+            bytes in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..40),
+                "[-+0-9:.eE TZBC/x{}\\\\]{0,40}".prop_map(String::into_bytes),
+                "[0-9]{1990,2010}".prop_map(String::into_bytes),
+            ],
+            binary: bool,
+            type_oid in prop::sample::select(vec![0_u32, 20, 21, 23, 25, 1042, 1700, 2950, 16_400]),
+        ) {
+            for key_type in ALL {
+                let _ = key_type.hash(KeyInput::Text(&bytes));
+                let _ = key_type.hash(KeyInput::Param { bytes: &bytes, binary, type_oid });
+                let _ = key_type.hash(KeyInput::Param { bytes: &bytes, binary, type_oid: 0 });
+            }
         }
-        for text in ["", "-", "5.0", "0x5", "99999999999"] {
-            assert!(hash(KeyType::Int4, text).is_err(), "{text:?}");
-        }
-        assert_eq!(hash(KeyType::Int8, "-9223372036854775808"), Ok(KeyHash::of_int(i64::MIN)));
-        let plain = hash(KeyType::Uuid, "a0eebc999c0b4ef8bb6d6bb9bd380a11");
-        assert!(plain.is_ok());
-        assert_eq!(hash(KeyType::Uuid, "{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}"), plain);
-        assert!(hash(KeyType::Uuid, "a0eebc99-").is_err());
-        assert_eq!(hash(KeyType::Bool, "YES"), hash(KeyType::Bool, "t"));
+    }
+
+    fn hash(key_type: KeyType, text: &str) -> Result<KeyHash, KeyError> {
+        key_type.hash(KeyInput::Text(text.as_bytes()))
     }
 
     #[test]
-    fn binary_parameters_hash_as_text_does() {
+    fn spellings_of_one_value_hash_alike() {
+        for text in ["5", "05", " +5 ", "\t5\u{b}"] {
+            assert_eq!(hash(KeyType::Int4, text), Ok(KeyHash::of_int(5)), "{text:?}");
+        }
+        assert_eq!(hash(KeyType::Int8, "-9223372036854775808"), Ok(KeyHash::of_int(i64::MIN)));
+        let spellings = [
+            (
+                KeyType::Uuid,
+                "{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}",
+                "a0eebc999c0b4ef8bb6d6bb9bd380a11",
+            ),
+            (KeyType::Bool, "YES", "t"),
+            (KeyType::Bool, " of ", "0"),
+            (KeyType::Bpchar, "abc   ", "abc"),
+            (KeyType::Bytea, "\\x00 fF", "\\000\\377"),
+            (KeyType::Bytea, "a\\\\b", "\\x615c62"),
+            (KeyType::Inet, "10.0.0.1/32", "10.0.0.1"),
+            (KeyType::Inet, "2001:DB8:0::1", "2001:db8::1/128"),
+            (KeyType::Inet, "::ffff:1.2.3.4", "::FFFF:102:304"),
+            (KeyType::Numeric, "1.00", "1"),
+        ];
+        for (key_type, left, right) in spellings {
+            assert!(hash(key_type, left).is_ok(), "{left:?}");
+            assert_eq!(hash(key_type, left), hash(key_type, right), "{left:?} {right:?}");
+        }
+    }
+
+    #[test]
+    fn other_values_are_not_confused() {
+        for (key_type, left, right) in [
+            (KeyType::Text, "abc ", "abc"),
+            (KeyType::Varchar, "abc ", "abc"),
+            (KeyType::Inet, "10.0.0.1/24", "10.0.0.1"),
+            (KeyType::Bytea, "\\X00", "\\x00"),
+            (KeyType::Enum, "sad ", "sad"),
+        ] {
+            assert_ne!(hash(key_type, left), hash(key_type, right), "{left:?} {right:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_value_is_invalid_and_what_may_be_one_is_unsupported() {
+        for (key_type, text) in [
+            (KeyType::Int4, ""),
+            (KeyType::Int4, "-"),
+            (KeyType::Int4, "5.0"),
+            (KeyType::Int4, "99999999999"),
+            (KeyType::Int8, "9223372036854775808"),
+            (KeyType::Uuid, "a0eebc99-"),
+            (KeyType::Uuid, " a0eebc999c0b4ef8bb6d6bb9bd380a11"),
+            (KeyType::Bool, "o"),
+            (KeyType::Bytea, "\\x0"),
+            (KeyType::Bytea, "\\9"),
+            (KeyType::Inet, "localhost"),
+            (KeyType::Inet, ""),
+        ] {
+            assert_eq!(hash(key_type, text), Err(KeyError::Invalid { key_type }), "{text:?}");
+        }
+        for (key_type, text) in [
+            // PostgreSQL 16 reads these, 15 does not.
+            (KeyType::Int4, "0x5"),
+            (KeyType::Int8, "1_000"),
+            (KeyType::Int8, "99999999999999999999_0"),
+            (KeyType::Inet, "10/8"),
+            (KeyType::Inet, "010.0.0.1"),
+            (KeyType::Timestamptz, "2024-01-02 03:04:05"),
+        ] {
+            let unsupported = matches!(hash(key_type, text), Err(KeyError::Unsupported { .. }));
+            assert!(unsupported, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn parameters_of_a_neighbouring_type_hash_as_the_equal_value() {
         let five = Ok(KeyHash::of_int(-5));
-        let param = |bytes: &[u8], type_oid| {
-            KeyType::Int4.hash(KeyInput::Param { bytes, binary: true, type_oid })
+        let param = |key_type: KeyType, bytes: &[u8], type_oid, binary| {
+            key_type.hash(KeyInput::Param { bytes, binary, type_oid })
         };
-        assert_eq!(param(&(-5i32).to_be_bytes(), 0), five);
-        assert_eq!(param(&(-5i64).to_be_bytes(), 20), five);
-        assert_eq!(param(&(-5i16).to_be_bytes(), 21), five);
-        assert!(param(&(-5i64).to_be_bytes(), 0).is_err());
-        assert!(param(b"-5", 25).is_err());
+        assert_eq!(param(KeyType::Int4, &(-5i32).to_be_bytes(), 0, true), five);
+        assert_eq!(param(KeyType::Int4, &(-5i64).to_be_bytes(), 20, true), five);
+        assert_eq!(param(KeyType::Int4, &(-5i16).to_be_bytes(), 21, true), five);
+        assert_eq!(param(KeyType::Int2, b"-5", 20, false), five);
+        assert!(param(KeyType::Int4, &(-5i64).to_be_bytes(), 0, true).is_err());
+        assert_eq!(
+            param(KeyType::Numeric, &(-12345i32).to_be_bytes(), 23, true),
+            hash(KeyType::Numeric, "-12345.0")
+        );
+        assert_eq!(param(KeyType::Text, b"ab ", 1042, false), hash(KeyType::Text, "ab"));
+        assert_eq!(param(KeyType::Bpchar, b"ab ", 25, false), hash(KeyType::Bpchar, "ab"));
+        assert_eq!(param(KeyType::Text, b"ab ", 705, false), hash(KeyType::Text, "ab "));
+        for (key_type, type_oid) in [
+            (KeyType::Int4, 25),
+            (KeyType::Varchar, 1042),
+            (KeyType::Timestamp, 1184),
+            (KeyType::Date, 1114),
+            (KeyType::Inet, 650),
+        ] {
+            let refused = param(key_type, b"5", type_oid, false);
+            assert!(matches!(refused, Err(KeyError::Unsupported { .. })), "{key_type:?}");
+        }
     }
 }

@@ -8,15 +8,18 @@
 //! `customer_id = 1` has the hash `hashint8extended(1, 0)`; the space of `i64` is cut into four
 //! equal ranges; the range that contains the hash names the shard. Anyone with psql can check it.
 //!
+//! Instead of hashes, a group may place its values themselves, by ranges or one by one.
+//!
 //! The types, from small to large: [`ShardId`], [`GroupId`], [`Epoch`] (ids); [`KeyType`],
 //! [`KeyInput`], [`KeyHash`] (keys); [`HashRange`], [`RangeMap`] (ranges); [`Column`], [`Table`],
-//! [`TableKind`], [`ColocationGroup`] (schema); [`Shard`], [`ShardMap`] (one immutable snapshot).
+//! [`TableKind`], [`ColocationGroup`] (schema); [`Placement`], [`ValueRanges`], [`ValueList`]; [`Shard`], [`ShardMap`] (one immutable snapshot).
 //! There is no IO here unless the feature `stores` is on.
 
 mod hash;
 mod id;
 mod key;
 mod map;
+mod placement;
 mod range;
 mod schema;
 mod snapshot;
@@ -27,8 +30,9 @@ pub use hash::KeyHash;
 pub use id::{Epoch, GroupId, ShardId};
 pub use key::{KeyError, KeyInput, KeyType};
 pub use map::{MapError, Shard, ShardMap};
+pub use placement::{Placement, ValueList, ValueRanges};
 pub use range::{HashRange, RangeMap};
 pub use schema::{
-    ColocationGroup, Column, Distribution, Placement, Relation, RelationKind, Table, TableKind,
-    TableName, ValueRange,
+    ColocationGroup, Column, Distribution, Relation, RelationKind, Table, TableKind, TableName,
+    ValueRange,
 };

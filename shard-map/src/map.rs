@@ -6,8 +6,8 @@ use foldhash::HashMap;
 use thiserror::Error;
 
 use crate::{
-    ColocationGroup, Epoch, GroupId, KeyError, KeyHash, KeyInput, Placement, Relation,
-    RelationKind, ShardId, TableKind, TableName,
+    ColocationGroup, Epoch, GroupId, KeyError, KeyHash, KeyInput, KeyType, Relation, RelationKind,
+    ShardId, TableKind, TableName,
 };
 
 /// One PostgreSQL database that holds a part of the rows.
@@ -29,6 +29,8 @@ pub struct ShardMap {
     shards: BTreeMap<ShardId, Shard>,
     groups: BTreeMap<GroupId, ColocationGroup>,
     relations: HashMap<TableName, RelationKind>,
+    /// The shortest `varchar(n)` key column of a group; none where all are without length.
+    varchar_limits: BTreeMap<GroupId, usize>,
 }
 
 /// Why a map cannot be made.
@@ -42,8 +44,6 @@ pub enum MapError {
     UnknownShard(ShardId),
     #[error("colocation group {0} is named but not in the catalog")]
     UnknownGroup(GroupId),
-    #[error("the map is at epoch {current}, the change was made for {expected}")]
-    StaleEpoch { current: Epoch, expected: Epoch },
     #[error("{0}")]
     Invalid(Box<str>),
 }
@@ -67,6 +67,7 @@ impl ShardMap {
             bytewise_collation,
             shards: shards.into_iter().map(|shard| (shard.id, shard)).collect(),
             groups: groups.into_iter().map(|group| (group.id, group)).collect(),
+            varchar_limits: varchar_limits(&relations),
             relations: relations.into_iter().map(|r| (r.name, r.kind)).collect(),
         };
         if map.shards.is_empty() {
@@ -82,11 +83,7 @@ impl ShardMap {
         };
         known(self.home)?;
         for group in self.groups.values() {
-            match &group.placement {
-                Placement::Hash(ranges) => ranges.iter().try_for_each(|(_, s)| known(s))?,
-                Placement::Range(ranges) => ranges.iter().try_for_each(|r| known(r.shard))?,
-                Placement::List(values) => values.iter().try_for_each(|(_, s)| known(*s))?,
-            }
+            group.placement.shards().into_iter().try_for_each(known)?;
         }
         for kind in self.relations.values() {
             if let RelationKind::Sharded(table) = kind
@@ -133,43 +130,54 @@ impl ShardMap {
     ///
     /// # Errors
     /// [`KeyError`] when the value has no hash or nothing covers it. An unknown group answers
-    /// [`KeyError::Uncovered`].
+    /// [`KeyError::Uncovered`]. A value that a `varchar(n)` key column of the group would store
+    /// without some of its trailing blanks is [`KeyError::Unsupported`].
     pub fn shard_for(&self, group: GroupId, key: KeyInput<'_>) -> Result<ShardId, KeyError> {
+        if let Some(limit) = self.varchar_limits.get(&group)
+            && key.may_lose_blanks(*limit)
+        {
+            return Err(KeyError::Unsupported {
+                key_type: KeyType::Varchar,
+                reason: "the column's length would cut its trailing blanks",
+            });
+        }
         self.groups.get(&group).ok_or(KeyError::Uncovered)?.shard_for(key)
     }
 }
 
+fn varchar_limits(relations: &[Relation]) -> BTreeMap<GroupId, usize> {
+    let mut limits = BTreeMap::new();
+    for relation in relations {
+        if let RelationKind::Sharded(table) = &relation.kind
+            && let TableKind::Distributed { key_type: KeyType::Varchar, group, .. } = table.kind
+            && let Some(limit) = table.key_column().and_then(|column| length(&column.type_name))
+        {
+            let shortest = limits.entry(group).or_insert(limit);
+            *shortest = limit.min(*shortest);
+        }
+    }
+    limits
+}
+
+/// The number in `character varying(20)`.
+fn length(type_name: &str) -> Option<usize> {
+    type_name.split_once('(')?.1.split_once(')')?.0.parse().ok()
+}
+
 impl ColocationGroup {
-    /// The shard that holds the rows with this key.
+    /// The shard that holds the rows with this key. It knows nothing of the lengths of `varchar`
+    /// columns: for a row that is to be stored, ask [`ShardMap::shard_for`].
     ///
     /// # Errors
     /// [`KeyError`] when the value has no hash or nothing covers it.
     pub fn shard_for(&self, key: KeyInput<'_>) -> Result<ShardId, KeyError> {
-        match &self.placement {
-            Placement::Hash(ranges) => Ok(ranges.shard_for(self.key_type.hash(key)?)),
-            Placement::Range(_) | Placement::List(_) => Err(KeyError::Unsupported {
-                key_type: self.key_type,
-                reason: "range and list distributions are not supported yet",
-            }),
-        }
+        self.placement.shard_for(self.key_type, key)
     }
 
-    /// SQL that is true for exactly the rows that `shard` owns. `column` is quoted already.
+    /// SQL that is true for exactly the rows that `shard` owns; NULL for a NULL key. `column` is
+    /// quoted already.
     #[must_use]
     pub fn shard_predicate(&self, shard: ShardId, column: &str) -> Option<String> {
-        let Placement::Hash(ranges) = &self.placement else { return None };
-        let hash = self.key_type.hash_expression(column)?;
-        let parts: Vec<String> = ranges
-            .iter()
-            .filter(|(_, owner)| *owner == shard)
-            .map(|(range, _)| match range.end {
-                Some(end) => format!(
-                    "({hash} >= '{}'::pg_catalog.int8 AND {hash} < '{}'::pg_catalog.int8)",
-                    range.start, end
-                ),
-                None => format!("({hash} >= '{}'::pg_catalog.int8)", range.start),
-            })
-            .collect();
-        Some(if parts.is_empty() { "false".to_owned() } else { parts.join(" OR ") })
+        self.placement.predicate(self.key_type, shard, column)
     }
 }

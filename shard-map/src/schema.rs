@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{GroupId, KeyType, RangeMap, ShardId};
+use crate::{GroupId, KeyType, Placement, ShardId};
 
 /// A relation's name with its schema, both as stored in the system catalog (not quoted).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,15 +58,6 @@ pub struct ColocationGroup {
     pub id: GroupId,
     pub key_type: KeyType,
     pub placement: Placement,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Placement {
-    Hash(RangeMap),
-    /// Half-open ranges of values, ascending, without overlap; gaps are allowed and refuse rows.
-    Range(Box<[ValueRange]>),
-    /// Single values.
-    List(Box<[(Box<str>, ShardId)]>),
 }
 
 /// `start <= value < end` in the order of the key's type; `None` is open.

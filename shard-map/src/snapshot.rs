@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::{
     ColocationGroup, Column, Epoch, GroupId, HashRange, KeyHash, KeyType, MapError, Placement,
     RangeMap, Relation, RelationKind, Shard, ShardId, ShardMap, Table, TableKind, TableName,
+    ValueList, ValueRange, ValueRanges,
 };
 
 #[derive(Deserialize)]
@@ -30,7 +31,17 @@ struct ShardRow {
 struct GroupRow {
     id: u32,
     key_type: Box<str>,
-    ranges: Vec<(i64, u32)>,
+    placement: PlacementRow,
+}
+
+/// Each list is null where it has no rows.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum PlacementRow {
+    /// The start of each range.
+    Hash(Option<Vec<(i64, u32)>>),
+    Range(Option<Vec<ValueRange>>),
+    List(Option<Vec<(Box<str>, ShardId)>>),
 }
 
 #[derive(Deserialize)]
@@ -87,7 +98,20 @@ impl ShardMap {
 fn group(row: GroupRow) -> Result<ColocationGroup, MapError> {
     let key_type = KeyType::from_type_name(&row.key_type)
         .ok_or_else(|| MapError::Invalid(format!("key type {}", row.key_type).into()))?;
-    let mut starts = row.ranges;
+    let placement = match row.placement {
+        PlacementRow::Hash(starts) => Placement::Hash(hash_ranges(starts.unwrap_or_default())?),
+        PlacementRow::Range(ranges) => {
+            Placement::Range(ValueRanges::try_new(key_type, ranges.unwrap_or_default())?)
+        }
+        PlacementRow::List(values) => {
+            Placement::List(ValueList::try_new(key_type, values.unwrap_or_default())?)
+        }
+    };
+    Ok(ColocationGroup { id: GroupId(row.id), key_type, placement })
+}
+
+/// Each range ends where the next one starts.
+fn hash_ranges(mut starts: Vec<(i64, u32)>) -> Result<RangeMap, MapError> {
     starts.sort_unstable();
     let ends = starts.iter().skip(1).map(|(start, _)| Some(KeyHash(*start))).chain([None]);
     let ranges = starts
@@ -95,8 +119,7 @@ fn group(row: GroupRow) -> Result<ColocationGroup, MapError> {
         .zip(ends)
         .map(|((start, shard), end)| (HashRange { start: KeyHash(*start), end }, ShardId(*shard)))
         .collect();
-    let placement = Placement::Hash(RangeMap::try_new(ranges)?);
-    Ok(ColocationGroup { id: GroupId(row.id), key_type, placement })
+    RangeMap::try_new(ranges)
 }
 
 fn relation(row: RelationRow, groups: &[ColocationGroup]) -> Result<Relation, MapError> {

@@ -1,7 +1,6 @@
 //! `pgherd shard …`: the servers of the cluster.
 
 use clap::Subcommand;
-use pgherd_shard_map::store;
 use tokio_postgres::Client;
 
 use super::Failure;
@@ -63,10 +62,9 @@ async fn add(shard: &str, catalog: &CatalogArgs) -> Result<(), Failure> {
             "Add all shards first; moving tables to a new shard comes with resharding.",
         ));
     }
-    store::init_shard(&client).await.map_err(|error| error.to_string())?;
+    catalog.prepare_shard(&client).await.map_err(|error| error.to_string())?;
     let (id, _) =
         catalog.add_shard(&address, map.epoch).await.map_err(|error| error.to_string())?;
-    catalog.announce().await.map_err(|error| error.to_string())?;
     println!("{address} is shard {id}");
     Ok(())
 }

@@ -31,12 +31,17 @@ async fn register_shards(file: &ClusterFile) -> Result<(), String> {
         store::Catalog::connect(&file.catalog.dsn).await.map_err(|error| error.to_string())?;
     for shard in file.shards.iter().skip(1) {
         let address = address_of(shard);
-        store::init_shard(&connect(&shard.dsn).await?).await.map_err(|error| error.to_string())?;
-        let map = catalog.load().await.map_err(|error| error.to_string())?;
         let id = ShardId(shard.id);
+        store::init_shard(&connect(&shard.dsn).await?, "dev", id)
+            .await
+            .map_err(|error| error.to_string())?;
+        let map = catalog.load().await.map_err(|error| error.to_string())?;
         match map.shard(id) {
             Some(known) if *known.dsn == *address => {}
-            Some(_) => catalog.set_dsn(id, &address).await.map_err(|error| error.to_string())?,
+            Some(_) => {
+                let renewed = catalog.set_dsn(id, &address, map.epoch).await;
+                renewed.map_err(|error| error.to_string())?;
+            }
             None => {
                 catalog.add_shard(&address, map.epoch).await.map_err(|error| error.to_string())?;
             }

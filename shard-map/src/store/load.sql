@@ -40,9 +40,16 @@ SELECT pg_catalog.json_build_object(
         FROM pgherd.shard_list),
     'groups', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
             'id', g.id, 'key_type', g.key_type,
-            'ranges', (SELECT pg_catalog.json_agg(
-                    pg_catalog.json_build_array(r.start_hash, r.shard))
-                FROM pgherd.range_list r WHERE r.group_id = g.id)))
+            'placement', pg_catalog.json_build_object(g.distribution, CASE g.distribution
+                WHEN 'hash' THEN (SELECT pg_catalog.json_agg(
+                        pg_catalog.json_build_array(r.start_hash, r.shard))
+                    FROM pgherd.range_list r WHERE r.group_id = g.id)
+                WHEN 'range' THEN (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+                        'start', r.start_value, 'end', r.end_value, 'shard', r.shard))
+                    FROM pgherd.value_range_list r WHERE r.group_id = g.id)
+                WHEN 'list' THEN (SELECT pg_catalog.json_agg(
+                        pg_catalog.json_build_array(v.value, v.shard))
+                    FROM pgherd.value_list v WHERE v.group_id = g.id) END)))
         FROM pgherd.group_list g), '[]'::json),
     'relations', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
             'schema', n.nspname, 'name', c.relname,

@@ -1,0 +1,57 @@
+//! Follows the catalog: a change is seen at once when it is announced, else at the next poll.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio_postgres::AsyncMessage;
+
+use super::{StoreError, bounded, epoch, load, open};
+use crate::{Epoch, ShardMap};
+
+/// Calls `on_map` with every newer map, forever: at once when it is announced, else within `poll`.
+/// While the catalog cannot be reached, or answers with an older epoch (a standby that lags), the
+/// last map stays.
+pub async fn watch(dsn: String, poll: Duration, mut on_map: impl FnMut(Arc<ShardMap>) + Send) {
+    let mut seen = None;
+    loop {
+        if let Err(error) = follow(&dsn, poll, &mut seen, &mut on_map).await {
+            tracing::warn!(%error, "catalog not reachable; serving with the map at hand");
+        }
+        tokio::time::sleep(poll).await;
+    }
+}
+
+async fn follow(
+    dsn: &str,
+    poll: Duration,
+    seen: &mut Option<Epoch>,
+    on_map: &mut (impl FnMut(Arc<ShardMap>) + Send),
+) -> Result<(), StoreError> {
+    let (client, mut connection) = open(dsn).await?;
+    let (told, mut news) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut messages = futures_util::stream::poll_fn(move |cx| connection.poll_message(cx));
+        while let Some(Ok(message)) = messages.next().await {
+            if matches!(message, AsyncMessage::Notification(_)) {
+                // Full means that a change is announced already.
+                let _ = told.try_send(());
+            }
+        }
+    });
+    bounded(client.batch_execute("LISTEN pgherd_epoch")).await?;
+    loop {
+        let newest = epoch(&client).await?;
+        if *seen < Some(newest) {
+            let map = load(&client).await?;
+            *seen = Some(map.epoch);
+            on_map(Arc::new(map));
+        } else if *seen > Some(newest) {
+            tracing::warn!(at = %newest, "the catalog went back to an older epoch; not followed");
+        }
+        if let Ok(None) = tokio::time::timeout(poll, news.recv()).await {
+            let message = "the connection to the catalog was closed".to_owned();
+            return Err(StoreError::Postgres { code: String::new(), message });
+        }
+    }
+}
