@@ -32,7 +32,8 @@ enum Command {
         pgherd-bench compare --only tpcb-cross-shard --tpcb-clients 4,64 --shards 8 --json run.json")]
     Compare(CompareArgs),
     /// Send requests at a fixed rate and measure from when each was due.
-    #[command(after_help = "Example:\n  \
+    #[command(after_help = "Examples:\n  \
+        pgherd-bench load --rate 2000 --clients 64 --mode prepared\n  \
         pgherd-bench load --dsn postgres://postgres@127.0.0.1:6432/app --rate 5000 --clients 64 \
         --seconds 30 --keys 100000 --sql 'SELECT abalance FROM pgbench_accounts WHERE aid = :key'")]
     Load(LoadArgs),
@@ -102,9 +103,9 @@ struct CompareArgs {
 
 #[derive(Debug, clap::Args)]
 struct LoadArgs {
-    /// postgres:// URL
+    /// postgres:// URL; without it all three contenders are started and asked in turn
     #[arg(long)]
-    dsn: String,
+    dsn: Option<String>,
     /// Requests per second, of all clients together
     #[arg(long)]
     rate: f64,
@@ -116,12 +117,18 @@ struct LoadArgs {
     #[arg(long, default_value_t = 5)]
     drain_seconds: u32,
     /// One statement; `:key` in it becomes a random number from 1 to --keys
-    #[arg(long, default_value = "SELECT 1")]
+    #[arg(long, default_value = "SELECT abalance FROM pgbench_accounts WHERE aid = :key")]
     sql: String,
     #[arg(long, default_value_t = 100_000)]
     keys: u64,
     #[arg(long, value_enum, default_value = "simple")]
     mode: LoadProtocol,
+    /// Without --dsn: pgbench's scale
+    #[arg(long, default_value_t = 1)]
+    scale: u32,
+    /// Without --dsn: PostgreSQL servers behind pgherd
+    #[arg(long, default_value_t = 4)]
+    shards: u32,
 }
 
 /// Runs the command that the process was started with.
@@ -154,6 +161,8 @@ pub(crate) fn run() -> Result<(), String> {
             sql: args.sql,
             keys: args.keys,
             protocol: args.mode,
+            scale: args.scale,
+            shards: args.shards,
         }),
         Command::Idle { clients, shards } => idle::run(clients, shards),
         Command::SlowReader { megabytes, rate, shards } => {

@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
-use crate::interrupt;
+use crate::case::{Layout, Protocol};
+use crate::contenders::{Contender, Contenders};
 use crate::stats::Latencies;
 use crate::table::{Table, number};
 use crate::wire::Connection;
+use crate::{interrupt, tables};
 use schedule::{Clock, Recorder, Schedule, drive};
 
 /// Stands for a random key in a statement.
@@ -31,7 +33,8 @@ pub(crate) enum LoadProtocol {
 
 #[derive(Debug)]
 pub(crate) struct LoadOptions {
-    pub dsn: String,
+    /// None: PostgreSQL, PgBouncer and pgherd are started and asked one after the other.
+    pub dsn: Option<String>,
     /// Requests per second of all clients together.
     pub rate: f64,
     pub clients: u32,
@@ -41,6 +44,9 @@ pub(crate) struct LoadOptions {
     pub sql: String,
     pub keys: u64,
     pub protocol: LoadProtocol,
+    /// Of the pgbench tables and the cluster that are made when there is no DSN.
+    pub scale: u32,
+    pub shards: u32,
 }
 
 /// Runs the load and prints its latencies.
@@ -48,6 +54,24 @@ pub(crate) struct LoadOptions {
 /// # Errors
 /// When a client cannot connect at the start, or when interrupted.
 pub(crate) fn run(options: &LoadOptions) -> Result<(), String> {
+    if let Some(dsn) = &options.dsn {
+        return run_against(dsn, options);
+    }
+    let contenders = Contenders::start(options.shards, false)?;
+    tables::load(&contenders, Layout::ByOwnKey, options.scale)?;
+    let protocol = match options.protocol {
+        LoadProtocol::Simple => Protocol::Simple,
+        LoadProtocol::Prepared => Protocol::Prepared,
+    };
+    for contender in Contender::ALL {
+        println!("{}", contender.name());
+        run_against(&contenders.dsn(contender, protocol), options)?;
+        println!();
+    }
+    Ok(())
+}
+
+fn run_against(dsn: &str, options: &LoadOptions) -> Result<(), String> {
     if !(1..=MOST_CLIENTS).contains(&options.clients) {
         return Err(format!("--clients must be 1 to {MOST_CLIENTS}"));
     }
@@ -58,7 +82,7 @@ pub(crate) fn run(options: &LoadOptions) -> Result<(), String> {
     let mut clients = Vec::new();
     for _ in 0..options.clients {
         interrupt::check()?;
-        clients.push(Client::open(options)?);
+        clients.push(Client::open(dsn, options)?);
     }
     eprintln!("{} requests from {} clients", schedule.total(), options.clients);
     let tickets = AtomicU64::new(0);
@@ -104,25 +128,26 @@ impl Clock for WallClock {
 
 /// A connection and the statement that it repeats.
 struct Client<'a> {
+    dsn: &'a str,
     options: &'a LoadOptions,
     /// None after an error; opened again by the next request, on that request's time.
     connection: Option<Connection>,
 }
 
 impl<'a> Client<'a> {
-    fn open(options: &'a LoadOptions) -> Result<Self, String> {
-        let mut connection = Connection::open(&options.dsn)?;
+    fn open(dsn: &'a str, options: &'a LoadOptions) -> Result<Self, String> {
+        let mut connection = Connection::open(dsn)?;
         if options.protocol == LoadProtocol::Prepared {
             connection.prepare(&options.sql.replace(KEY, "$1"))?;
         }
-        Ok(Self { options, connection: Some(connection) })
+        Ok(Self { dsn, options, connection: Some(connection) })
     }
 
     fn request(&mut self, number: u64) -> Result<(), String> {
         let options = self.options;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Self::open(options)?.connection.ok_or("no connection")?,
+            None => Self::open(self.dsn, options)?.connection.ok_or("no connection")?,
         };
         let key = options.sql.contains(KEY).then(|| random_key(number, options.keys).to_string());
         match (options.protocol, &key) {
