@@ -92,7 +92,8 @@ pub(crate) fn run(options: &CompareOptions) -> Result<(), String> {
         let layout = case.workload.layout();
         if loaded != Some(layout) {
             tables::load(&contenders, layout, options.scale)?;
-            warm_up(&contenders, &case, options)?;
+            let same = cases.iter().filter(|case| case.workload.layout() == layout);
+            warm_up(&contenders, &same.copied().collect::<Vec<_>>(), options)?;
             loaded = Some(layout);
         }
         eprintln!(
@@ -124,15 +125,23 @@ pub(crate) fn run(options: &CompareOptions) -> Result<(), String> {
     Err(format!("some runs failed\n{}", failures.into_iter().collect::<Vec<_>>().join("\n")))
 }
 
-/// Fills caches and pools, so that the first round is like the others.
-fn warm_up(contenders: &Contenders, case: &Case, options: &CompareOptions) -> Result<(), String> {
-    for contender in Contender::ALL {
-        eprintln!("warming up {}", contender.name());
-        let case = Case { clients: 16, ..*case };
-        if let Err(error) = take_turn(contenders, contender, case, options) {
-            // The same will be told by the rounds, case by case.
-            interrupt::check()?;
-            eprintln!("  {error}");
+/// Fills caches, and opens as many server connections as any case of this layout will need, so
+/// that the first round is like the others. The plain server is warmed through PgBouncer.
+fn warm_up(
+    contenders: &Contenders,
+    cases: &[Case],
+    options: &CompareOptions,
+) -> Result<(), String> {
+    let Some(largest) = cases.iter().max_by_key(|case| case.clients) else { return Ok(()) };
+    for contender in [Contender::PgBouncer, Contender::Pgherd] {
+        for &protocol in &options.protocols {
+            eprintln!("warming up {}, {}", contender.name(), protocol.name());
+            let case = Case { protocol, ..*largest };
+            if let Err(error) = take_turn(contenders, contender, case, options) {
+                // The same will be told by the rounds, case by case.
+                interrupt::check()?;
+                eprintln!("  {error}");
+            }
         }
     }
     Ok(())

@@ -79,8 +79,10 @@ impl Run<'_> {
         if !finished {
             return Err(format!("pgbench: {}", complaint(&output)));
         }
-        let (transactions, tps) =
-            summary(&output).ok_or_else(|| format!("pgbench: {}", complaint(&output)))?;
+        // pgbench's clock runs while it connects.
+        let (transactions, tps) = summary(&output).ok_or_else(|| {
+            format!("no transaction was done in {} s; give more --seconds", self.seconds)
+        })?;
         Ok(Outcome { transactions, tps, latencies: files.latencies()? })
     }
 }

@@ -10,14 +10,14 @@ use super::{DATABASE, SHARED_BUFFERS_MIB, free_port};
 pub(super) struct PlainServer(Postgres);
 
 impl PlainServer {
-    /// Started with the same settings as a shard, but with room for every client at once: direct
-    /// connections and PgBouncer's session pool need a backend per client.
+    /// Started with the same settings as a shard, but with room for every client twice: direct
+    /// connections and PgBouncer's session pool need a backend per client, and the pool keeps its.
     ///
     /// # Errors
     /// What PostgreSQL's tools said.
     pub(super) fn start(binaries: &Path, dir: &Path) -> Result<Self, String> {
         let conf =
-            ["max_connections=1200".to_owned(), format!("shared_buffers={SHARED_BUFFERS_MIB}MB")];
+            ["max_connections=2000".to_owned(), format!("shared_buffers={SHARED_BUFFERS_MIB}MB")];
         let server = Self(Postgres::start(binaries, dir, free_port()?, None, &conf)?);
         server.0.create_database(binaries, DATABASE)?;
         Ok(server)
