@@ -133,3 +133,19 @@ fn configuration(port: u16, server_port: u16) -> String {
          log_stats = 0\n"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prepared_statements_go_through_the_session_pool_and_the_rest_does_not() {
+        let text = configuration(6000, 5000);
+        let pool = |database: &str| {
+            let start = format!("{database} = ");
+            text.lines().find(|line| line.starts_with(&start)).map(str::to_owned)
+        };
+        assert!(pool(DATABASE).is_some_and(|line| line.contains("pool_mode=transaction")));
+        assert!(pool(SESSION_DATABASE).is_some_and(|line| line.contains("pool_mode=session")));
+    }
+}
