@@ -64,7 +64,8 @@ fn sides(cluster: &LocalCluster) -> Sides {
 fn reset(cluster: &LocalCluster, sides: &Sides) {
     let left = "SELECT CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' \
                 END, oid::regclass FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'S') \
-                AND relnamespace = 'public'::regnamespace AND NOT relispartition";
+                AND relnamespace = 'public'::regnamespace AND NOT relispartition \
+                ORDER BY relkind = 'S'";
     let mut router = Client::connect(sides.router.address, &sides.router.database)
         .expect("the router lets us in");
     for shard in &cluster.file.shards {
