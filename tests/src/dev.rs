@@ -33,21 +33,19 @@ impl DevProcess {
     /// It ends before.
     #[must_use]
     pub fn start(args: &[&str]) -> Self {
-        let mut child = command(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("pgherd dev starts");
-        let mut output = BufReader::new(child.stdout.take().expect("it is a pipe"));
-        let mut banner = String::new();
-        loop {
-            let before = banner.len();
-            output.read_line(&mut banner).expect("its output is text");
-            assert!(banner.len() > before, "pgherd dev {args:?} ended: {banner}");
-            if banner[before..].starts_with("ready ") {
-                return Self { child, banner, output };
-            }
+        let mut command = command(args);
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("pgherd");
+        let output = BufReader::new(child.stdout.take().expect("it is a pipe"));
+        let mut dev = Self { child, banner: String::new(), output };
+        let mut line = String::new();
+        while !line.starts_with("ready ") {
+            line.clear();
+            dev.output.read_line(&mut line).expect("its output is text");
+            assert!(!line.is_empty(), "pgherd dev {args:?} ended: {}", dev.banner);
+            dev.banner += &line;
         }
+        dev
     }
 
     /// Runs one that is expected to fail.

@@ -104,7 +104,8 @@ impl Script {
             });
             let Directives { bind, modes, setup, expected } = std::mem::take(&mut directives);
             // Only the extended protocol carries parameters.
-            let modes = modes.or((!bind.is_empty()).then(|| vec![Mode::Text, Mode::Binary]));
+            let modes =
+                modes.or_else(|| (!bind.is_empty()).then(|| vec![Mode::Text, Mode::Binary]));
             let ordered = is_ordered(&upper);
             units.push(Unit {
                 line: number,

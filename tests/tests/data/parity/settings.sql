@@ -62,7 +62,7 @@ SET timezone = 'Europe/Berlin';
 SELECT at FROM t WHERE k = 1;
 --@ known-difference: a changed setting is not reported at SET LOCAL or at the end of its transaction
 ROLLBACK TO a;
---@ known-difference[simple text]: ROLLBACK TO does not undo SET
+--@ known-difference[simple text]: WRONG ANSWER: ROLLBACK TO does not undo SET
 SELECT at FROM t WHERE k = 1;
 SET timezone = 'Asia/Kolkata';
 COMMIT;
