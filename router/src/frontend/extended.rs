@@ -243,7 +243,11 @@ impl Conn {
             }
             return self.end_pipeline(true).await;
         }
-        if let Err(failure) = self.run_pieces(ops, sync).await {
+        self.session.copy_ended = false;
+        let ran = self.run_pieces(ops, sync).await;
+        // A Sync that came with a COPY FROM STDIN was a part of its data, as PostgreSQL has it.
+        let sync = sync && !std::mem::take(&mut self.session.copy_ended);
+        if let Err(failure) = ran {
             self.tell(failure)?;
             self.session.skip_to_sync = true;
         } else if let Some(failure) = failure {
@@ -298,7 +302,18 @@ impl Conn {
                         return Err(Failure::Told);
                     }
                 }
-                None => self.run_op(&ops[at].0, alone).await?,
+                None => {
+                    let op = &ops[at].0;
+                    let copy = matches!(op, Op::Execute { portal, .. }
+                        if matches!(portal.statement.plan.borrow().action, Action::CopyIn(_)));
+                    if copy && end < ops.len() {
+                        return Err(ErrorInfo::protocol(
+                            "unexpected message during COPY from stdin",
+                        )
+                        .into());
+                    }
+                    self.run_op(op, alone).await?;
+                }
             }
             at = end;
         }
@@ -413,7 +428,12 @@ impl Conn {
             Op::DescribePortal { portal, .. } => {
                 let own = matches!(
                     portal.statement.plan.borrow().action,
-                    Action::Session(_) | Action::Cluster(_) | Action::Empty | Action::Explain(_)
+                    Action::Session(_)
+                        | Action::Cluster(_)
+                        | Action::Empty
+                        | Action::Explain(_)
+                        | Action::CopyIn(_)
+                        | Action::CopyOut(_)
                 );
                 if own {
                     let plan = Rc::clone(&portal.statement.plan.borrow());
@@ -430,7 +450,12 @@ impl Conn {
                 }
             }
             Op::Execute { portal, limit, .. } => {
-                if *limit > 0 {
+                let copies = matches!(
+                    portal.statement.plan.borrow().action,
+                    Action::CopyIn(_) | Action::CopyOut(_)
+                );
+                // PostgreSQL ignores it for COPY.
+                if *limit > 0 && !copies {
                     return Err(ErrorInfo::new(
                         "0A000",
                         "row limits are not supported for statements that touch several shards",
