@@ -18,13 +18,15 @@ pub struct LineMap {
     /// The lines of the row before the first that is remembered.
     before: (u64, u64),
     last: (u64, u64),
+    /// Lines that every shard has.
+    header: u64,
 }
 
 impl LineMap {
     /// The shard's data starts with a header of so many lines.
     #[must_use]
     pub fn after_header(height: u64) -> Self {
-        Self { steps: VecDeque::new(), before: (height, 0), last: (height, 0) }
+        Self { steps: VecDeque::new(), before: (height, 0), last: (height, 0), header: height }
     }
 
     /// Whether the shard has got no line yet.
@@ -47,6 +49,9 @@ impl LineMap {
     /// The line of the client's data for a line of the shard's.
     #[must_use]
     pub fn client_line(&self, wanted: u64) -> Option<u64> {
+        if wanted <= self.header {
+            return Some(wanted);
+        }
         let mut steps = self.steps.iter().copied();
         let (mut shard, mut client) = self.before;
         while shard < wanted {

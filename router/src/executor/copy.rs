@@ -54,6 +54,8 @@ struct Stop {
     /// In the client's data, from 1.
     line: u64,
     error: ErrorInfo,
+    /// The row has been sent to a shard that will say more.
+    sent: bool,
 }
 
 /// Where the client's rows go.
@@ -74,7 +76,7 @@ impl From<SplitError> for Stop {
             Some(hint) => error.hint(hint),
             None => error,
         };
-        Self { line, error }
+        Self { line, error, sent: false }
     }
 }
 
@@ -203,6 +205,7 @@ impl Placing<'_> {
             Some(key) => map.shard_for(group, key),
             None => Err(KeyError::Null),
         };
+        let sent = matches!(shard, Err(KeyError::Null | KeyError::Invalid { .. }));
         let refused = match shard {
             Ok(shard) => {
                 let found = self.targets.binary_search_by_key(&shard, |target| target.shard);
@@ -222,7 +225,7 @@ impl Placing<'_> {
             Err(error @ KeyError::Unsupported { .. }) => ErrorInfo::new("0A000", error.to_string())
                 .hint("Write the value in the plain form of the column's type."),
         };
-        Err(Stop { line: row.line, error: refused })
+        Err(Stop { line: row.line, error: refused, sent })
     }
 
     /// What is said should the shard accept the row.

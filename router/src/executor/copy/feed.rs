@@ -385,8 +385,8 @@ fn first_failure(
         }
     }
     match (first, stop) {
-        (Some((line, failure)), Some(stop)) if line <= stop.line => Err(failure),
-        (_, Some(Stop { line, error })) => {
+        (Some((line, failure)), Some(stop)) if stop.sent || line <= stop.line => Err(failure),
+        (_, Some(Stop { line, error, .. })) => {
             let context = format!("COPY {table}, line {line}");
             Err(Failure::Shard(report::error_frame(&error, &context)))
         }
