@@ -274,7 +274,10 @@ impl Options {
         };
         let byte = || match text()?.as_slice() {
             [byte] => Ok(*byte),
-            _ => Err(bad_option(name)),
+            _ => Err(PlanError::new(
+                "0A000",
+                format!("COPY {name} must be a single one-byte character"),
+            )),
         };
         let on = || -> Result<bool, PlanError> {
             if value.is_empty() {
@@ -283,7 +286,10 @@ impl Options {
             match text()?.to_ascii_lowercase().as_slice() {
                 b"true" | b"on" | b"1" | b"match" => Ok(true),
                 b"false" | b"off" | b"0" => Ok(false),
-                _ => Err(bad_option(name)),
+                _ => Err(PlanError::new(
+                    "42601",
+                    format!("{name} requires a Boolean value or \"match\""),
+                )),
             }
         };
         let names_key = || {
@@ -315,7 +321,9 @@ impl Options {
                     ));
                 }
             }
-            _ => return Err(bad_option(name)),
+            _ => {
+                return Err(PlanError::new("42601", format!("option \"{name}\" not recognized")));
+            }
         }
         Ok(())
     }

@@ -42,6 +42,14 @@ struct Twins {
 
 impl Twins {
     fn new(table: &'static str, columns: &str) -> Self {
+        let mut twins = Self::on_home_shard(table, columns);
+        let distribute = format!("SELECT create_distributed_table('{table}', 'k')");
+        assert_eq!(twins.router.query(&distribute).tag(), "SELECT 1");
+        twins
+    }
+
+    /// The router's table is not distributed.
+    fn on_home_shard(table: &'static str, columns: &str) -> Self {
         let cluster = cluster();
         let mut router = Wire::connect(cluster.dsn());
         let shard = &cluster.file.shards[0].dsn;
@@ -50,8 +58,6 @@ impl Twins {
         let create = format!("CREATE TABLE {table} ({columns})");
         assert_eq!(router.query(&create).tag(), "CREATE TABLE");
         assert_eq!(plain.query(&create).tag(), "CREATE TABLE");
-        let distribute = format!("SELECT create_distributed_table('{table}', 'k')");
-        assert_eq!(router.query(&distribute).tag(), "SELECT 1");
         Self { cluster, router, plain, table }
     }
 
@@ -141,6 +147,9 @@ fn text_is_copied_as_plain_postgresql_does() {
         ("FROM STDIN", &[&lines(0..60, "#\tx\t#\n")[..], b"17\tx\t17\n61\tx\t61\n"].concat()),
         ("FROM STDIN (DELIMITER 'ab')", b""),
         ("FROM STDIN (FORMAT xml)", b""),
+        ("FROM STDIN (nothing 1)", b""),
+        ("FROM STDIN (HEADER maybe)", b""),
+        ("FROM STDIN (FORMAT csv, FORMAT text)", b""),
         ("(k, nothing) FROM STDIN", b""),
         ("(v, nothing) FROM STDIN", b""),
     ] {
@@ -182,6 +191,54 @@ fn csv_is_copied_as_plain_postgresql_does() {
     assert_eq!(refused.sqlstate(), "23502");
     assert_eq!(refused.context(), "COPY copy_csv, line 2");
     assert_eq!(t.rows()[1].len(), 0);
+}
+
+/// Numbers that look random and are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
+}
+
+#[test]
+fn data_that_is_mostly_wrong_is_read_as_plain_postgresql_reads_it() {
+    let mut t = Twins::new("copy_noise", "v text, k text NOT NULL");
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut messages = std::collections::BTreeSet::new();
+    let pieces = [
+        "a", "b\u{e9}", "\t", ",", "\n", "\n", "\r\n", "\r", "\"", "\"", "\\", "\\.", "\\N",
+        "\\x41", "1",
+    ];
+    for options in [
+        "FROM STDIN",
+        "FROM STDIN CSV",
+        "FROM STDIN CSV HEADER QUOTE '\"' ESCAPE '\\'",
+        "FROM STDIN (HEADER, DELIMITER ',', NULL 'a')",
+    ] {
+        for _ in 0..40 {
+            // Mostly one kind of line end, and rows that are whole more often than not.
+            let line_end = ["\n", "\r\n", "\r"][dice.below(3)];
+            let delimiter = if options == "FROM STDIN" { "\t" } else { "," };
+            let mut data = String::new();
+            for _ in 0..dice.below(6) {
+                let field = pieces[dice.below(pieces.len())];
+                let quoted = dice.below(2) == 0 && delimiter == ",";
+                let field = if quoted { format!("\"{field}x\"") } else { field.to_owned() };
+                data.push_str(&format!("v{delimiter}{field}{line_end}"));
+            }
+            for _ in 0..dice.below(3) {
+                data.push_str(pieces[dice.below(pieces.len())]);
+            }
+            messages.insert(t.compare(options, data.as_bytes()).message().to_owned());
+        }
+    }
+    // The data is wrong in many ways, and sometimes right.
+    assert!(messages.contains("") && messages.len() > 6, "{messages:?}");
 }
 
 #[test]
@@ -285,15 +342,22 @@ fn copy_to_stdout_is_one_stream_of_all_shards_rows() {
 
 #[test]
 fn an_error_of_a_shard_ends_the_copy_while_the_client_still_sends() {
-    let mut t = Twins::new("copy_early", "k int PRIMARY KEY, n int");
+    let columns = "k int PRIMARY KEY, n int";
+    let mut t = Twins::new("copy_early", columns);
+    drop(Twins::on_home_shard("copy_early_home", columns));
     let bad = [&lines(0..5000, "#\t#\n")[..], b"5000\tx\n", &lines(5001..9000, "#\t#\n")].concat();
-    for protocol in [Protocol::Simple, Protocol::Extended] {
-        let mut outcome = t.router.begin("COPY copy_early FROM STDIN", protocol);
+    for (table, protocol) in [
+        ("copy_early", Protocol::Simple),
+        ("copy_early", Protocol::Extended),
+        ("copy_early_home", Protocol::Simple),
+        ("copy_early_home", Protocol::Extended),
+    ] {
+        let mut outcome = t.router.begin(&format!("COPY {table} FROM STDIN"), protocol);
         t.router.send(&[(b'd', &bad)]);
         // No CopyDone has been sent.
         while t.router.take(&mut outcome) != b'E' {}
         assert_eq!(outcome.sqlstate(), "22P02");
-        assert_eq!(outcome.context(), "COPY copy_early, line 5001, column n: \"x\"");
+        assert_eq!(outcome.context(), format!("COPY {table}, line 5001, column n: \"x\""));
         t.router.send(&[(b'd', b"more\n"), (b'c', b"")]);
         if protocol == Protocol::Extended {
             t.router.send(&[(b'S', b"")]);
@@ -382,6 +446,19 @@ fn copy_takes_part_in_transactions_and_pipelines() {
         assert_eq!(outcome.tags[0], "COPY 100");
         assert_eq!(outcome.sqlstate(), if left == 0 { "23505" } else { "" });
         assert_eq!(count(&mut router), left);
+    }
+}
+
+#[test]
+fn a_table_of_the_home_shard_is_copied_as_plain_postgresql_does() {
+    let mut t = Twins::on_home_shard("copy_home", "k int PRIMARY KEY, v text");
+    for (options, data) in [
+        ("FROM STDIN", &lines(0..300, "#\tv #\n")[..]),
+        ("FROM STDIN CSV HEADER", b"k,v\n1,\"a\nb\"\n"),
+        ("FROM STDIN", b"1\ta\n1\tb\n2\tc\n"),
+        ("FROM STDIN BINARY", b"no signature at all"),
+    ] {
+        t.compare(options, data);
     }
 }
 
