@@ -208,7 +208,8 @@ fn options(
             match name.as_str() {
                 "binary" | "csv" => seen.format = Some(name),
                 "header" => seen.header = true,
-                "freeze" => {}
+                // `USING DELIMITERS '|' WITH …` is the oldest spelling.
+                "freeze" | "using" | "with" => {}
                 "delimiter" | "null" | "quote" | "escape" | "encoding" => {
                     at += usize::from(tokens.is(at, "as"));
                     seen.set(tokens, &name, &(at..at + 1), table)?;

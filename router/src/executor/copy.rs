@@ -86,6 +86,8 @@ impl Conn {
         copy: &CopyIn,
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
+        // Nothing else is in its transaction: like PostgreSQL it is done when that is committed.
+        let alone = statement.portal.is_none() && self.session.transaction.block().is_none();
         self.open_implicit();
         let mut placing = self.placing(copy);
         let home = placing.home;
@@ -109,6 +111,9 @@ impl Conn {
         // A Sync that the client had sent with the statement was a part of the data.
         self.session.copy_ended = statement.portal.is_some();
         let rows = fed?;
+        if alone {
+            self.commit_all().await?;
+        }
         self.client.complete(&format!("COPY {rows}"));
         Ok(())
     }
