@@ -86,7 +86,10 @@ fn a_table_of_the_home_shard_is_copied_as_plain_postgresql_does() {
 fn a_reference_table_gets_every_row_on_every_shard() {
     let cluster = cluster();
     let mut router = Wire::connect(cluster.dsn());
-    router.query("CREATE TABLE copy_ref (id int PRIMARY KEY, name text)");
+    router.query(
+        "CREATE TABLE copy_ref \
+         (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id * 2) STORED, name text)",
+    );
     router.query("SELECT create_reference_table('copy_ref')");
     let copied = router.copy_in(
         "COPY copy_ref FROM STDIN CSV HEADER",
