@@ -322,6 +322,10 @@ impl Options {
                     ));
                 }
             }
+            // Newer than what is understood here: they change which rows there are.
+            "default" | "on_error" | "log_verbosity" | "reject_limit" => {
+                return Err(bad_option(name));
+            }
             _ => {
                 return Err(PlanError::new("42601", format!("option \"{name}\" not recognized")));
             }

@@ -1,35 +1,61 @@
 //! The same table in the router's cluster and in plain PostgreSQL.
 
+use std::ops::Deref;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use pgherd::dev::{DevOptions, LocalCluster};
 
 use crate::wire::{Outcome, Protocol, Wire};
 
+/// A cluster in a directory of its own, which goes with it.
+pub(crate) struct Cluster(Option<LocalCluster>);
+
+impl Deref for Cluster {
+    type Target = LocalCluster;
+
+    fn deref(&self) -> &LocalCluster {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let directory = self.file.data_dir.clone();
+        drop(self.0.take());
+        // What cannot be removed is no failure of what was tested.
+        let _ = std::fs::remove_dir_all(directory);
+    }
+}
+
 /// One cluster for the tests that run at the same time; the last of them stops it.
-pub(crate) fn cluster() -> Arc<LocalCluster> {
-    static SHARED: Mutex<Weak<LocalCluster>> = Mutex::new(Weak::new());
+pub(crate) fn cluster() -> Arc<Cluster> {
+    static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+    static STARTED: AtomicU32 = AtomicU32::new(0);
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(cluster) = shared.upgrade() {
         return cluster;
     }
+    let number = STARTED.fetch_add(1, Ordering::Relaxed);
+    let directory = format!("pgherd-copy-{}-{number}", std::process::id());
     let cluster = LocalCluster::start(&DevOptions {
         listen: "127.0.0.1:0".parse().expect("an address"),
         http: "127.0.0.1:0".parse().expect("an address"),
+        data_dir: Some(std::env::temp_dir().join(directory)),
         pg_conf: vec!["fsync=off".into(), "shared_buffers=32MB".into()],
         program: Some(PathBuf::from(env!("CARGO_BIN_EXE_pgherd-under-test"))),
         ..DevOptions::default()
     })
     .expect("a local cluster starts");
-    let cluster = Arc::new(cluster);
+    let cluster = Arc::new(Cluster(Some(cluster)));
     *shared = Arc::downgrade(&cluster);
     cluster
 }
 
 /// The same table twice: distributed, and plain in another database of the first server.
 pub(crate) struct Twins {
-    pub(crate) cluster: Arc<LocalCluster>,
+    pub(crate) cluster: Arc<Cluster>,
     pub(crate) router: Wire,
     pub(crate) plain: Wire,
     table: &'static str,
