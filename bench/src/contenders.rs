@@ -66,7 +66,7 @@ impl Contenders {
         let plain = PlainServer::start(&binaries, &scratch.path().join("plain"))?;
         let bouncer = PgBouncer::start(&bouncer_program, scratch.path(), plain.port())?;
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let cluster = LocalCluster::start(&DevOptions {
+        let options = DevOptions {
             shards,
             listen: any,
             http: any,
@@ -74,7 +74,8 @@ impl Contenders {
             database: DATABASE.to_owned(),
             pg_conf: vec![format!("shared_buffers={}MB", (SHARED_BUFFERS_MIB / shards).max(16))],
             ..DevOptions::default()
-        })?;
+        };
+        let cluster = LocalCluster::start(&options, &|_| {})?;
         Ok(Self { bouncer, cluster, plain, scratch })
     }
 

@@ -95,17 +95,39 @@ fn copy_in(
         TableKind::Distributed { key, key_type, group } => {
             crate::write::refuse_rounded_key(table)?;
             let key = &*table.columns[key].name;
-            let field = names.iter().position(|name| *name == key).ok_or_else(|| {
-                PlanError::unsupported(
-                    "COPY must give a value for the distribution column",
-                    format!("The rows of {} go to the shard of column \"{key}\".", table.name),
-                    format!("Add \"{key}\" to the column list and to the data."),
-                )
-            })?;
+            let field = names
+                .iter()
+                .position(|name| *name == key)
+                .ok_or_else(|| key_not_named(table, key, &names))?;
             CopyRows::Split { group, key_field: field as u16, key_type }
         }
     };
     Ok(CopyIn { table: table.name.clone(), rows, format, columns: names.len() as u16 })
+}
+
+/// Without its distribution column a row has no shard.
+fn key_not_named(table: &Table, key: &str, names: &[&str]) -> PlanError {
+    let relation = &table.name.name;
+    let unknown = names.iter().find(|name| !table.columns.iter().any(|c| *c.name == ***name));
+    if let Some(name) = unknown {
+        let message = format!("column \"{name}\" of relation \"{relation}\" does not exist");
+        return PlanError::new("42703", message);
+    }
+    if table.key_column().is_some_and(|column| column.has_default) {
+        return PlanError::unsupported(
+            "COPY must give a value for the distribution column",
+            format!("The rows of {} go to the shard of column \"{key}\".", table.name),
+            format!("Add \"{key}\" to the column list and to the data."),
+        );
+    }
+    PlanError::new(
+        "23502",
+        format!(
+            "null value in column \"{key}\" of relation \"{relation}\" violates not-null constraint"
+        ),
+    )
+    .with_detail("The distribution column decides which shard holds the row.")
+    .with_hint(format!("Add \"{key}\" to the column list and to the data."))
 }
 
 /// COPY (query) TO STDOUT
@@ -186,7 +208,8 @@ fn options(
             match name.as_str() {
                 "binary" | "csv" => seen.format = Some(name),
                 "header" => seen.header = true,
-                "freeze" => {}
+                // `USING DELIMITERS '|' WITH …` is the oldest spelling.
+                "freeze" | "using" | "with" => {}
                 "delimiter" | "null" | "quote" | "escape" | "encoding" => {
                     at += usize::from(tokens.is(at, "as"));
                     seen.set(tokens, &name, &(at..at + 1), table)?;
@@ -252,7 +275,10 @@ impl Options {
         };
         let byte = || match text()?.as_slice() {
             [byte] => Ok(*byte),
-            _ => Err(bad_option(name)),
+            _ => Err(PlanError::new(
+                "0A000",
+                format!("COPY {name} must be a single one-byte character"),
+            )),
         };
         let on = || -> Result<bool, PlanError> {
             if value.is_empty() {
@@ -261,7 +287,10 @@ impl Options {
             match text()?.to_ascii_lowercase().as_slice() {
                 b"true" | b"on" | b"1" | b"match" => Ok(true),
                 b"false" | b"off" | b"0" => Ok(false),
-                _ => Err(bad_option(name)),
+                _ => Err(PlanError::new(
+                    "42601",
+                    format!("{name} requires a Boolean value or \"match\""),
+                )),
             }
         };
         let names_key = || {
@@ -293,26 +322,24 @@ impl Options {
                     ));
                 }
             }
-            _ => return Err(bad_option(name)),
+            // Newer than what is understood here: they change which rows there are.
+            "default" | "on_error" | "log_verbosity" | "reject_limit" => {
+                return Err(bad_option(name));
+            }
+            _ => {
+                return Err(PlanError::new("42601", format!("option \"{name}\" not recognized")));
+            }
         }
         Ok(())
     }
 
     fn format(self) -> Result<CopyFormat, PlanError> {
         match self.format.as_deref().unwrap_or("text") {
-            "text" => {
-                if self.header {
-                    return Err(PlanError::unsupported(
-                        "COPY with HEADER in text format is not supported on sharded tables",
-                        "Only CSV headers are read.",
-                        "Use FORMAT csv, or leave the header out.",
-                    ));
-                }
-                Ok(CopyFormat::Text {
-                    delimiter: self.delimiter.unwrap_or(b'\t'),
-                    null: self.null.unwrap_or_else(|| (*b"\\N").into()),
-                })
-            }
+            "text" => Ok(CopyFormat::Text {
+                delimiter: self.delimiter.unwrap_or(b'\t'),
+                null: self.null.unwrap_or_else(|| (*b"\\N").into()),
+                header: self.header,
+            }),
             "csv" => {
                 let quote = self.quote.unwrap_or(b'"');
                 Ok(CopyFormat::Csv {

@@ -279,6 +279,7 @@ pub enum CopyFormat {
     Text {
         delimiter: u8,
         null: Box<[u8]>,
+        header: bool,
     },
     Csv {
         delimiter: u8,

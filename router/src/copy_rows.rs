@@ -1,46 +1,169 @@
 //! Splits the data of COPY FROM STDIN into rows and finds each row's key, without changing a byte.
 //!
-//! Text format only: a row ends at a newline that no backslash precedes, fields at the delimiter.
-//! Data arrives in pieces cut anywhere; a row that is not whole yet is kept until the rest comes.
+//! The rules are those of PostgreSQL's own reader, one file per format; only where a row ends and
+//! which bytes are the key is looked at. Data arrives in pieces cut anywhere: a row that is not
+//! whole yet is kept until the rest comes, and the search goes on where it stopped. What
+//! PostgreSQL would refuse in a way that any shard can see (a row without the key, a torn binary
+//! row) is handed on as a row with [`Key::Unreadable`], so that a shard says so in PostgreSQL's
+//! words; what only the whole of the data shows (two kinds of line ends) is a [`SplitError`].
+
+mod binary;
+mod csv;
+mod line_end;
+mod lines;
+#[cfg(test)]
+mod tests;
+mod text;
 
 use std::borrow::Cow;
 
 use pgherd_planner::CopyFormat;
+use pgherd_shard_map::KeyInput;
 
-/// The longest row that is buffered.
-const ROW_MAX: usize = 256 << 20;
+use binary::Binary;
+use csv::Csv;
+pub use lines::LineMap;
+use text::Text;
+
+/// The longest row that is buffered, in bytes.
+pub const ROW_MAX: usize = 256 << 20;
 
 #[derive(Debug)]
 pub struct CopySplitter {
-    delimiter: u8,
-    null: Box<[u8]>,
+    rules: Rules,
     key_field: usize,
+    row_max: usize,
+    /// The first line is a header.
+    header: bool,
     pending: Vec<u8>,
+    /// How much of the row at hand has been searched for its end.
+    scanned: usize,
+    /// Lines (binary: rows) that have been read.
     line: u64,
     ended: bool,
 }
 
+#[derive(Debug)]
+enum Rules {
+    Text(Text),
+    Csv(Csv),
+    Binary(Binary),
+}
+
+/// One part of the data, in its order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// For every shard, before its rows: a header line, or the header of the binary format.
+    /// `height` is its number of lines.
+    Head {
+        bytes: &'a [u8],
+        height: u64,
+    },
+    Row(Row<'a>),
+    /// For every shard, after its rows.
+    Tail(&'a [u8]),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Row<'a> {
+    /// The row as it came, its line end included.
+    pub bytes: &'a [u8],
+    pub key: Key<'a>,
+    /// Where it ends in the client's data, from 1, as PostgreSQL counts lines.
+    pub line: u64,
+    /// How many lines a shard counts for it.
+    pub height: u64,
+    /// The same where it is the first that the shard gets: line ends are not known yet then.
+    pub first_height: u64,
+}
+
+/// The value of the distribution column.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Key<'a> {
+    Text(Cow<'a, [u8]>),
+    Binary(&'a [u8]),
+    Null,
+    /// The row is not well formed: PostgreSQL will refuse it.
+    Unreadable,
+}
+
 /// Why the data cannot be split.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SplitError {
-    RowTooLong { line: u64 },
-    MissingField { line: u64 },
+pub struct SplitError {
+    /// The line in the client's data, from 1.
+    pub line: u64,
+    pub fault: Fault,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    RowTooLong,
+    /// A carriage return where lines end otherwise.
+    Return {
+        csv: bool,
+    },
+    /// A newline where lines end otherwise.
+    Newline {
+        csv: bool,
+    },
+    MarkerCorrupt,
+    /// `\.` with another line end than the lines before.
+    MarkerStyle,
+}
+
+/// What a format's rules say of the row at hand.
+#[derive(Debug, PartialEq, Eq)]
+enum Scan {
+    /// Not whole; everything before this offset need not be looked at again.
+    More(usize),
+    Found(Found),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    kind: Kind,
+    /// The row's bytes without its line end.
+    body: usize,
+    /// With it.
+    sent: usize,
+    /// With what is dropped after it: the end-of-data marker.
+    used: usize,
+    height: u64,
+    first_height: u64,
+    /// Nothing after it counts.
+    last: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Row,
+    Head,
+    Tail,
+    Broken,
 }
 
 impl CopySplitter {
-    /// `None` for a format that is not split.
+    /// `key_field` counts from 0, `columns` is the number of fields in a row.
     #[must_use]
-    pub fn new(format: &CopyFormat, key_field: u16) -> Option<Self> {
-        match format {
-            CopyFormat::Text { delimiter, null } => Some(Self {
-                delimiter: *delimiter,
-                null: null.clone(),
-                key_field: key_field.into(),
-                pending: Vec::new(),
-                line: 0,
-                ended: false,
-            }),
-            _ => None,
+    pub fn new(format: &CopyFormat, key_field: u16, columns: u16) -> Self {
+        let rules = match format {
+            CopyFormat::Text { delimiter, null, .. } => Rules::Text(Text::new(*delimiter, null)),
+            CopyFormat::Csv { .. } => Rules::Csv(Csv::new(format)),
+            CopyFormat::Binary => Rules::Binary(Binary::new(columns)),
+        };
+        let header = match format {
+            CopyFormat::Text { header, .. } | CopyFormat::Csv { header, .. } => *header,
+            CopyFormat::Binary => false,
+        };
+        Self {
+            rules,
+            key_field: key_field.into(),
+            row_max: ROW_MAX,
+            header,
+            pending: Vec::new(),
+            scanned: 0,
+            line: 0,
+            ended: false,
         }
     }
 
@@ -50,179 +173,187 @@ impl CopySplitter {
         self.line
     }
 
-    /// Calls `row` with each whole row (its newline included) and its key; `None` is NULL.
+    /// Calls `take` with each part that `data` completes.
     ///
     /// # Errors
-    /// [`SplitError`], or what `row` answers.
+    /// [`SplitError`], or what `take` answers.
     pub fn feed<E: From<SplitError>>(
         &mut self,
         data: &[u8],
-        mut row: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>,
+        take: &mut impl FnMut(Piece<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         if self.pending.is_empty() {
-            let used = self.rows(data, &mut row)?;
+            let used = self.pieces(data, false, take)?;
             self.pending.extend_from_slice(&data[used..]);
         } else {
             let mut pending = std::mem::take(&mut self.pending);
             pending.extend_from_slice(data);
-            let used = self.rows(&pending, &mut row)?;
-            pending.drain(..used);
+            let used = self.pieces(&pending, false, take)?;
+            if used == pending.len() && pending.capacity() > (1 << 20) {
+                pending = Vec::new();
+            } else {
+                pending.drain(..used);
+            }
             self.pending = pending;
         }
-        if self.pending.len() > ROW_MAX {
-            return Err(SplitError::RowTooLong { line: self.line + 1 }.into());
+        if self.pending.len() > self.row_max {
+            return Err(self.error(Fault::RowTooLong).into());
         }
         Ok(())
     }
 
-    /// The data has ended: what is left is the last row, without a newline.
+    /// The data has ended: what is left is the last row.
     ///
     /// # Errors
     /// As [`Self::feed`].
     pub fn finish<E: From<SplitError>>(
         &mut self,
-        mut row: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>,
+        take: &mut impl FnMut(Piece<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let mut last = std::mem::take(&mut self.pending);
-        last.push(b'\n');
-        self.rows(&last, &mut row).map(drop)
+        let last = std::mem::take(&mut self.pending);
+        self.pieces(&last, true, take).map(drop)
     }
 
-    fn rows<E: From<SplitError>>(
+    /// Takes whole parts off the start of `data` and says how many bytes they were.
+    fn pieces<E: From<SplitError>>(
         &mut self,
         data: &[u8],
-        row: &mut impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>,
+        eof: bool,
+        take: &mut impl FnMut(Piece<'_>) -> Result<(), E>,
     ) -> Result<usize, E> {
         let mut from = 0;
-        let mut search = 0;
-        while let Some(at) = memchr::memchr(b'\n', &data[search..]) {
-            let end = search + at;
-            search = end + 1;
-            let slashes = data[from..end].iter().rev().take_while(|b| **b == b'\\').count();
-            if slashes % 2 == 1 {
+        while from < data.len() && !self.ended {
+            let rest = &data[from..];
+            let found = match self.scan(rest, eof) {
+                Ok(Scan::Found(found)) => found,
+                Ok(Scan::More(scanned)) => {
+                    self.scanned = scanned;
+                    return Ok(from);
+                }
+                Err(fault) => return Err(self.error(fault).into()),
+            };
+            self.scanned = 0;
+            self.ended = found.last;
+            from += found.used;
+            if found.sent == 0 {
                 continue;
             }
-            let bytes = &data[from..=end];
-            from = end + 1;
-            let body = &bytes[..bytes.len() - 1];
-            let body = body.strip_suffix(b"\r").unwrap_or(body);
-            if self.ended || body == b"\\." {
-                self.ended = true;
-                continue;
-            }
-            self.line += 1;
-            let field = self.field(body).ok_or(SplitError::MissingField { line: self.line })?;
-            if *field == *self.null {
-                row(bytes, None)?;
-            } else {
-                row(bytes, Some(&unescape(field)))?;
+            let bytes = &rest[..found.sent];
+            self.line += found.height;
+            match found.kind {
+                Kind::Tail => take(Piece::Tail(bytes))?,
+                Kind::Head => take(Piece::Head { bytes, height: found.height })?,
+                Kind::Row if std::mem::take(&mut self.header) => {
+                    take(Piece::Head { bytes, height: found.first_height })?;
+                }
+                Kind::Row | Kind::Broken => {
+                    let key = match found.kind {
+                        Kind::Row => self.key(&bytes[..found.body]),
+                        _ => Key::Unreadable,
+                    };
+                    take(Piece::Row(Row {
+                        bytes,
+                        key,
+                        line: self.line,
+                        height: found.height,
+                        first_height: found.first_height,
+                    }))?;
+                }
             }
         }
-        Ok(from)
+        // What follows the end is dropped, as PostgreSQL does.
+        Ok(if self.ended { data.len() } else { from })
     }
 
-    fn field<'a>(&self, row: &'a [u8]) -> Option<&'a [u8]> {
-        let mut start = 0;
-        let mut number = 0;
-        let mut at = 0;
-        while at <= row.len() {
-            if at == row.len() || row[at] == self.delimiter {
-                if number == self.key_field {
-                    return Some(&row[start..at]);
-                }
-                number += 1;
-                start = at + 1;
-            } else if row[at] == b'\\' {
-                at += 1;
-            }
-            at += 1;
+    fn scan(&mut self, row: &[u8], eof: bool) -> Result<Scan, Fault> {
+        match &mut self.rules {
+            Rules::Text(text) => text.scan(row, self.scanned, eof),
+            Rules::Csv(csv) => csv.scan(row, self.scanned, eof),
+            Rules::Binary(binary) => Ok(binary.scan(row, self.scanned, eof)),
         }
-        None
+    }
+
+    fn key<'a>(&self, body: &'a [u8]) -> Key<'a> {
+        match &self.rules {
+            Rules::Text(text) => text.field(body, self.key_field),
+            Rules::Csv(csv) => csv.field(body, self.key_field),
+            Rules::Binary(_) => binary::field(body, self.key_field),
+        }
+    }
+
+    fn error(&self, fault: Fault) -> SplitError {
+        SplitError { line: self.line + 1, fault }
     }
 }
 
-/// COPY's backslash escapes.
-fn unescape(field: &[u8]) -> Cow<'_, [u8]> {
-    if memchr::memchr(b'\\', field).is_none() {
-        return Cow::Borrowed(field);
-    }
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        if *first != b'\\' {
-            out.push(*first);
-            continue;
-        }
-        let Some((escaped, after)) = rest.split_first() else { break };
-        rest = after;
-        match escaped {
-            b'b' => out.push(8),
-            b'f' => out.push(12),
-            b'n' => out.push(b'\n'),
-            b'r' => out.push(b'\r'),
-            b't' => out.push(b'\t'),
-            b'v' => out.push(11),
-            b'0'..=b'7' => {
-                let mut value = u32::from(escaped - b'0');
-                let more = rest.iter().take(2).take_while(|d| matches!(d, b'0'..=b'7')).count();
-                for digit in &rest[..more] {
-                    value = value * 8 + u32::from(digit - b'0');
-                }
-                rest = &rest[more..];
-                out.push(value as u8);
-            }
-            b'x' if rest.first().is_some_and(u8::is_ascii_hexdigit) => {
-                let more = rest.iter().take(2).take_while(|d| d.is_ascii_hexdigit()).count();
-                let digits = std::str::from_utf8(&rest[..more]).unwrap_or("0");
-                out.push(u8::from_str_radix(digits, 16).unwrap_or(0));
-                rest = &rest[more..];
-            }
-            other => out.push(*other),
+impl Found {
+    fn row(body: usize, end: usize) -> Self {
+        Self {
+            kind: Kind::Row,
+            body,
+            sent: end,
+            used: end,
+            height: 1,
+            first_height: 1,
+            last: false,
         }
     }
-    Cow::Owned(out)
+
+    /// What stands before the end-of-data marker.
+    fn before_marker(body: usize) -> Self {
+        Self { last: true, ..Self::row(body, body) }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn split(data: &[u8], chunk: usize) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-        let format = CopyFormat::Text { delimiter: b'\t', null: (*b"\\N").into() };
-        let mut splitter = CopySplitter::new(&format, 1).expect("text is split");
-        let mut rows = Vec::new();
-        let mut take = |row: &[u8], key: Option<&[u8]>| {
-            rows.push((row.to_vec(), key.map(<[u8]>::to_vec)));
-            Ok::<(), SplitError>(())
-        };
-        for piece in data.chunks(chunk) {
-            splitter.feed(piece, &mut take).expect("well formed");
+impl Key<'_> {
+    /// The key as the map takes it; `None` where there is none.
+    #[must_use]
+    pub fn input(&self) -> Option<KeyInput<'_>> {
+        match self {
+            Key::Text(text) => Some(KeyInput::Text(text)),
+            // Its type is the column's.
+            Key::Binary(bytes) => Some(KeyInput::Param { bytes, binary: true, type_oid: 0 }),
+            Key::Null | Key::Unreadable => None,
         }
-        splitter.finish(&mut take).expect("well formed");
-        rows
     }
+}
 
-    #[test]
-    fn rows_are_the_same_however_the_data_is_cut() {
-        let data = b"a\t1\tx\nb\\\nc\t2\\t\ty\nd\t\\N\tz\ne\t\\x41\\101\t\r\n\\.\n";
-        let whole = split(data, data.len());
-        let keys: Vec<_> = whole.iter().map(|(_, key)| key.clone()).collect();
-        assert_eq!(keys, [Some(b"1".to_vec()), Some(b"2\t".to_vec()), None, Some(b"AA".to_vec())]);
-        assert_eq!(whole.iter().map(|(row, _)| row.len()).sum::<usize>(), data.len() - 3);
-        for chunk in 1..data.len() {
-            assert_eq!(split(data, chunk), whole, "in chunks of {chunk}");
+impl Fault {
+    #[must_use]
+    pub fn sqlstate(self) -> &'static str {
+        match self {
+            Self::RowTooLong => "54000",
+            _ => "22P04",
         }
     }
 
-    #[test]
-    fn a_row_without_the_key_is_an_error() {
-        let format = CopyFormat::Text { delimiter: b'\t', null: (*b"\\N").into() };
-        let mut splitter = CopySplitter::new(&format, 1).expect("text is split");
-        let result = splitter.feed(b"1\t2\nonly\n", |_, _| Ok::<(), SplitError>(()));
-        assert_eq!(result, Err(SplitError::MissingField { line: 2 }));
+    /// PostgreSQL's words, where it has the same error.
+    #[must_use]
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::RowTooLong => "a row of COPY data is too long",
+            Self::Return { csv: false } => "literal carriage return found in data",
+            Self::Return { csv: true } => "unquoted carriage return found in data",
+            Self::Newline { csv: false } => "literal newline found in data",
+            Self::Newline { csv: true } => "unquoted newline found in data",
+            Self::MarkerCorrupt => "end-of-copy marker corrupt",
+            Self::MarkerStyle => "end-of-copy marker does not match previous newline style",
+        }
+    }
+
+    #[must_use]
+    pub fn hint(self) -> Option<&'static str> {
+        match self {
+            Self::RowTooLong => {
+                Some("A row that is sent to its shard may have up to 256 MB. Check the quotes.")
+            }
+            Self::Return { csv: false } => Some("Use \"\\r\" to represent carriage return."),
+            Self::Return { csv: true } => {
+                Some("Use quoted CSV field to represent carriage return.")
+            }
+            Self::Newline { csv: false } => Some("Use \"\\n\" to represent newline."),
+            Self::Newline { csv: true } => Some("Use quoted CSV field to represent newline."),
+            Self::MarkerCorrupt | Self::MarkerStyle => None,
+        }
     }
 }

@@ -11,7 +11,7 @@
 //! - `relay`: one shard, bytes passed on as they come. The hot path.
 //! - `many`: several shards, merged.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
-//! - `copy`: COPY FROM STDIN split by key. `cluster`: create_distributed_table and its kin.
+//! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `explain`: the distributed plan with the shards' own.
 
 mod cluster;

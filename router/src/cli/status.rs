@@ -196,7 +196,7 @@ fn groups(map: &ShardMap, tables: &[TableStatus]) -> Vec<GroupStatus> {
                     "range"
                 }
                 Placement::List(values) => {
-                    values.iter().for_each(|(_, shard)| count(*shard));
+                    values.iter().for_each(|(_, shard)| count(shard));
                     "list"
                 }
             };

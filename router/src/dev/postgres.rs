@@ -77,11 +77,7 @@ impl Postgres {
     ///
     /// # Errors
     /// What the tool said, and a hint where the cause is known.
-    pub(super) fn init(
-        binaries: &Path,
-        dir: &Path,
-        initdb_args: Option<&str>,
-    ) -> Result<(), String> {
+    pub fn init(binaries: &Path, dir: &Path, initdb_args: Option<&str>) -> Result<(), String> {
         if dir.exists() {
             return Ok(());
         }
@@ -114,7 +110,7 @@ impl Postgres {
     ///
     /// # Errors
     /// The end of its log, and a hint where the cause is known.
-    pub(super) fn start(binaries: &Path, dir: &Path, conf: &[String]) -> Result<Self, String> {
+    pub fn start(binaries: &Path, dir: &Path, conf: &[String]) -> Result<Self, String> {
         stop_leftover(dir)?;
         let mut server = Self { port: 0, pid: 0, dir: dir.to_owned(), conf: conf.to_vec() };
         let mut tries = 0;
@@ -192,7 +188,7 @@ impl Postgres {
     }
 
     /// Stops it; `immediate` leaves the data to crash recovery.
-    pub(super) fn stop(&mut self, immediate: bool) {
+    pub fn stop(&mut self, immediate: bool) {
         let mode = if immediate { "immediate" } else { "fast" };
         if self.pid != 0 && running(&self.dir).is_some() {
             // The guard looks once more at what did not stop.

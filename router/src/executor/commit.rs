@@ -139,7 +139,7 @@ impl Conn {
         let mut failure = None;
         for at in readers {
             match self.servers[at].collect().await {
-                Ok(reply) => failure = failure.or(reply.error.map(Failure::Shard)),
+                Ok(reply) => failure = failure.or_else(|| reply.error.map(Failure::Shard)),
                 Err(error) => failure = Some(self.lost(at, &error)),
             }
             self.servers[at].joined = false;
@@ -319,7 +319,7 @@ impl Conn {
         for _ in 0..replies {
             match self.servers[at].collect().await {
                 Ok(mut reply) => {
-                    failure = failure.or(reply.error.map(Failure::Shard));
+                    failure = failure.or_else(|| reply.error.map(Failure::Shard));
                     tag = reply.tags.pop().unwrap_or_default();
                 }
                 Err(error) => return (Answer::Lost, Some(self.lost(at, &error))),

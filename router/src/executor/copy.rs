@@ -1,37 +1,83 @@
 //! COPY FROM STDIN into a distributed or reference table: rows go on as they are, each to its
 //! shard, all in one transaction.
+//!
+//! The home shard begins the COPY first: what PostgreSQL has against the statement is told before
+//! any data. The other shards begin when their first row arrives. From then on the client and all
+//! shards are listened to at once ([`feed`]), so that an error of a shard ends the COPY while the
+//! client still sends. Nothing is read from the client while a shard has much to take: memory does
+//! not grow with the data.
+//!
+//! A failed COPY is told by the error that comes first in the client's data, with the line that
+//! it has there.
 
-use pgherd_planner::{CopyFormat, CopyIn, CopyOut, CopyRows};
-use pgherd_shard_map::{KeyInput, ShardId};
+mod feed;
+mod out;
+mod report;
+
+use bytes::Bytes;
+use pgherd_planner::{CopyIn, CopyRows, ShardSet};
+use pgherd_shard_map::{KeyError, RelationKind, ShardId};
 
 use super::{Conn, Statement};
-use crate::copy_rows::{CopySplitter, SplitError};
+use crate::copy_rows::{CopySplitter, Key, LineMap, Piece, Row, SplitError};
 use crate::error::{ErrorInfo, Failure};
-use crate::wire::{self, HEADER, backend, frontend, put_frame};
+use crate::wire::{HEADER, frontend, put_cstr, put_frame};
 
 /// A shard's rows are sent on when there are so many bytes of them.
 const BATCH: usize = 32 * 1024;
 
-impl From<SplitError> for Failure {
-    fn from(error: SplitError) -> Self {
-        match error {
-            SplitError::RowTooLong { line } => {
-                ErrorInfo::new("54000", format!("COPY line {line} is too long")).into()
-            }
-            SplitError::MissingField { line } => ErrorInfo::new(
-                "22P04",
-                format!("missing data for the distribution column in COPY line {line}"),
-            )
-            .into(),
-        }
-    }
-}
-
 /// One shard's part of a COPY.
 struct Target {
     shard: ShardId,
-    at: usize,
-    batch: Vec<u8>,
+    /// Its checked-out server, once it takes part.
+    at: Option<usize>,
+    /// Bytes for it, of which `sent` have been sent.
+    queue: Vec<u8>,
+    sent: usize,
+    /// Where in `queue` the CopyData message starts that rows are still added to.
+    message: Option<usize>,
+    /// It has rows.
+    used: bool,
+    lines: LineMap,
+    /// Replies to BEGIN and its kin that come first.
+    hidden: u32,
+    /// Its CopyInResponse.
+    response: Option<Bytes>,
+    /// The first ErrorResponse.
+    error: Option<Bytes>,
+    rows: u64,
+    ended: bool,
+}
+
+/// The data is not taken any further.
+struct Stop {
+    /// In the client's data, from 1.
+    line: u64,
+    error: ErrorInfo,
+    /// The row has been sent to a shard that will say more.
+    sent: bool,
+}
+
+/// Where the client's rows go.
+struct Placing<'a> {
+    copy: &'a CopyIn,
+    /// `None` sends all data everywhere, unread.
+    splitter: Option<CopySplitter>,
+    /// Ascending by shard.
+    targets: Vec<Target>,
+    home: usize,
+    key_name: Box<str>,
+}
+
+impl From<SplitError> for Stop {
+    fn from(SplitError { line, fault }: SplitError) -> Self {
+        let error = ErrorInfo::new(fault.sqlstate(), fault.message());
+        let error = match fault.hint() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        };
+        Self { line, error, sent: false }
+    }
 }
 
 impl Conn {
@@ -40,229 +86,241 @@ impl Conn {
         copy: &CopyIn,
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
-        if statement.portal.is_some() {
-            return Err(ErrorInfo::new(
-                "0A000",
-                "COPY into a sharded table is not supported in the extended protocol",
-            )
-            .hint("Send it as a simple query.")
-            .into());
-        }
-        let key_field = match &copy.rows {
-            CopyRows::Split { key_field, .. } => *key_field,
-            CopyRows::Everywhere => 0,
-        };
-        let Some(mut splitter) = CopySplitter::new(&copy.format, key_field) else {
-            return Err(ErrorInfo::new(
-                "0A000",
-                "only text format is supported by COPY into a sharded table",
-            )
-            .hint("Leave FORMAT out.")
-            .into());
-        };
+        // Nothing else is in its transaction: like PostgreSQL it is done when that is committed.
+        let alone = statement.portal.is_none() && self.session.transaction.block().is_none();
         self.open_implicit();
-        let mut targets = Vec::new();
-        for shard in self.shard_list(&pgherd_planner::ShardSet::All) {
-            let at = self.server_for(shard).await?;
-            let mut request = Vec::new();
-            let joins = self.put_join(at, &mut request);
-            frontend::put_query(&mut request, statement.sql);
-            self.servers[at].wrote = true;
-            if let Err(error) = self.servers[at].send(&request).await {
-                return Err(self.lost(at, &error));
-            }
-            for _ in 0..joins {
-                self.collect_ok(at).await?;
-            }
-            self.await_copy(at).await?;
-            targets.push(Target { shard, at, batch: Vec::new() });
+        let mut placing = self.placing(copy);
+        let home = placing.home;
+        self.begin_copy(&mut placing.targets[home], statement).await?;
+        let response = self.await_copy(&mut placing.targets, home).await?;
+        let columns =
+            response.get(HEADER + 1..HEADER + 3).map(|n| u16::from(n[0]) << 8 | u16::from(n[1]));
+        if placing.splitter.is_some() && columns != Some(copy.columns) {
+            placing.targets[home].put_fail(b"columns are not known");
+            self.drain_copy(&mut placing.targets).await?;
+            return Err(unknown_columns(copy));
         }
-        put_frame(&mut self.client.out, b'G', |out| {
-            out.push(0);
-            out.extend_from_slice(&copy.columns.to_be_bytes());
-            out.extend(std::iter::repeat_n(0, usize::from(copy.columns) * 2));
-        });
+        if placing.splitter.is_none() {
+            for target in &mut placing.targets {
+                target.used = true;
+            }
+        }
+        self.client.out.extend_from_slice(&response);
         self.client.flush().await?;
-        let fed = self.feed_rows(copy, &mut splitter, &mut targets).await;
-        let counts = self.end_copy(&mut targets, fed.as_ref().err()).await;
-        let rows = match (fed?, counts?) {
-            (true, counts) if matches!(copy.rows, CopyRows::Everywhere) => {
-                counts.first().copied().unwrap_or(0)
-            }
-            (true, counts) => counts.iter().sum(),
-            (false, _) => {
-                return Err(ErrorInfo::new("57014", "COPY from stdin failed")
-                    .detail("The client ended it.")
-                    .into());
-            }
-        };
+        let fed = self.feed_copy_in(&mut placing, statement).await;
+        // A Sync that the client had sent with the statement was a part of the data.
+        self.session.copy_ended = statement.portal.is_some();
+        let rows = fed?;
+        if alone {
+            self.commit_all().await?;
+        }
         self.client.complete(&format!("COPY {rows}"));
         Ok(())
     }
 
-    /// Waits for a shard's CopyInResponse.
-    async fn await_copy(&mut self, at: usize) -> Result<(), Failure> {
-        let mut failure = None;
-        loop {
-            let (tag, frame) = match self.servers[at].frame().await {
-                Ok(frame) => frame,
-                Err(error) => return Err(self.lost(at, &error)),
-            };
-            match (tag, failure) {
-                (b'G', _) => return Ok(()),
-                (b'E', _) => failure = Some(Failure::Shard(frame)),
-                (b'Z', ended) => {
-                    self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
-                    return Err(ended.unwrap_or(Failure::Torn));
-                }
-                (_, earlier) => failure = earlier,
+    fn placing<'a>(&self, copy: &'a CopyIn) -> Placing<'a> {
+        let map = &self.planning.map;
+        let mut shards = self.shard_list(&ShardSet::All);
+        shards.sort_unstable();
+        let home = shards.iter().position(|shard| *shard == map.home).unwrap_or(0);
+        let splitter = match copy.rows {
+            CopyRows::Split { key_field, .. } => {
+                Some(CopySplitter::new(&copy.format, key_field, copy.columns))
             }
-        }
-    }
-
-    /// The client's rows up to CopyDone (`true`) or CopyFail (`false`).
-    async fn feed_rows(
-        &mut self,
-        copy: &CopyIn,
-        splitter: &mut CopySplitter,
-        targets: &mut [Target],
-    ) -> Result<bool, Failure> {
-        loop {
-            let frame = wire::whole(&self.client.inbuf)
-                .map_err(|error| Failure::Fatal(ErrorInfo::protocol(error.to_string())))?;
-            let Some((tag, size)) = frame else {
-                self.client.fill().await?;
-                continue;
-            };
-            let frame = self.client.inbuf.split_to(size);
-            let map = std::sync::Arc::clone(&self.planning.map);
-            let mut place = |row: &[u8], key: Option<&[u8]>| -> Result<(), Failure> {
-                match &copy.rows {
-                    CopyRows::Everywhere => {
-                        for target in targets.iter_mut() {
-                            target.batch.extend_from_slice(row);
-                        }
-                    }
-                    CopyRows::Split { group, .. } => {
-                        let key = key.ok_or_else(|| null_key(copy))?;
-                        let shard = map
-                            .shard_for(*group, KeyInput::Text(key))
-                            .map_err(|error| ErrorInfo::new("22P02", error.to_string()))?;
-                        let target = targets
-                            .iter_mut()
-                            .find(|target| target.shard == shard)
-                            .ok_or_else(|| ErrorInfo::new("XX000", "a shard is not in the map"))?;
-                        target.batch.extend_from_slice(row);
-                    }
-                }
-                Ok(())
-            };
-            match tag {
-                b'd' => splitter.feed(&frame[HEADER..], &mut place)?,
-                b'c' => {
-                    splitter.finish(&mut place)?;
-                    return Ok(true);
-                }
-                b'f' => return Ok(false),
-                b'H' | b'S' => {}
-                b'X' => return Err(Failure::ClientGone),
-                _ => {
-                    return Err(Failure::Fatal(ErrorInfo::protocol(
-                        "unexpected message type during COPY from stdin",
-                    )));
-                }
-            }
-            for target in targets.iter_mut() {
-                if target.batch.len() >= BATCH {
-                    self.send_batch(target).await?;
-                }
-            }
-        }
-    }
-
-    async fn send_batch(&mut self, target: &mut Target) -> Result<(), Failure> {
-        let mut request = Vec::with_capacity(target.batch.len() + HEADER);
-        put_frame(&mut request, b'd', |out| out.extend_from_slice(&target.batch));
-        target.batch.clear();
-        match self.servers[target.at].send(&request).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.lost(target.at, &error)),
-        }
-    }
-
-    /// Ends the COPY on every shard and collects the counts; after a failure each is told so.
-    async fn end_copy(
-        &mut self,
-        targets: &mut [Target],
-        failure: Option<&Failure>,
-    ) -> Result<Vec<u64>, Failure> {
-        if matches!(failure, Some(Failure::ClientGone | Failure::Torn)) {
-            for target in targets.iter() {
-                self.servers[target.at].spoiled = true;
-            }
-            return Ok(Vec::new());
-        }
-        for target in targets.iter_mut() {
-            if self.servers[target.at].spoiled {
-                continue;
-            }
-            let mut request = Vec::new();
-            if failure.is_none() {
-                if !target.batch.is_empty() {
-                    put_frame(&mut request, b'd', |out| out.extend_from_slice(&target.batch));
-                }
-                request.extend_from_slice(frontend::COPY_DONE);
-            } else {
-                put_frame(&mut request, b'f', |out| wire::put_cstr(out, b"failed elsewhere"));
-            }
-            if let Err(error) = self.servers[target.at].send(&request).await {
-                self.lost(target.at, &error);
-            }
-        }
-        let mut counts = Vec::new();
-        let mut first = None;
-        for target in targets.iter() {
-            if self.servers[target.at].spoiled {
-                continue;
-            }
-            match self.servers[target.at].collect().await {
-                Ok(reply) => match reply.error {
-                    Some(error) if failure.is_none() => {
-                        first.get_or_insert(Failure::Shard(error));
-                    }
-                    _ => counts.extend(reply.tags.last().and_then(|tag| backend::tag_count(tag))),
-                },
-                Err(error) => {
-                    let lost = self.lost(target.at, &error);
-                    first.get_or_insert(lost);
-                }
-            }
-        }
-        first.map_or(Ok(counts), Err)
-    }
-
-    pub(super) async fn copy_out(
-        &mut self,
-        copy: &CopyOut,
-        _statement: Statement<'_>,
-    ) -> Result<(), Failure> {
-        let format = match copy.format {
-            CopyFormat::Text { .. } => "text",
-            CopyFormat::Csv { .. } => "csv",
-            CopyFormat::Binary => "binary",
+            CopyRows::Everywhere => None,
         };
-        Err(ErrorInfo::new("0A000", "COPY TO from several shards is not supported yet")
-            .detail(format!(
-                "The rows of several shards would have to follow each other ({format})."
-            ))
-            .hint("SELECT the rows instead.")
-            .into())
+        let key_name = match map.relation(&copy.table) {
+            Some(RelationKind::Sharded(table)) => table.key_column().map(|key| key.name.clone()),
+            _ => None,
+        };
+        Placing {
+            copy,
+            splitter,
+            targets: shards.into_iter().map(Target::new).collect(),
+            home,
+            key_name: key_name.unwrap_or_default(),
+        }
+    }
+
+    /// Has the statement sent to one more shard, before what waits for it already.
+    async fn begin_copy(
+        &mut self,
+        target: &mut Target,
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
+        let at = self.server_for(target.shard).await?;
+        let mut request = Vec::new();
+        target.hidden = self.put_join(at, &mut request);
+        // COPY has no parameters, so the simple protocol does for both.
+        frontend::put_query(&mut request, statement.sql);
+        let server = &mut self.servers[at];
+        server.wrote = true;
+        server.status = 0;
+        target.at = Some(at);
+        target.message = target.message.map(|start| start + request.len());
+        request.append(&mut target.queue);
+        target.queue = request;
+        Ok(())
     }
 }
 
-fn null_key(copy: &CopyIn) -> ErrorInfo {
-    ErrorInfo::new(
-        "23502",
-        format!("null value in the distribution column of table \"{}\"", copy.table.name),
-    )
+impl Placing<'_> {
+    /// Takes a piece of the client's data, cut anywhere.
+    fn take(&mut self, data: &[u8], map: &pgherd_shard_map::ShardMap) -> Result<(), Stop> {
+        let Some(mut splitter) = self.splitter.take() else {
+            for target in &mut self.targets {
+                target.put_rows(data);
+            }
+            return Ok(());
+        };
+        let taken = splitter.feed(data, &mut |piece| self.place(&piece, map));
+        self.splitter = Some(splitter);
+        taken
+    }
+
+    /// The client's data has ended.
+    fn finish(&mut self, map: &pgherd_shard_map::ShardMap) -> Result<(), Stop> {
+        let Some(mut splitter) = self.splitter.take() else { return Ok(()) };
+        let finished = splitter.finish(&mut |piece| self.place(&piece, map));
+        self.splitter = Some(splitter);
+        finished
+    }
+
+    fn place(&mut self, piece: &Piece<'_>, map: &pgherd_shard_map::ShardMap) -> Result<(), Stop> {
+        match piece {
+            Piece::Head { bytes, height } => {
+                for target in &mut self.targets {
+                    target.put_rows(bytes);
+                    target.lines = LineMap::after_header(*height);
+                }
+            }
+            Piece::Tail(bytes) => {
+                for target in &mut self.targets {
+                    target.put_rows(bytes);
+                }
+            }
+            Piece::Row(row) => return self.place_row(row, map),
+        }
+        Ok(())
+    }
+
+    fn place_row(&mut self, row: &Row<'_>, map: &pgherd_shard_map::ShardMap) -> Result<(), Stop> {
+        let CopyRows::Split { group, .. } = self.copy.rows else { return Ok(()) };
+        let shard = match row.key.input() {
+            Some(key) => map.shard_for(group, key),
+            None => Err(KeyError::Null),
+        };
+        let sent = matches!(shard, Err(KeyError::Null | KeyError::Invalid { .. }));
+        let refused = match shard {
+            Ok(shard) => {
+                let found = self.targets.binary_search_by_key(&shard, |target| target.shard);
+                if let Ok(at) = found {
+                    self.targets[at].put_row(row);
+                    return Ok(());
+                }
+                ErrorInfo::new("XX000", "a shard is not in the map")
+            }
+            // PostgreSQL says it better: the row goes to a shard that will refuse it.
+            Err(KeyError::Null | KeyError::Invalid { .. }) => {
+                self.targets[self.home].put_row(row);
+                self.no_key(&row.key)
+            }
+            Err(error @ KeyError::Uncovered) => ErrorInfo::new("23514", error.to_string())
+                .hint("Add a range or list value that covers it."),
+            Err(error @ KeyError::Unsupported { .. }) => ErrorInfo::new("0A000", error.to_string())
+                .hint("Write the value in the plain form of the column's type."),
+        };
+        Err(Stop { line: row.line, error: refused, sent })
+    }
+
+    /// What is said should the shard accept the row.
+    fn no_key(&self, key: &Key<'_>) -> ErrorInfo {
+        match key {
+            Key::Null => ErrorInfo::new(
+                "23502",
+                format!(
+                    "null value in column \"{}\" of relation \"{}\" violates not-null constraint",
+                    self.key_name, self.copy.table.name
+                ),
+            )
+            .detail("The distribution column decides which shard holds the row."),
+            _ => ErrorInfo::new(
+                "22P04",
+                format!("the value of column \"{}\" cannot be read", self.key_name),
+            ),
+        }
+    }
+}
+
+impl Target {
+    fn new(shard: ShardId) -> Self {
+        Self {
+            shard,
+            at: None,
+            queue: Vec::new(),
+            sent: 0,
+            message: None,
+            used: false,
+            lines: LineMap::default(),
+            hidden: 0,
+            response: None,
+            error: None,
+            rows: 0,
+            ended: false,
+        }
+    }
+
+    fn put_row(&mut self, row: &Row<'_>) {
+        let height = if self.lines.is_empty() { row.first_height } else { row.height };
+        self.lines.push(height, row.line);
+        self.used = true;
+        self.put_rows(row.bytes);
+    }
+
+    fn put_rows(&mut self, bytes: &[u8]) {
+        let start = *self.message.get_or_insert_with(|| {
+            self.queue.extend_from_slice(&[b'd', 0, 0, 0, 0]);
+            self.queue.len() - HEADER
+        });
+        self.queue.extend_from_slice(bytes);
+        if self.queue.len() - start >= BATCH {
+            self.seal();
+        }
+    }
+
+    /// Ends the CopyData message that rows were added to.
+    fn seal(&mut self) {
+        if let Some(start) = self.message.take() {
+            // Far below 1 GB: a row's size is bounded.
+            let length = (self.queue.len() - start - 1) as u32;
+            self.queue[start + 1..start + HEADER].copy_from_slice(&length.to_be_bytes());
+        }
+    }
+
+    fn put_done(&mut self) {
+        self.seal();
+        self.queue.extend_from_slice(frontend::COPY_DONE);
+    }
+
+    fn put_fail(&mut self, why: &[u8]) {
+        self.seal();
+        put_frame(&mut self.queue, b'f', |out| put_cstr(out, why));
+    }
+
+    /// How much waits to be sent.
+    fn waiting(&self) -> usize {
+        self.queue.len() - self.sent
+    }
+}
+
+/// The server takes other columns than the map lists: generated ones are not copied.
+fn unknown_columns(copy: &CopyIn) -> Failure {
+    ErrorInfo::new("0A000", "COPY into this table must name its columns")
+        .detail(format!(
+            "Which field holds the distribution column of \"{}\" is not clear without them: \
+             generated columns are not copied.",
+            copy.table.name
+        ))
+        .hint("Use COPY table (column, …) FROM STDIN.")
+        .into()
 }

@@ -366,7 +366,7 @@ impl Conn {
     }
 
     /// Waits until one of the open servers has sent something; `0` is its position in `open`.
-    async fn fill_any(&mut self, open: &[(usize, u32)]) -> Result<usize, Failure> {
+    pub(super) async fn fill_any(&mut self, open: &[(usize, u32)]) -> Result<usize, Failure> {
         // What is in a buffer already comes first: it may hold the end of the reply.
         for (position, (at, _)) in open.iter().enumerate() {
             if matches!(self.servers[*at].buffered(), Ok(Some(_))) {
@@ -410,7 +410,7 @@ impl Conn {
         self.lost(at, error)
     }
 
-    fn next_frame(&mut self, at: usize) -> Result<Option<(u8, Bytes)>, Failure> {
+    pub(super) fn next_frame(&mut self, at: usize) -> Result<Option<(u8, Bytes)>, Failure> {
         match self.servers[at].buffered() {
             Ok(Some((tag, size))) => {
                 Ok(Some((tag, self.servers[at].inbuf.split_to(size).freeze())))
@@ -422,7 +422,7 @@ impl Conn {
 
     /// The statement has failed on one shard: the others need not finish it. Their connections
     /// are not used again, since the cancel may arrive late.
-    fn cancel_others(&mut self, failed: usize, open: &[(usize, u32)]) {
+    pub(super) fn cancel_others(&mut self, failed: usize, open: &[(usize, u32)]) {
         for (at, _) in open.iter().filter(|(at, _)| *at != failed) {
             let server = &mut self.servers[*at];
             server.spoiled = true;

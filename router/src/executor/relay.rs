@@ -101,16 +101,22 @@ impl Conn {
             }
             match self.pass_on(at, ready, &mut failed).await? {
                 Passed::More => {}
-                Passed::CopyIn => self.feed_copy(at).await?,
-                Passed::Ready(status) => {
-                    self.servers[at].status = status;
-                    if failed && let Some(block) = self.session.transaction.block_mut() {
-                        block.failed = true;
+                Passed::CopyIn => {
+                    if let Some(status) = self.feed_copy(at, ready, &mut failed).await? {
+                        return Ok(self.relayed(at, status, failed));
                     }
-                    return Ok(RelayEnd { status, failed });
                 }
+                Passed::Ready(status) => return Ok(self.relayed(at, status, failed)),
             }
         }
+    }
+
+    fn relayed(&mut self, at: usize, status: u8, failed: bool) -> RelayEnd {
+        self.servers[at].status = status;
+        if failed && let Some(block) = self.session.transaction.block_mut() {
+            block.failed = true;
+        }
+        RelayEnd { status, failed }
     }
 
     /// Passes on what has arrived from the server, as far as it goes.
@@ -203,8 +209,14 @@ impl Conn {
         if torn { Failure::Torn } else { failure }
     }
 
-    /// The client's COPY data, passed on until it ends or fails.
-    async fn feed_copy(&mut self, at: usize) -> Result<(), Failure> {
+    /// The client's COPY data, passed on until it ends or fails. The status where the server has
+    /// ended it with its ReadyForQuery already.
+    async fn feed_copy(
+        &mut self,
+        at: usize,
+        ready: Ready,
+        failed: &mut bool,
+    ) -> Result<Option<u8>, Failure> {
         let extended = self.session.in_pipeline;
         loop {
             let mut done = false;
@@ -229,7 +241,7 @@ impl Conn {
                         done = !extended;
                         self.session.copy_ended = true;
                     }
-                    b'S' if extended && self.session.copy_ended => {
+                    b'S' if extended && (self.session.copy_ended || *failed) => {
                         to += size;
                         done = true;
                     }
@@ -254,9 +266,39 @@ impl Conn {
             self.send_to(at, &piece).await?;
             if done {
                 self.session.copy_ended = false;
-                return Ok(());
+                return Ok(None);
             }
-            self.client.fill().await?;
+            if self.server_spoke(at).await?
+                && let Passed::Ready(status) = self.pass_on(at, ready, failed).await?
+            {
+                self.session.copy_ended = false;
+                return Ok(Some(status));
+            }
+        }
+    }
+
+    /// Waits for the client's next bytes, or for the server: `true`, it has something to say.
+    async fn server_spoke(&mut self, at: usize) -> Result<bool, Failure> {
+        if matches!(self.servers[at].buffered(), Ok(Some(_))) {
+            return Ok(true);
+        }
+        let Self { servers, client, .. } = self;
+        let event = std::future::poll_fn(|cx| {
+            if let Poll::Ready(result) = servers[at].poll_fill(cx) {
+                return Poll::Ready(Event::Server(result));
+            }
+            client.poll_fill(cx).map(Event::Client)
+        })
+        .await;
+        match event {
+            Event::Client(Ok(count)) if count > 0 => Ok(false),
+            Event::Client(_) | Event::Written(_) => Err(Failure::ClientGone),
+            Event::Server(Ok(count)) if count > 0 => Ok(true),
+            Event::Server(Ok(_)) => {
+                let error = io::Error::from(io::ErrorKind::UnexpectedEof);
+                Err(self.broken(at, &error))
+            }
+            Event::Server(Err(error)) => Err(self.broken(at, &error)),
         }
     }
 

@@ -15,6 +15,7 @@ mod send;
 use std::rc::Rc;
 
 use bytes::Buf;
+use pgherd_planner::Action;
 use pgherd_shard_map::ShardId;
 
 use crate::error::{ErrorInfo, Failure};
@@ -112,7 +113,11 @@ impl Conn {
             }
             return self.end_pipeline(true).await;
         }
-        if let Err(failure) = self.run_pieces(ops, sync).await {
+        self.session.copy_ended = false;
+        let ran = self.run_pieces(ops, sync).await;
+        // A Sync that came with a COPY FROM STDIN was a part of its data, as PostgreSQL has it.
+        let sync = sync && !std::mem::take(&mut self.session.copy_ended);
+        if let Err(failure) = ran {
             self.tell(failure)?;
             self.session.skip_to_sync = true;
         } else if let Some(failure) = failure {
@@ -167,7 +172,17 @@ impl Conn {
                         return Err(Failure::Told);
                     }
                 }
-                None => self.run_op(&ops[at].0, alone).await?,
+                None => {
+                    let op = &ops[at].0;
+                    let copy = matches!(op, Op::Execute { portal, .. }
+                        if matches!(portal.statement.plan.action, Action::CopyIn(_)));
+                    if copy && end < ops.len() {
+                        let error =
+                            ErrorInfo::protocol("unexpected message during COPY from stdin");
+                        return Err(error.into());
+                    }
+                    self.run_op(op, alone).await?;
+                }
             }
             at = end;
         }

@@ -197,12 +197,13 @@ async fn password_message(client: &mut Client) -> Result<bytes::Bytes, Option<Er
     client.flush().await.map_err(|_| None)?;
     loop {
         match wire::peek(&client.inbuf).map_err(|e| ErrorInfo::protocol(e.to_string()))? {
-            Some((b'p', size)) if size <= PASSWORD_MAX => {
-                if client.inbuf.len() >= size {
-                    return Ok(client.inbuf.split_to(size).freeze().slice(HEADER..));
-                }
+            Some((b'p', size)) if size > PASSWORD_MAX => {
+                return Err(Some(ErrorInfo::protocol("the password is too long")));
             }
-            Some((b'p', _)) => return Err(Some(ErrorInfo::protocol("the password is too long"))),
+            Some((b'p', size)) if client.inbuf.len() >= size => {
+                return Ok(client.inbuf.split_to(size).freeze().slice(HEADER..));
+            }
+            Some((b'p', _)) => {}
             Some((b'X', _)) => return Err(None),
             Some((tag, _)) => {
                 return Err(Some(ErrorInfo::protocol(format!(

@@ -27,7 +27,12 @@ impl Conn {
             Op::DescribePortal { portal, .. } => {
                 let own = matches!(
                     portal.statement.plan.action,
-                    Action::Session(_) | Action::Cluster(_) | Action::Empty | Action::Explain(_)
+                    Action::Session(_)
+                        | Action::Cluster(_)
+                        | Action::Empty
+                        | Action::Explain(_)
+                        | Action::CopyIn(_)
+                        | Action::CopyOut(_)
                 );
                 if own {
                     let plan = Rc::clone(&portal.statement.plan);
@@ -44,7 +49,10 @@ impl Conn {
                 }
             }
             Op::Execute { portal, limit, .. } => {
-                if *limit > 0 {
+                let copies =
+                    matches!(portal.statement.plan.action, Action::CopyIn(_) | Action::CopyOut(_));
+                // PostgreSQL ignores it for COPY.
+                if *limit > 0 && !copies {
                     return Err(ErrorInfo::new(
                         "0A000",
                         "row limits are not supported for statements that touch several shards",
