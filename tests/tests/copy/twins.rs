@@ -39,15 +39,15 @@ pub(crate) fn cluster() -> Arc<Cluster> {
     }
     let number = STARTED.fetch_add(1, Ordering::Relaxed);
     let directory = format!("pgherd-copy-{}-{number}", std::process::id());
-    let cluster = LocalCluster::start(&DevOptions {
+    let options = DevOptions {
         listen: "127.0.0.1:0".parse().expect("an address"),
         http: "127.0.0.1:0".parse().expect("an address"),
         data_dir: Some(std::env::temp_dir().join(directory)),
         pg_conf: vec!["fsync=off".into(), "shared_buffers=32MB".into()],
         program: Some(PathBuf::from(env!("CARGO_BIN_EXE_pgherd-under-test"))),
         ..DevOptions::default()
-    })
-    .expect("a local cluster starts");
+    };
+    let cluster = LocalCluster::start(&options, &|_| {}).expect("a local cluster starts");
     let cluster = Arc::new(Cluster(Some(cluster)));
     *shared = Arc::downgrade(&cluster);
     cluster
