@@ -75,7 +75,8 @@ fn crates_depend_only_on_lower_crates() {
             let (key, _) = line.split_once(['.', ' ', '='])?;
             (key == "pgherd" || key.starts_with("pgherd-")).then(|| folder(key))
         });
-        for dependency in own {
+        // A crate may depend on itself, for its tests with a feature.
+        for dependency in own.filter(|dependency| dependency != name) {
             assert!(allowed.contains(&dependency.as_str()), "{name} depends on {dependency}");
         }
     }
