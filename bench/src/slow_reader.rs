@@ -37,7 +37,7 @@ struct Series {
 }
 
 /// # Errors
-/// What could not be started, and any statement's error.
+/// What could not be started; after the table, the results that were refused or cut off.
 pub(crate) fn run(options: &SlowReaderOptions) -> Result<(), String> {
     if options.rate.is_nan() || options.rate <= 0.0 {
         return Err("--rate must be above 0 MB per second".to_owned());
@@ -60,18 +60,27 @@ pub(crate) fn run(options: &SlowReaderOptions) -> Result<(), String> {
             "highest",
         ],
     );
+    let mut failures = Vec::new();
     for (name, sql) in statements(options.megabytes) {
         for contender in [Contender::PgBouncer, Contender::Pgherd] {
             let Some(pid) = contenders.middle(contender) else { continue };
             eprintln!("{name} through {}", contender.name());
             let dsn = contenders.dsn(contender, Protocol::Simple);
-            let series = read_slowly(&dsn, pid, &sql, options.rate)
-                .map_err(|error| format!("{name} through {}: {error}", contender.name()))?;
-            table.row(series.cells(name, contender.name()));
+            match read_slowly(&dsn, pid, &sql, options.rate) {
+                Ok(series) => table.row(series.cells(name, contender.name())),
+                Err(error) => {
+                    interrupt::check()?;
+                    table.row(vec![name.to_owned(), contender.name().to_owned(), "–".to_owned()]);
+                    failures.push(format!("{name} through {}: {error}", contender.name()));
+                }
+            }
         }
     }
     print!("{}", table.render());
-    Ok(())
+    if failures.is_empty() {
+        return Ok(());
+    }
+    Err(format!("some results did not come through\n{}", failures.join("\n")))
 }
 
 /// Wide rows are made by the statement, so that little has to be loaded.
