@@ -35,7 +35,7 @@ use smallvec::SmallVec;
 
 use crate::client::Client;
 use crate::error::{ErrorInfo, Failure};
-use crate::pool::{Login, Server};
+use crate::pool::{Login, Server, Ticket};
 use crate::session::{Block, Portal, Session, Transaction};
 use crate::wire::backend;
 use crate::wire::reply::ReplyScanner;
@@ -60,6 +60,8 @@ pub struct Conn {
     pub planning: Planning,
     /// Of the last error that was relayed.
     pub last_sqlstate: [u8; 5],
+    /// Admission to hold connections of several shards.
+    ticket: Option<Ticket>,
 }
 
 impl std::fmt::Debug for Conn {
@@ -87,6 +89,30 @@ pub enum Route {
 }
 
 impl Conn {
+    #[must_use]
+    pub fn new(
+        client: Client,
+        session: Session,
+        worker: Rc<Worker>,
+        login: Login,
+        cancel: Rc<Cancel>,
+        planning: Planning,
+    ) -> Self {
+        Self {
+            client,
+            session,
+            servers: SmallVec::new(),
+            worker,
+            login,
+            cancel,
+            scanner: ReplyScanner::default(),
+            request: Vec::new(),
+            planning,
+            last_sqlstate: *b"00000",
+            ticket: None,
+        }
+    }
+
     /// Brings `self.planning` up to date with map and settings: a transaction that has changed the
     /// schema plans with a map of its own, any other with the router's newest.
     pub fn refresh_planning(&mut self) {
@@ -178,7 +204,15 @@ impl Conn {
             .hint("Use REPEATABLE READ, or keep the transaction to one key.")
             .into());
         }
-        let server = self.worker.pools.checkout(shard, &self.login, &self.planning.map).await?;
+        if !matches!(self.session.transaction, Transaction::Idle) {
+            self.take_ticket().await?;
+        }
+        let pools = &self.worker.pools;
+        let server = match pools.idle(shard, &self.login) {
+            Some(server) => server,
+            // Seldom, and large: it is not a part of every client's memory.
+            None => Box::pin(pools.checkout(shard, &self.login, &self.planning.map)).await?,
+        };
         self.cancel.servers.borrow_mut().push((server.address, server.pid, server.secret));
         self.servers.push(server);
         let at = self.servers.len() - 1;
@@ -186,6 +220,17 @@ impl Conn {
             Box::pin(self.bring_settings(at)).await?;
         }
         Ok(at)
+    }
+
+    /// Before the first of several connections that are held at once.
+    async fn take_ticket(&mut self) -> Result<(), Failure> {
+        if self.ticket.is_none() {
+            self.ticket = Some(match self.worker.pools.try_admit() {
+                Some(ticket) => ticket,
+                None => Box::pin(self.worker.pools.admit()).await?,
+            });
+        }
+        Ok(())
     }
 
     pub async fn bring_settings(&mut self, at: usize) -> Result<(), Failure> {
@@ -292,6 +337,7 @@ impl Conn {
         if !self.session.portals.is_empty() {
             self.session.portals.clear();
         }
+        self.ticket = None;
         let cancelled = self.cancel.sent.replace(false);
         self.cancel.servers.borrow_mut().clear();
         for mut server in self.servers.drain(..) {
@@ -310,6 +356,7 @@ impl Conn {
             }
         }
         self.session.transaction = Transaction::Idle;
+        self.ticket = None;
         for server in self.servers.drain(..).collect::<Vec<_>>() {
             if server.status == b'T' || server.status == b'E' || server.status == b'I' {
                 let pools = Rc::clone(&self.worker.pools);

@@ -7,14 +7,15 @@
 pub mod connect;
 pub mod server;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
 use pgherd_shard_map::{ShardId, ShardMap};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::error::ErrorInfo;
 pub use server::Server;
@@ -39,9 +40,27 @@ pub struct Login {
     pub keys: Option<Rc<crate::scram::Keys>>,
 }
 
+/// The right to hold connections of several shards; given back when dropped.
+#[derive(Debug)]
+pub struct Ticket(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// One more in the queue, until it is dropped.
+struct Queued<'a>(&'a Cell<usize>);
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 #[derive(Debug)]
 pub struct Pools {
     limits: PoolLimits,
+    /// As many as a pool has connections, so that no transaction waits for a connection that
+    /// another one holds which waits itself.
+    admission: Arc<Semaphore>,
+    /// Transactions that wait to be admitted.
+    queued: Cell<usize>,
     pools: RefCell<HashMap<(ShardId, Rc<str>), Pool>>,
 }
 
@@ -72,7 +91,48 @@ const BREAK: Duration = Duration::from_millis(500);
 impl Pools {
     #[must_use]
     pub fn new(limits: PoolLimits) -> Self {
-        Self { limits, pools: RefCell::default() }
+        let admission = Arc::new(Semaphore::new(limits.size));
+        Self { limits, admission, queued: Cell::new(0), pools: RefCell::default() }
+    }
+
+    /// As [`Self::admit`], if nobody has to be waited for.
+    #[must_use]
+    pub fn try_admit(&self) -> Option<Ticket> {
+        Arc::clone(&self.admission).try_acquire_owned().ok().map(Ticket)
+    }
+
+    /// Admits work that may hold connections of several shards at once: a transaction, or a
+    /// statement on many shards. To be had before its first connection and kept until it has given
+    /// all back. At most as many are admitted as one pool has connections; so each of them finds
+    /// one on any shard, or waits for single statements only, which end by themselves.
+    ///
+    /// # Errors
+    /// 53300 when the queue is full or the deadline has passed.
+    pub async fn admit(&self) -> Result<Ticket, ErrorInfo> {
+        if self.queued.get() >= self.limits.waiting_max {
+            return Err(not_admitted("the queue is full"));
+        }
+        self.queued.set(self.queued.get() + 1);
+        let _queued = Queued(&self.queued);
+        let admitted = Arc::clone(&self.admission).acquire_owned();
+        match tokio::time::timeout(self.limits.wait, admitted).await {
+            Ok(Ok(permit)) => Ok(Ticket(permit)),
+            Ok(Err(_)) | Err(_) => Err(not_admitted("none ended in time")),
+        }
+    }
+
+    /// A clean server connection of the shard, if one is idle.
+    #[must_use]
+    pub fn idle(&self, shard: ShardId, login: &Login) -> Option<Server> {
+        let mut pools = self.pools.borrow_mut();
+        let pool = pools.get_mut(&(shard, Rc::clone(&login.user)))?;
+        while let Some(mut server) = pool.idle.pop() {
+            if server.is_quiet() {
+                return Some(server);
+            }
+            pool.total -= 1;
+        }
+        None
     }
 
     /// A clean server connection of the shard, opened if need be.
@@ -88,19 +148,13 @@ impl Pools {
         login: &Login,
         map: &ShardMap,
     ) -> Result<Server, ErrorInfo> {
+        if let Some(server) = self.idle(shard, login) {
+            return Ok(server);
+        }
         let key = (shard, Rc::clone(&login.user));
         let waiter = {
             let mut pools = self.pools.borrow_mut();
-            let pool = match pools.get_mut(&key) {
-                Some(pool) => pool,
-                None => pools.entry(key.clone()).or_default(),
-            };
-            while let Some(mut server) = pool.idle.pop() {
-                if server.is_quiet() {
-                    return Ok(server);
-                }
-                pool.total -= 1;
-            }
+            let pool = pools.entry(key.clone()).or_default();
             if pool.total < self.limits.size {
                 if let Some(until) = pool.closed_until {
                     if Instant::now() < until {
@@ -120,12 +174,15 @@ impl Pools {
         };
         match waiter {
             None => self.open(key, login, map).await,
-            Some(receiver) => match tokio::time::timeout(self.limits.wait, receiver).await {
-                Ok(Ok(server)) => Ok(server),
-                // The sender is dropped when a place came free without a connection.
-                Ok(Err(_)) => Box::pin(self.checkout(shard, login, map)).await,
-                Err(_) => Err(too_many(shard, "no connection came free in time")),
-            },
+            Some(receiver) => {
+                let mut waiting = Waiting { pools: self, user: &login.user, receiver };
+                match tokio::time::timeout(self.limits.wait, &mut waiting.receiver).await {
+                    Ok(Ok(server)) => Ok(server),
+                    // The sender is dropped when a place came free without a connection.
+                    Ok(Err(_)) => Box::pin(self.checkout(shard, login, map)).await,
+                    Err(_) => Err(too_many(shard, "no connection came free in time")),
+                }
+            }
         }
     }
 
@@ -208,6 +265,22 @@ impl Pools {
     }
 }
 
+/// A session in the queue. A connection that arrives as it leaves goes back to its pool.
+struct Waiting<'a> {
+    pools: &'a Pools,
+    user: &'a Rc<str>,
+    receiver: oneshot::Receiver<Server>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.receiver.close();
+        if let Ok(server) = self.receiver.try_recv() {
+            self.pools.give_back(self.user, server);
+        }
+    }
+}
+
 /// A place in a pool that is held while a connection is opened; freed on drop unless kept.
 struct Place {
     pools: Rc<Pools>,
@@ -238,6 +311,11 @@ impl Drop for Place {
 pub(crate) fn unreachable(shard: ShardId, why: &str) -> ErrorInfo {
     ErrorInfo::new("08006", format!("shard {shard} cannot be reached: {why}"))
         .hint("Statements that do not need this shard go on. See \"pgherd status\".")
+}
+
+fn not_admitted(why: &str) -> ErrorInfo {
+    ErrorInfo::new("53300", format!("too many open transactions: {why}"))
+        .hint("Raise [pool] size or wait in the router's configuration, or shorten transactions.")
 }
 
 fn too_many(shard: ShardId, why: &str) -> ErrorInfo {

@@ -117,6 +117,9 @@ impl Conn {
     }
 
     async fn tasks(&mut self, shards: &[ShardId], sql: Option<&str>) -> Result<Vec<Task>, Failure> {
+        if shards.len() > 1 {
+            self.take_ticket().await?;
+        }
         let mut tasks = Vec::with_capacity(shards.len());
         for shard in shards {
             let at = self.server_for(*shard).await?;

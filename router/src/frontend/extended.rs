@@ -111,7 +111,7 @@ impl Conn {
                 }
                 Err(failure) => self.tell(failure)?,
             }
-            return self.end_pipeline(true).await;
+            return Box::pin(self.end_pipeline(true)).await;
         }
         self.session.copy_ended = false;
         let ran = self.run_pieces(ops, sync).await;

@@ -285,18 +285,7 @@ async fn greet(
     };
     let planning = Planning::new(map, &session.settings, &session.user, false);
     let cancel = worker.register();
-    let mut conn = Conn {
-        client,
-        session,
-        servers: smallvec::SmallVec::new(),
-        worker,
-        login,
-        cancel,
-        scanner: wire::reply::ReplyScanner::default(),
-        request: Vec::new(),
-        planning,
-        last_sqlstate: *b"00000",
-    };
+    let mut conn = Conn::new(client, session, worker, login, cancel, planning);
     let parameters = home.parameters.clone();
     conn.servers.push(home);
     let settled = conn.bring_settings(0).await;

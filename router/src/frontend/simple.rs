@@ -17,7 +17,7 @@ impl Conn {
             Fast::Failed(failure) => {
                 self.client.inbuf.advance(size);
                 self.tell(failure)?;
-                self.end_simple().await
+                Box::pin(self.end_simple()).await
             }
             Fast::Other => Box::pin(self.simple_slowly(size)).await,
         }
@@ -72,7 +72,7 @@ impl Conn {
             Err(failure) => {
                 self.keep_request(request);
                 self.tell(failure)?;
-                self.end_simple().await?;
+                Box::pin(self.end_simple()).await?;
             }
         }
         Ok(Fast::Done)
@@ -88,7 +88,7 @@ impl Conn {
         if let Err(failure) = result {
             self.tell(failure)?;
         }
-        self.end_simple().await
+        Box::pin(self.end_simple()).await
     }
 
     /// The statements of one string, in one implicit transaction if there are several.

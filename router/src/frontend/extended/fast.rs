@@ -72,7 +72,7 @@ impl Conn {
             Err(failure) => {
                 self.client.inbuf.advance(shape.end);
                 self.tell(failure)?;
-                self.end_pipeline(true).await?;
+                Box::pin(self.end_pipeline(true)).await?;
                 return Ok(true);
             }
         };
@@ -102,7 +102,7 @@ impl Conn {
             }
             Err(failure) => {
                 self.tell(failure)?;
-                self.end_pipeline(true).await?;
+                Box::pin(self.end_pipeline(true)).await?;
             }
         }
         Ok(true)
