@@ -63,6 +63,12 @@ pub fn scan(sql: &[u8], from: usize, seed: u64, out: &mut Scan) -> usize {
     scan::scan(sql, from, seed, out)
 }
 
+/// The numbers of the parameters that a text names, ascending.
+#[must_use]
+pub fn parameters(sql: &str) -> std::collections::BTreeSet<u16> {
+    scan::parameters(sql.as_bytes())
+}
+
 /// Plans one statement (as [`scan`] cut it, with or without its semicolon).
 ///
 /// # Errors

@@ -91,6 +91,17 @@ pub(crate) fn scan(sql: &[u8], from: usize, seed: u64, out: &mut Scan) -> usize 
     from + next
 }
 
+pub(crate) fn parameters(sql: &[u8]) -> std::collections::BTreeSet<u16> {
+    let mut lexer = Lexer::new(sql);
+    let mut found = std::collections::BTreeSet::new();
+    while let Some((lexeme, ..)) = lexer.next() {
+        if let Lexeme::Param(number) = lexeme {
+            found.insert(number);
+        }
+    }
+    found
+}
+
 /// Tells a statement's semicolon from those inside: rule actions in parentheses, and SQL-standard
 /// routine bodies (`CREATE FUNCTION … BEGIN ATOMIC …; … END`).
 #[derive(Default)]

@@ -161,7 +161,11 @@ impl Conn {
             let mut request = Vec::new();
             hidden.push(self.put_join(task.at, &mut request));
             let sql = task.sql.as_deref().unwrap_or(statement.sql);
-            self.put_statement(&mut request, sql, statement.portal);
+            match (statement.portal, &task.sql) {
+                // A piece of the statement may use some of its parameters only.
+                (Some(portal), Some(sql)) => put_piece(&mut request, sql, portal)?,
+                _ => self.put_statement(&mut request, sql, statement.portal),
+            }
             let server = &mut self.servers[task.at];
             server.wrote |= statement.plan.access != Access::Read;
             if let Err(error) = server.send(&request).await {
@@ -466,15 +470,32 @@ fn split_rows(
         text.push(' ');
         text.push_str(piece(insert.tail));
     }
-    if texts.len() > 1 && statement.portal.is_some() {
-        return Err(ErrorInfo::new(
-            "0A000",
-            "a multi-row INSERT into several shards is not supported in the extended protocol yet",
-        )
-        .hint("Insert one row per statement; they can be pipelined.")
-        .into());
-    }
     Ok(texts)
+}
+
+/// A part of a client's statement with all of its parameters: PostgreSQL cannot infer the types of
+/// those that this part does not name, so these are declared as what takes any value.
+fn put_piece(request: &mut Vec<u8>, sql: &str, portal: &Portal) -> Result<(), Failure> {
+    let tail = portal.params()?.tail;
+    let named = pgherd_planner::parameters(sql);
+    let declared = &portal.statement.types;
+    let mut types = Vec::with_capacity(tail.count() * 4);
+    for number in 1..=tail.count() as u16 {
+        let at = usize::from(number - 1) * 4;
+        let own = declared.get(at..at + 4).unwrap_or(&[0; 4]);
+        let binary = tail.value(number).is_some_and(|(_, binary)| binary);
+        if named.contains(&number) || own != [0; 4] {
+            types.extend_from_slice(own);
+        } else {
+            let any = if binary { backend::BYTEA_OID } else { backend::TEXT_OID };
+            types.extend_from_slice(&any.to_be_bytes());
+        }
+    }
+    frontend::put_parse(request, b"", sql, &types);
+    frontend::put_bind(request, b"", b"", tail.parameters, tail.results);
+    frontend::put_execute(request, b"", 0);
+    request.extend_from_slice(frontend::SYNC);
+    Ok(())
 }
 
 /// LIMIT and OFFSET over all shards' rows.

@@ -15,6 +15,9 @@ pub const AUTHENTICATION_OK: &[u8] = &[b'R', 0, 0, 0, 8, 0, 0, 0, 0];
 /// The type OID of `text`.
 pub const TEXT_OID: u32 = 25;
 
+/// The type OID of `bytea`.
+pub const BYTEA_OID: u32 = 17;
+
 /// `status` is `I`, `T` or `E`.
 pub fn ready_for_query(out: &mut Vec<u8>, status: u8) {
     out.extend_from_slice(&[b'Z', 0, 0, 0, 5, status]);

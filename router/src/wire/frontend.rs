@@ -80,6 +80,12 @@ impl<'a> BindTail<'a> {
         Ok(Self { formats, values, count, results, parameters })
     }
 
+    /// How many parameters are bound.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     /// The value and format of `$number` (from 1).
     #[must_use]
     pub fn value(&self, number: u16) -> Option<(Option<&'a [u8]>, bool)> {
