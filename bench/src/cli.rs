@@ -8,7 +8,7 @@ use crate::case::{Protocol, Workload};
 use crate::compare::{self, CompareOptions};
 use crate::load::{self, LoadOptions, LoadProtocol};
 use crate::slow_reader::{self, SlowReaderOptions};
-use crate::{idle, interrupt};
+use crate::{idle, interrupt, lookup};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -48,6 +48,9 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         shards: u32,
     },
+    /// Time the lookup of a plan that is there already: no servers, one thread.
+    #[command(after_help = "Example:\n  cargo run --release -p pgherd-bench -- lookup")]
+    Lookup,
     /// Read large results slowly and watch the memory of PgBouncer and pgherd.
     #[command(after_help = "Example:\n  pgherd-bench slow-reader --megabytes 500 --rate 50")]
     SlowReader {
@@ -165,6 +168,7 @@ pub(crate) fn run() -> Result<(), String> {
             shards: args.shards,
         }),
         Command::Idle { clients, shards } => idle::run(clients, shards),
+        Command::Lookup => lookup::run(),
         Command::SlowReader { megabytes, rate, shards } => {
             slow_reader::run(&SlowReaderOptions { megabytes, rate, shards })
         }

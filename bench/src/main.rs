@@ -11,6 +11,7 @@ mod contenders;
 mod idle;
 mod interrupt;
 mod load;
+mod lookup;
 mod pgbench;
 mod procfs;
 mod report;

@@ -44,7 +44,8 @@ CREATE TABLE c (k varchar(5) PRIMARY KEY, v int);
 --@ router: SELECT create_distributed_table('c', 'k')
 INSERT INTO c VALUES ('short', 1);
 INSERT INTO c VALUES ('too long', 1);
+-- PostgreSQL cuts the blanks that do not fit, and so changes the key.
+--@ refused 0A000
 INSERT INTO c VALUES ('pad      ', 1);
-SELECT * FROM c WHERE k = 'short';
---@ known-difference: WRONG ANSWER: the row was placed by the key before varchar(5) cut its spaces, so its own key does not find it
+INSERT INTO c VALUES ('pad  ', 2);
 SELECT * FROM c WHERE k = 'pad  ';
