@@ -113,15 +113,20 @@ fn start_worker(
     let counted = Arc::clone(&clients);
     let shared = Arc::clone(shared);
     let metrics = metrics.worker(index);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start a worker: {error}"))?;
+    let (started, starting) = std::sync::mpsc::sync_channel(1);
     let body = move || {
+        // Made on its own thread, which it cannot leave: tasks go to its queue without a lock.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(tokio::runtime::LocalOptions::default());
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        // Whoever starts the workers waits for this.
+        drop(started.send(Ok(())));
         let worker = Rc::new(Worker::new(index, shared, metrics, tls));
-        let local = tokio::task::LocalSet::new();
-        // The root future is polled whenever any task of the thread is woken, so it only waits.
-        let mail = local.spawn_local(async move {
+        let mail = async move {
             let mut sweep = tokio::time::interval(SWEEP);
             loop {
                 tokio::select! {
@@ -147,15 +152,18 @@ fn start_worker(
                     _ = sweep.tick() => worker.sweep(Instant::now()),
                 }
             }
-        });
-        if let Err(error) = local.block_on(&runtime, mail) {
-            tracing::error!(%error, "a worker has stopped");
-        }
+        };
+        runtime.block_on(mail);
     };
     std::thread::Builder::new()
         .name(format!("pgherd-{index}"))
         .spawn(body)
         .map_err(|error| format!("cannot start a worker: {error}"))?;
+    match starting.recv() {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(format!("cannot start a worker: {error}")),
+        Err(_) => return Err("a worker ended before it had started".to_owned()),
+    }
     Ok(WorkerHandle { mail: sender, clients })
 }
 

@@ -45,6 +45,7 @@ pub struct Server {
     pub joined: bool,
     /// Its state is not known or not wanted any more: it is closed when given back.
     pub spoiled: bool,
+    pub opened: Instant,
     pub idle_since: Instant,
 }
 
@@ -83,6 +84,7 @@ impl Server {
             wrote: false,
             joined: false,
             spoiled: false,
+            opened: Instant::now(),
             idle_since: Instant::now(),
         }
     }
