@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::case::{Protocol, Workload};
 use crate::compare::{self, CompareOptions};
 use crate::load::{self, LoadOptions, LoadProtocol};
+use crate::same_servers::{self, SameServersOptions};
 use crate::slow_reader::{self, SlowReaderOptions};
 use crate::{idle, interrupt, lookup};
 
@@ -48,6 +49,9 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         shards: u32,
     },
+    /// Compare the processes in the middle alone: PgBouncer and pgherd before the same servers.
+    #[command(after_help = "Example:\n  pgherd-bench same-servers --clients 1,16 --rounds 5")]
+    SameServers(SameServersArgs),
     /// Time the lookup of a plan that is there already: no servers, one thread.
     #[command(after_help = "Example:\n  cargo run --release -p pgherd-bench -- lookup")]
     Lookup,
@@ -102,6 +106,25 @@ struct CompareArgs {
     /// Leave the servers' directories and logs in place
     #[arg(long)]
     keep_dir: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct SameServersArgs {
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Length of each run
+    #[arg(long, default_value_t = 5)]
+    seconds: u32,
+    /// pgbench's scale: 100 000 rows each
+    #[arg(long, default_value_t = 10)]
+    scale: u32,
+    #[arg(long, default_value_t = 4)]
+    shards: u32,
+    #[arg(long, value_delimiter = ',', default_value = "1,16,256",
+          value_parser = clap::value_parser!(u32).range(1..=512))]
+    clients: Vec<u32>,
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "simple,extended,prepared")]
+    modes: Vec<Protocol>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -168,6 +191,14 @@ pub(crate) fn run() -> Result<(), String> {
             shards: args.shards,
         }),
         Command::Idle { clients, shards } => idle::run(clients, shards),
+        Command::SameServers(args) => same_servers::run(&SameServersOptions {
+            rounds: args.rounds,
+            seconds: args.seconds,
+            scale: args.scale,
+            shards: args.shards,
+            clients: args.clients,
+            protocols: args.modes,
+        }),
         Command::Lookup => lookup::run(),
         Command::SlowReader { megabytes, rate, shards } => {
             slow_reader::run(&SlowReaderOptions { megabytes, rate, shards })

@@ -185,7 +185,7 @@ fn run_case(
 }
 
 /// Everybody is first, in the middle and last equally often.
-fn order(round: u32) -> [Contender; 3] {
+pub(crate) fn order(round: u32) -> [Contender; 3] {
     let mut order = Contender::ALL;
     order.rotate_left(round as usize % Contender::ALL.len());
     order

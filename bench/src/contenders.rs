@@ -64,7 +64,6 @@ impl Contenders {
         eprintln!("starting PostgreSQL, PgBouncer and pgherd in {}", scratch.path().display());
         let binaries = find_binaries()?;
         let plain = PlainServer::start(&binaries, &scratch.path().join("plain"))?;
-        let bouncer = PgBouncer::start(&bouncer_program, scratch.path(), plain.port())?;
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let options = DevOptions {
             shards,
@@ -76,6 +75,8 @@ impl Contenders {
             ..DevOptions::default()
         };
         let cluster = LocalCluster::start(&options, &|_| {})?;
+        let shards: Vec<u16> = cluster.file.shards.iter().map(|shard| shard.port).collect();
+        let bouncer = PgBouncer::start(&bouncer_program, scratch.path(), plain.port(), &shards)?;
         Ok(Self { bouncer, cluster, plain, scratch })
     }
 
@@ -86,6 +87,24 @@ impl Contenders {
             Contender::PgBouncer => self.bouncer.dsn(protocol),
             Contender::Pgherd => self.cluster.dsn().to_owned(),
         }
+    }
+
+    /// Where a client connects that knows the shard of each key: one place for each shard, in the
+    /// map's order; pgherd is the one place for all of them.
+    pub(crate) fn shard_dsns(&self, contender: Contender, protocol: Protocol) -> Vec<String> {
+        let shards = &self.cluster.file.shards;
+        match contender {
+            Contender::Direct => shards.iter().map(|shard| shard.dsn.clone()).collect(),
+            Contender::PgBouncer => {
+                (0..shards.len()).map(|at| self.bouncer.shard_dsn(at, protocol)).collect()
+            }
+            Contender::Pgherd => vec![self.cluster.dsn().to_owned()],
+        }
+    }
+
+    /// The catalog's address.
+    pub(crate) fn catalog(&self) -> &str {
+        &self.cluster.file.catalog.dsn
     }
 
     /// The process between client and server, if there is one.

@@ -163,7 +163,7 @@ impl<'a> Client<'a> {
 }
 
 /// The same sequence in every run, spread evenly over 1 to `keys` (SplitMix64's finaliser).
-fn random_key(number: u64, keys: u64) -> u64 {
+pub(crate) fn random_key(number: u64, keys: u64) -> u64 {
     let mut mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -15,6 +15,7 @@ mod lookup;
 mod pgbench;
 mod procfs;
 mod report;
+mod same_servers;
 mod slow_reader;
 mod stats;
 mod table;

@@ -10,13 +10,32 @@ use crate::wire::Connection;
 /// # Errors
 /// What pgbench or a server said.
 pub(crate) fn load(contenders: &Contenders, layout: Layout, scale: u32) -> Result<(), String> {
-    for contender in [Contender::Direct, Contender::Pgherd] {
-        eprintln!("loading pgbench's tables, scale {scale}, into {}", contender.name());
-        let dsn = contenders.dsn(contender, Protocol::Simple);
-        fill(&dsn, contender, layout, scale)
-            .map_err(|error| format!("loading tables into {}: {error}", contender.name()))?;
-    }
-    Ok(())
+    load_into(contenders, Contender::Direct, layout, scale)?;
+    load_pgherd(contenders, layout, scale)
+}
+
+/// Makes the tables anew on pgherd's shards only.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_pgherd(
+    contenders: &Contenders,
+    layout: Layout,
+    scale: u32,
+) -> Result<(), String> {
+    load_into(contenders, Contender::Pgherd, layout, scale)
+}
+
+fn load_into(
+    contenders: &Contenders,
+    contender: Contender,
+    layout: Layout,
+    scale: u32,
+) -> Result<(), String> {
+    eprintln!("loading pgbench's tables, scale {scale}, into {}", contender.name());
+    let dsn = contenders.dsn(contender, Protocol::Simple);
+    fill(&dsn, contender, layout, scale)
+        .map_err(|error| format!("loading tables into {}: {error}", contender.name()))
 }
 
 fn fill(dsn: &str, contender: Contender, layout: Layout, scale: u32) -> Result<(), String> {

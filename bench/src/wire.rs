@@ -155,12 +155,27 @@ impl Connection {
     /// # Errors
     /// As [`Self::query`].
     pub(crate) fn execute(&mut self, parameter: Option<&str>) -> Result<(), String> {
+        self.bind_and_execute("bench", parameter)
+    }
+
+    /// Parses, binds and runs `sql` in one go, as pgbench's `-M extended` does.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub(crate) fn run(&mut self, sql: &str, parameter: &str) -> Result<(), String> {
+        frontend::parse("", sql, [], &mut self.output).map_err(io_error)?;
+        self.bind_and_execute("", Some(parameter))
+    }
+
+    fn bind_and_execute(&mut self, name: &str, parameter: Option<&str>) -> Result<(), String> {
         let value = |text: &str, buffer: &mut BytesMut| {
             buffer.extend_from_slice(text.as_bytes());
             Ok(postgres_protocol::IsNull::No)
         };
-        frontend::bind("", "bench", [], parameter, value, [], &mut self.output)
+        frontend::bind("", name, [], parameter, value, [], &mut self.output)
             .map_err(|_| "the parameter is too long".to_owned())?;
+        // A driver wants to know the columns.
+        frontend::describe(b'P', "", &mut self.output).map_err(io_error)?;
         frontend::execute("", 0, &mut self.output).map_err(io_error)?;
         frontend::sync(&mut self.output);
         self.flush()?;

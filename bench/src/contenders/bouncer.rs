@@ -1,4 +1,5 @@
-//! PgBouncer in front of the plain server, in one process with two pools.
+//! PgBouncer in front of the plain server, and in front of each of pgherd's shards, in one process
+//! with two pools for each server.
 //!
 //! Transaction pooling is what pgherd does, so it is the fair comparison. PgBouncer before 1.21
 //! cannot carry prepared statements there, so `-M prepared` goes through a session pool.
@@ -48,11 +49,16 @@ pub(super) fn find_program() -> Result<PathBuf, String> {
 impl PgBouncer {
     /// # Errors
     /// What it wrote to its log.
-    pub(super) fn start(program: &Path, dir: &Path, server_port: u16) -> Result<Self, String> {
+    pub(super) fn start(
+        program: &Path,
+        dir: &Path,
+        server_port: u16,
+        shard_ports: &[u16],
+    ) -> Result<Self, String> {
         let port = free_port()?;
         let config = dir.join("pgbouncer.ini");
         let log = dir.join("pgbouncer.log");
-        std::fs::write(&config, configuration(port, server_port))
+        std::fs::write(&config, configuration(port, server_port, shard_ports))
             .map_err(|error| format!("cannot write {}: {error}", config.display()))?;
         let output = File::create(&log)
             .map_err(|error| format!("cannot create {}: {error}", log.display()))?;
@@ -97,12 +103,22 @@ impl PgBouncer {
         self.process.id()
     }
 
+    /// The plain server.
     pub(super) fn dsn(&self, protocol: Protocol) -> String {
+        self.dsn_of("", protocol)
+    }
+
+    /// The shard with this place in the map.
+    pub(super) fn shard_dsn(&self, shard: usize, protocol: Protocol) -> String {
+        self.dsn_of(&shard.to_string(), protocol)
+    }
+
+    fn dsn_of(&self, suffix: &str, protocol: Protocol) -> String {
         let database = match protocol {
             Protocol::Simple | Protocol::Extended => DATABASE,
             Protocol::Prepared => SESSION_DATABASE,
         };
-        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+        format!("postgres://postgres@127.0.0.1:{}/{database}{suffix}", self.port)
     }
 }
 
@@ -114,13 +130,19 @@ impl Drop for PgBouncer {
     }
 }
 
-fn configuration(port: u16, server_port: u16) -> String {
-    let server = format!("host=127.0.0.1 port={server_port} dbname={DATABASE} user=postgres");
+fn configuration(port: u16, server_port: u16, shard_ports: &[u16]) -> String {
+    let pools = |suffix: &str, port: u16| {
+        let server = format!("host=127.0.0.1 port={port} dbname={DATABASE} user=postgres");
+        format!(
+            "{DATABASE}{suffix} = {server} pool_mode=transaction pool_size={TRANSACTION_POOL}\n\
+             {SESSION_DATABASE}{suffix} = {server} pool_mode=session pool_size={SESSION_POOL}\n"
+        )
+    };
+    let shards = shard_ports.iter().enumerate();
+    let shards: String = shards.map(|(at, port)| pools(&at.to_string(), *port)).collect();
     format!(
         "[databases]\n\
-         {DATABASE} = {server} pool_mode=transaction pool_size={TRANSACTION_POOL}\n\
-         {SESSION_DATABASE} = {server} pool_mode=session pool_size={SESSION_POOL}\n\
-         \n\
+         {}{shards}\n\
          [pgbouncer]\n\
          listen_addr = 127.0.0.1\n\
          listen_port = {port}\n\
@@ -130,7 +152,8 @@ fn configuration(port: u16, server_port: u16) -> String {
          ignore_startup_parameters = extra_float_digits\n\
          log_connections = 0\n\
          log_disconnections = 0\n\
-         log_stats = 0\n"
+         log_stats = 0\n",
+        pools("", server_port)
     )
 }
 
@@ -140,12 +163,13 @@ mod tests {
 
     #[test]
     fn prepared_statements_go_through_the_session_pool_and_the_rest_does_not() {
-        let text = configuration(6000, 5000);
+        let text = configuration(6000, 5000, &[5001, 5002]);
         let pool = |database: &str| {
             let start = format!("{database} = ");
             text.lines().find(|line| line.starts_with(&start)).map(str::to_owned)
         };
         assert!(pool(DATABASE).is_some_and(|line| line.contains("pool_mode=transaction")));
         assert!(pool(SESSION_DATABASE).is_some_and(|line| line.contains("pool_mode=session")));
+        assert!(pool("app1").is_some_and(|line| line.contains("port=5002")));
     }
 }
