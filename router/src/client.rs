@@ -1,8 +1,9 @@
 //! The client's end of a session: its socket, what has been read of it and what is to be written.
 //!
 //! An idle client holds no buffer: memory is taken when bytes have arrived and given back when
-//! they have been used up.
+//! they have been used up, to the next client of the same thread.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -20,11 +21,35 @@ const READ: usize = 8 * 1024;
 /// Router-made output is sent on at this size at the latest.
 pub const OUT_HIGH: usize = 64 * 1024;
 
-/// Read buffers that clients of this thread have given back.
+/// Buffers of each kind that clients of this thread have given back.
 const SPARE_MAX: usize = 64;
 
+/// Larger output buffers are not kept.
+const OUT_SPARE_MAX: usize = 4096;
+
 thread_local! {
-    static SPARE: std::cell::RefCell<Vec<BytesMut>> = const { std::cell::RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    static SPARE_OUT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Makes sure that `buffer` has memory, from a client that has none to say just now.
+pub fn take_out(buffer: &mut Vec<u8>) {
+    if buffer.capacity() == 0 {
+        *buffer = SPARE_OUT.with_borrow_mut(Vec::pop).unwrap_or_default();
+    }
+}
+
+/// Takes the memory of a buffer whose content is done with; one that has grown is dropped.
+pub fn give_out_back(buffer: &mut Vec<u8>) {
+    let mut buffer = std::mem::take(buffer);
+    if (1..=OUT_SPARE_MAX).contains(&buffer.capacity()) {
+        buffer.clear();
+        SPARE_OUT.with_borrow_mut(|spare| {
+            if spare.len() < SPARE_MAX {
+                spare.push(buffer);
+            }
+        });
+    }
 }
 
 fn take_buffer() -> BytesMut {
@@ -166,13 +191,6 @@ impl Client {
             std::future::poll_fn(|cx| Pin::new(&mut **stream).poll_flush(cx)).await?;
         }
         Ok(())
-    }
-
-    /// Nothing to do until the client speaks: buffers that have grown are given back.
-    pub fn rest(&mut self) {
-        if self.out.capacity() > 1024 {
-            self.out = Vec::new();
-        }
     }
 
     /// Appends a command tag to what will be written.

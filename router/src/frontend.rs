@@ -13,7 +13,7 @@ use std::rc::Rc;
 use bytes::Buf;
 use tokio::net::TcpStream;
 
-use crate::client::{Client, Socket};
+use crate::client::{Client, Socket, give_out_back, take_out};
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::Conn;
 use crate::wire::{self, backend};
@@ -48,9 +48,10 @@ impl Conn {
             let Some((tag, size)) = frame else {
                 if self.client.inbuf.is_empty() {
                     self.client.flush().await?;
-                    self.client.rest();
+                    self.rest();
                 }
                 self.client.fill().await?;
+                self.wake();
                 continue;
             };
             match tag {
@@ -73,6 +74,17 @@ impl Conn {
                 }
             }
         }
+    }
+
+    /// Nothing to do until the client speaks: others may use its buffers.
+    fn rest(&mut self) {
+        give_out_back(&mut self.client.out);
+        give_out_back(&mut self.request);
+    }
+
+    fn wake(&mut self) {
+        take_out(&mut self.client.out);
+        take_out(&mut self.request);
     }
 
     /// Writes ReadyForQuery with the session's transaction status.
