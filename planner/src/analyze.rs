@@ -21,6 +21,9 @@ pub(crate) struct Use {
     pub(crate) key: usize,
     pub(crate) key_type: KeyType,
     pub(crate) odd: bool,
+    /// Where a FROM list names it, and what it is called there.
+    pub(crate) place: Option<Range>,
+    pub(crate) alias: Option<String>,
     pub(crate) pins: Vec<KeySource>,
     /// One equality with one value: not IN, not ANY, not several conjuncts.
     pub(crate) pinned: bool,
@@ -233,9 +236,14 @@ impl Analysis {
         conditions: &mut Vec<(Range, Side)>,
     ) -> Result<Vec<usize>, Unread> {
         match item {
-            From::Table { parts, alias, odd } => {
+            From::Table { parts, place, alias, odd } => {
                 let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-                Ok(vec![self.table(context, &parts, alias.as_deref(), *odd, scope)?])
+                let item = self.table(context, &parts, alias.as_deref(), *odd, scope)?;
+                if let Some(used) = scope.items[item].used {
+                    self.uses[used].place = Some(place.clone());
+                    self.uses[used].alias.clone_from(alias);
+                }
+                Ok(vec![item])
             }
             From::Subquery { query, alias, lateral } => {
                 let visible = match lateral {
@@ -308,6 +316,8 @@ impl Analysis {
                             key,
                             key_type,
                             odd,
+                            place: None,
+                            alias: None,
                             pins,
                             pinned: false,
                         });

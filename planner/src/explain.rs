@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::{
-    Action, CopyRows, KeySource, KeyUse, Limit, ManyShards, Merge, Piece, Plan, RowCount, Target,
+    Action, Borrow, CopyRows, KeySource, KeyUse, Limit, ManyShards, Merge, Otherwise, Piece, Plan,
+    RowCount, Target,
 };
 
 /// How much of the cluster a plan needs.
@@ -11,16 +12,22 @@ use crate::{
 pub enum Tier {
     Route,
     Scatter,
+    Borrow,
     Session,
     Cluster,
 }
 
 impl Tier {
+    /// Each in its place: `ALL[tier as usize]` is that tier.
+    pub const ALL: [Self; 5] =
+        [Self::Route, Self::Scatter, Self::Borrow, Self::Session, Self::Cluster];
+
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Route => "route",
             Self::Scatter => "scatter",
+            Self::Borrow => "borrow",
             Self::Session => "session",
             Self::Cluster => "cluster",
         }
@@ -37,6 +44,7 @@ impl Plan {
             | Action::Role(_)
             | Action::CopyIn(_)
             | Action::CopyOut(_) => Tier::Scatter,
+            Action::Borrow(_) => Tier::Borrow,
             Action::Session(_) | Action::Empty => Tier::Session,
             Action::Cluster(_) => Tier::Cluster,
             Action::Explain(explain) => explain.plan.tier(),
@@ -65,15 +73,23 @@ impl Plan {
         let _ = match &self.action {
             Action::One(one) => {
                 let _ = write!(out, "route to {}", target(&one.target));
-                if let Some(many) = &one.otherwise {
+                if let Some(otherwise) = &one.otherwise {
                     out.push_str("\n  or, on several shards:");
-                    write_many(out, many);
+                    match &**otherwise {
+                        Otherwise::Many(many) => write_many(out, many),
+                        Otherwise::Borrow => out.push_str(" borrow PostgreSQL on the home shard"),
+                    }
                 }
                 Ok(())
             }
             Action::Many(many) => {
                 let _ = write!(out, "scatter to {}", target(&many.target));
                 write_many(out, many);
+                Ok(())
+            }
+            Action::Borrow(borrow) => {
+                out.push_str("borrow PostgreSQL on the home shard");
+                write_borrow(out, borrow);
                 Ok(())
             }
             Action::Insert(insert) => {
@@ -167,6 +183,17 @@ fn write_many(out: &mut String, many: &ManyShards) {
             Ok(())
         }
     };
+}
+
+fn write_borrow(out: &mut String, borrow: &Borrow) {
+    for pull in &borrow.pulls {
+        let columns = pull.columns.join(", ");
+        let _ = write!(out, "\n  copy {} ({columns}) from {}", pull.table, target(&pull.target));
+        if let Some(filter) = &pull.filter {
+            let _ = write!(out, " where {filter}");
+        }
+    }
+    let _ = write!(out, "\n  run: {}", borrow.sql);
 }
 
 fn limit_text(limit: &Limit) -> String {

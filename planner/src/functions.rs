@@ -311,6 +311,9 @@ const NOT_FUNCTIONS: &[&str] = &[
     "first",
     "next",
     "nothing",
+    "rollup",
+    "cube",
+    "sets",
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -348,8 +351,21 @@ pub(crate) fn call<'t>(tokens: &'t Tokens<'_>, at: usize) -> Option<(Option<&'t 
     if !qualified && tokens.kind(at) == Some(Kind::Word) && NOT_FUNCTIONS.contains(&name) {
         return None;
     }
-    // `x::numeric(10, 2)`, `WITH name (columns)`, `AS t(a, b)`, `INSERT INTO t (a, b)`.
-    if at > 0 && (tokens.sign(at - 1, "::") || keyword(tokens, at - 1, "as")) {
+    // `x::numeric(10, 2)`, `AS t(a, b)`, `(…) t(a, b)`, `WITH name (columns) AS (`.
+    if at > 0
+        && (tokens.sign(at - 1, "::")
+            || keyword(tokens, at - 1, "as")
+            || tokens.kind(at - 1) == Some(Kind::Close))
+    {
+        return None;
+    }
+    let after = tokens.after(at + 1);
+    let starts_cte = at > 0
+        && (tokens.is_any(at - 1, &["with", "recursive"]) || tokens.sign(at - 1, ","))
+        && tokens.is(after, "as")
+        && (tokens.kind(after + 1) == Some(Kind::Open)
+            || tokens.is_any(after + 1, &["materialized", "not"]));
+    if starts_cte {
         return None;
     }
     let known = !qualified || (at > 1 && tokens.is(at - 2, "pg_catalog"));

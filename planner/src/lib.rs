@@ -4,7 +4,8 @@
 //! bytes ─ lex ─┬─ scan: fingerprint, literals       (hot: every statement)
 //!              └─ token ─ classify ─ query ─ analyze ─┬─ route    one shard, own text
 //!                         utility    clauses  names,  ├─ scatter  many shards, spliced text
-//!                         statements          pins    └─ write    INSERT, UPDATE, DELETE
+//!                         statements          pins    ├─ borrow   one server, copies of rows
+//!                                                     └─ write    INSERT, UPDATE, DELETE
 //! ```
 //!
 //! The clauses are found by our own reading of the tokens, because plans splice the statement's
@@ -14,6 +15,7 @@
 
 mod aggregate;
 mod analyze;
+mod borrow;
 mod classify;
 mod cluster;
 mod copy;
@@ -67,6 +69,16 @@ pub fn scan(sql: &[u8], from: usize, seed: u64, out: &mut Scan) -> usize {
 #[must_use]
 pub fn parameters(sql: &str) -> std::collections::BTreeSet<u16> {
     scan::parameters(sql.as_bytes())
+}
+
+/// Plans a SELECT whose keys have turned out to name several shards ([`Otherwise::Borrow`]).
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_borrowed(statement: &str, context: &Context<'_>) -> Result<Plan, PlanError> {
+    let tokens = token::Tokens::new(statement);
+    let plan = route::select_as(&tokens, context, true)?;
+    route::check_scatter(plan, context)
 }
 
 /// Plans one statement (as [`scan`] cut it, with or without its semicolon).

@@ -72,6 +72,8 @@ pub enum Action {
     One(OneShard),
     /// Tier 2, scatter: to several shards, the answers merged as `merge` says.
     Many(ManyShards),
+    /// Tier 3, borrow PostgreSQL: copies of rows on one server, which runs the statement.
+    Borrow(Borrow),
     /// A multi-row INSERT, its rows grouped by shard.
     Insert(SplitInsert),
     /// CREATE or ALTER ROLE with a password, on every shard.
@@ -94,7 +96,43 @@ pub struct OneShard {
     pub target: Target,
     /// What to do when the keys name several shards (`IN` lists, `= ANY`, a key that cannot be
     /// hashed); `None` refuses.
-    pub otherwise: Option<Box<ManyShards>>,
+    pub otherwise: Option<Box<Otherwise>>,
+}
+
+/// What a statement does that turns out to need several shards.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Otherwise {
+    Many(ManyShards),
+    /// What [`crate::plan_borrowed`] says of the text: made when it is needed, since it holds the
+    /// statement's literals, which must not cost every routed statement its place in the cache.
+    Borrow,
+}
+
+/// Copies of what the statement reads, on the home shard, and the statement that runs over them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Borrow {
+    pub pulls: Box<[Pull]>,
+    /// The client's statement with scratch tables in place of the distributed ones.
+    pub sql: Box<str>,
+    /// It reads tables of the home shard, or reference tables, where they are.
+    pub local: bool,
+}
+
+/// One table that is copied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pull {
+    pub table: TableName,
+    /// The scratch table's name, in `pg_temp`.
+    pub scratch: Box<str>,
+    pub columns: Box<[Box<str>]>,
+    /// What `filter` calls the table.
+    pub alias: Box<str>,
+    /// A condition that rows must pass, as SQL.
+    pub filter: Option<Box<str>>,
+    /// Shards that may hold rows which matter.
+    pub target: Target,
+    /// Its columns have a binary form that every server understands.
+    pub binary: bool,
 }
 
 /// How the shards of a statement are found at execution.

@@ -64,6 +64,8 @@ pub(crate) struct Select {
 pub(crate) enum From {
     Table {
         parts: Vec<String>,
+        /// The tokens of the name.
+        place: Range,
         alias: Option<String>,
         /// `AS t(a, b)`, TABLESAMPLE: columns or rows are not the table's own.
         odd: bool,
@@ -559,6 +561,7 @@ impl FromReader<'_, '_> {
         }
         let (parts, after) = self.tokens.qualified(self.at).ok_or(Unread)?;
         let parts: Vec<String> = parts.into_iter().map(str::to_owned).collect();
+        let place = self.at..after;
         self.at = after;
         let is_function = self.tokens.kind(after) == Some(Kind::Open) && after < self.end
             || (self.tokens.are(start, &["rows", "from"]));
@@ -586,7 +589,7 @@ impl FromReader<'_, '_> {
                 self.at = self.tokens.after(self.at);
             }
         }
-        Ok(From::Table { parts, alias, odd })
+        Ok(From::Table { parts, place, alias, odd })
     }
 
     /// `[AS] alias [(columns)]`; the flag tells of columns.

@@ -1,12 +1,14 @@
 //! Statements that go to one shard with their own text, and the checks that every plan passes.
 
+use pgherd_shard_map::GroupId;
+
 use crate::analyze::{Analysis, Scope, Use};
 use crate::functions;
 use crate::query::{Cte, Query, Unread};
 use crate::token::{Range, Tokens};
 use crate::{
-    Access, Action, Context, KeySource, KeyUse, ManyShards, OneShard, Plan, PlanError, Reuse,
-    StatementKind, Target, parse, scatter,
+    Access, Action, Context, KeySource, KeyUse, ManyShards, OneShard, Otherwise, Plan, PlanError,
+    Reuse, StatementKind, Target, borrow, parse, scatter,
 };
 
 pub(crate) fn plan_of(
@@ -36,6 +38,16 @@ pub(crate) fn home(context: &Context<'_>, access: Access, kind: StatementKind) -
 
 /// SELECT, VALUES, TABLE, WITH … SELECT.
 pub(crate) fn select(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+    select_as(tokens, context, false)
+}
+
+/// With `several` the keys have turned out to name more than one shard: what [`select`] leaves to
+/// [`Otherwise::Borrow`].
+pub(crate) fn select_as(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    several_shards: bool,
+) -> Result<Plan, PlanError> {
     functions::refuse_session_state(tokens)?;
     let all = tokens.all();
     let named = context.may_name_sharded(tokens, &all);
@@ -87,24 +99,42 @@ pub(crate) fn select(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan,
         let target = if any { Target::Any } else { Target::Home };
         return Ok(one(context, target, access, kind));
     }
-    refuse_home(&analysis)?;
-    if let Some(target) = keys(&analysis.uses) {
+    let borrowed = |error: PlanError| match access {
+        // A copy must not be what a statement writes on or locks.
+        Access::Read if error.sqlstate == "0A000" => {
+            borrow::plan(tokens, context, &query, &analysis)
+        }
+        _ => Err(error),
+    };
+    if let Err(error) = refuse_home(&analysis) {
+        let action = Action::Borrow(borrowed(error)?);
+        return Ok(plan_of(context, action, access, Reuse::SameText, kind));
+    }
+    if !several_shards && let Some(target) = keys(&analysis.uses) {
         let several = matches!(&target, Target::Keys { keys, .. } if several(keys));
         // One key that cannot be hashed needs all shards too, but a routed statement must not
         // lose its plan for other literals over that.
-        let otherwise = scatter::select(tokens, &query, &analysis)
-            .ok()
-            .filter(|(_, reuse)| several || *reuse == Reuse::AnyLiterals);
+        let otherwise = match scatter::select(tokens, &query, &analysis) {
+            Ok((mut many, reuse)) => {
+                many.target = target.clone();
+                Some((Otherwise::Many(many), reuse))
+            }
+            Err(error) if several => {
+                borrowed(error).ok().map(|_| (Otherwise::Borrow, Reuse::AnyLiterals))
+            }
+            Err(_) => None,
+        };
+        let otherwise = otherwise.filter(|(_, reuse)| several || *reuse == Reuse::AnyLiterals);
         let reuse = otherwise.as_ref().map_or(Reuse::AnyLiterals, |(_, reuse)| *reuse);
-        let otherwise = otherwise.map(|(mut many, _)| {
-            many.target = target.clone();
-            Box::new(many)
-        });
+        let otherwise = otherwise.map(|(otherwise, _)| Box::new(otherwise));
         let action = Action::One(OneShard { target, otherwise });
         return Ok(plan_of(context, action, access, reuse, kind));
     }
-    let (many, reuse) = scatter::select(tokens, &query, &analysis)?;
-    Ok(plan_of(context, Action::Many(many), access, reuse, kind))
+    let (action, reuse) = match scatter::select(tokens, &query, &analysis) {
+        Ok((many, reuse)) => (Action::Many(many), reuse),
+        Err(error) => (Action::Borrow(borrowed(error)?), Reuse::SameText),
+    };
+    Ok(plan_of(context, action, access, reuse, kind))
 }
 
 /// The shards that all distributed tables are pinned to, if all are.
@@ -113,14 +143,19 @@ pub(crate) fn keys(uses: &[Use]) -> Option<Target> {
     if uses.iter().any(|u| !u.pinned || u.group != first.group || u.odd) {
         return None;
     }
+    Some(keys_of(first.group, uses.iter().flat_map(|u| u.pins.iter().cloned())))
+}
+
+/// The shards of these keys.
+pub(crate) fn keys_of(group: GroupId, pins: impl Iterator<Item = KeySource>) -> Target {
     let mut keys: Vec<KeySource> = Vec::new();
-    for key in uses.iter().flat_map(|u| &u.pins) {
+    for key in pins {
         // Doubles come from several tables pinned alike, not from long lists.
-        if keys.len() > 64 || !keys.contains(key) {
-            keys.push(key.clone());
+        if keys.len() > 64 || !keys.contains(&key) {
+            keys.push(key);
         }
     }
-    Some(Target::Keys { group: first.group, keys: keys.into(), why: KeyUse::Filter })
+    Target::Keys { group, keys: keys.into(), why: KeyUse::Filter }
 }
 
 fn several(keys: &[KeySource]) -> bool {
@@ -190,6 +225,7 @@ pub(crate) fn check_scatter(plan: Plan, context: &Context<'_>) -> Result<Plan, P
     let refused = match &plan.action {
         Action::Many(many) => all(many) && plan.access != Access::Schema && scattered(many),
         Action::CopyOut(out) => out.target == Target::All,
+        Action::Borrow(borrow) => borrow.pulls.iter().any(|pull| pull.target == Target::All),
         _ => false,
     };
     if refused && !context.scatter {

@@ -10,8 +10,8 @@ use crate::query::{Query, Unread, read_from_item, starts_query};
 use crate::route::{home, keys, plan_of, refuse_home, target_scope, unread, view_refused, witness};
 use crate::token::{Kind, Range, Tokens};
 use crate::{
-    Access, Action, Context, KeyUse, Limit, ManyShards, Merge, OneShard, Plan, PlanError, Reuse,
-    SplitInsert, StatementKind, Target, functions, scatter,
+    Access, Action, Context, KeyUse, Limit, ManyShards, Merge, OneShard, Otherwise, Plan,
+    PlanError, Reuse, SplitInsert, StatementKind, Target, functions, scatter,
 };
 
 /// More rows than this are not worth a place in the plan cache.
@@ -546,7 +546,7 @@ fn change(
     let everywhere = colocated(&analysis);
     let sum = |target| ManyShards { target, sql: None, merge: Merge::Sum };
     if let Some(target) = keys(&analysis.uses) {
-        let otherwise = everywhere.then(|| Box::new(sum(target.clone())));
+        let otherwise = everywhere.then(|| Box::new(Otherwise::Many(sum(target.clone()))));
         let action = Action::One(OneShard { target, otherwise });
         return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind));
     }

@@ -61,6 +61,8 @@ pub struct Config {
     #[serde(default)]
     pub sharding: ShardingConfig,
     #[serde(default)]
+    pub query: QueryConfig,
+    #[serde(default)]
     pub log: LogConfig,
 }
 
@@ -116,6 +118,15 @@ pub struct TlsConfig {
 pub struct ShardingConfig {
     /// A new table that has one of these columns is distributed by the first that it has.
     pub auto_distribute: Vec<String>,
+}
+
+/// Bounds of single statements.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueryConfig {
+    /// How many bytes of rows one statement may copy to the home shard to run there.
+    #[serde(deserialize_with = "value::bytes")]
+    pub borrow_max: u64,
 }
 
 /// What is written to standard error.
@@ -246,6 +257,12 @@ impl Default for PoolConfig {
             idle_timeout: Duration::from_secs(600),
             connect_timeout: Duration::from_secs(5),
         }
+    }
+}
+
+impl Default for QueryConfig {
+    fn default() -> Self {
+        Self { borrow_max: 4 << 30 }
     }
 }
 

@@ -9,11 +9,12 @@
 //! on all of them or on none.
 //!
 //! - `relay`: one shard, bytes passed on as they come. The hot path.
-//! - `many`: several shards, merged.
+//! - `many`: several shards, merged. `borrow`: copies of rows, and PostgreSQL over them.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `explain`: the distributed plan with the shards' own.
 
+mod borrow;
 mod cluster;
 mod combine;
 mod commit;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgherd_planner::{
-    Action, Literal, OneShard, Params, Plan, Scan, ShardSet, StatementKind, Target,
+    Action, Literal, OneShard, Otherwise, Params, Plan, Scan, ShardSet, StatementKind, Target,
 };
 use pgherd_shard_map::ShardId;
 use smallvec::SmallVec;
@@ -135,6 +136,12 @@ impl Conn {
     pub fn find_plan(&self, sql: &str, scan: &Scan) -> Result<Rc<Plan>, Failure> {
         let auto = &self.worker.shared.settings.auto_distribute;
         Ok(self.worker.plans.borrow_mut().find(sql, scan, &self.planning, auto)?)
+    }
+
+    /// The plan of a SELECT whose keys name several shards, which it cannot run on each by itself.
+    fn plan_borrowed(&self, sql: &str) -> Result<Plan, Failure> {
+        let auto = &self.worker.shared.settings.auto_distribute;
+        Ok(pgherd_planner::plan_borrowed(sql, &self.planning.context(auto))?)
     }
 
     /// The one shard of a plan, if it has one.
@@ -386,6 +393,9 @@ impl Conn {
             Action::CopyIn(copy) => return self.copy_in(copy, statement).await,
             Action::CopyOut(copy) => return self.copy_out(copy, statement).await,
             Action::Insert(insert) => return self.run_split_insert(insert, statement).await,
+            Action::Borrow(borrow) => {
+                return Box::pin(self.run_borrowed(borrow, statement)).await;
+            }
             Action::Many(many) => {
                 self.run_many(many, statement).await?;
                 if let Some(call) = &plan.then {
@@ -401,11 +411,15 @@ impl Conn {
                 };
                 match self.route(plan, statement.sql, statement.literals, params)? {
                     Route::One(shard) => return self.run_one(shard, statement).await,
-                    Route::Other => {
-                        if let Some(many) = &one.otherwise {
-                            return self.run_many(many, statement).await;
+                    Route::Other => match one.otherwise.as_deref() {
+                        Some(Otherwise::Many(many)) => return self.run_many(many, statement).await,
+                        Some(Otherwise::Borrow) => {
+                            let plan = self.plan_borrowed(statement.sql)?;
+                            let statement = Statement { plan: &plan, ..statement };
+                            return Box::pin(self.run_statement(statement)).await;
                         }
-                    }
+                        None => {}
+                    },
                 }
             }
         }

@@ -59,6 +59,8 @@ pub struct Pools {
     /// As many as a pool has connections, so that no transaction waits for a connection that
     /// another one holds which waits itself.
     admission: Arc<Semaphore>,
+    /// Connections apart from the pools ([`Self::open_apart`]).
+    apart: Arc<Semaphore>,
     /// Transactions that wait to be admitted.
     queued: Cell<usize>,
     pools: RefCell<HashMap<(ShardId, Rc<str>), Pool>>,
@@ -87,6 +89,9 @@ pub struct PoolFigures {
     pub waiting: usize,
 }
 
+/// One connection apart for so many in a pool.
+const APART: usize = 4;
+
 /// How long a shard that refused a connection is left alone.
 const BREAK: Duration = Duration::from_millis(500);
 
@@ -94,7 +99,8 @@ impl Pools {
     #[must_use]
     pub fn new(limits: PoolLimits) -> Self {
         let admission = Arc::new(Semaphore::new(limits.size));
-        Self { limits, admission, queued: Cell::new(0), pools: RefCell::default() }
+        let apart = Arc::new(Semaphore::new((limits.size / APART).max(1)));
+        Self { limits, admission, apart, queued: Cell::new(0), pools: RefCell::default() }
     }
 
     /// As [`Self::admit`], if nobody has to be waited for.
@@ -120,6 +126,33 @@ impl Pools {
         match tokio::time::timeout(self.limits.wait, admitted).await {
             Ok(Ok(permit)) => Ok(Ticket(permit)),
             Ok(Err(_)) | Err(_) => Err(not_admitted("none ended in time")),
+        }
+    }
+
+    /// A connection of its own, outside of the pool: whoever has it closes it. To be opened after
+    /// all others that its owner needs, so that nobody waits for it in a circle.
+    ///
+    /// # Errors
+    /// As [`Self::checkout`].
+    pub async fn open_apart(
+        &self,
+        shard: ShardId,
+        login: &Login,
+        map: &ShardMap,
+    ) -> Result<(Server, Ticket), ErrorInfo> {
+        let permit = Arc::clone(&self.apart).acquire_owned();
+        let permit = match tokio::time::timeout(self.limits.wait, permit).await {
+            Ok(Ok(permit)) => Ticket(permit),
+            Ok(Err(_)) | Err(_) => {
+                return Err(too_many(shard, "too many statements copy rows to it"));
+            }
+        };
+        let dsn = map.shard(shard).map(|shard| &*shard.dsn);
+        let dsn = dsn.ok_or_else(|| unreachable(shard, "it is not in the shard map"))?;
+        let connecting = connect::connect(shard, dsn, login);
+        match tokio::time::timeout(self.limits.connect, connecting).await {
+            Ok(opened) => Ok((opened?, permit)),
+            Err(_) => Err(unreachable(shard, "it did not answer in time")),
         }
     }
 

@@ -29,7 +29,6 @@ const KINDS: [&str; 11] = [
     "explain",
     "utility",
 ];
-const TIERS: [&str; 4] = ["route", "scatter", "session", "cluster"];
 
 /// How a commit over several shards ended for its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +47,7 @@ pub struct Metrics {
 
 #[derive(Debug)]
 pub struct WorkerMetrics {
-    statements: [[AtomicU64; TIERS.len()]; KINDS.len()],
+    statements: [[AtomicU64; Tier::ALL.len()]; KINDS.len()],
     failed: AtomicU64,
     bytes_from_servers: AtomicU64,
     clients_connected: AtomicU64,
@@ -157,7 +156,7 @@ impl Metrics {
         )?;
         writeln!(out, "# TYPE pgherd_statements_total counter")?;
         for (k, kind) in KINDS.iter().enumerate() {
-            for (t, tier) in TIERS.iter().enumerate() {
+            for (t, tier) in Tier::ALL.iter().map(|tier| tier.as_str()).enumerate() {
                 let count = self.sum(|worker| &worker.statements[k][t]);
                 if count > 0 {
                     writeln!(

@@ -63,6 +63,8 @@ pub struct WorkerSettings {
     pub auto_distribute: Box<[Box<str>]>,
     pub pool: PoolLimits,
     pub slow_statement: Option<Duration>,
+    /// Bytes of rows that one statement may copy to the home shard.
+    pub borrow_max: u64,
     pub max_clients: usize,
     pub workers: usize,
 }
@@ -125,6 +127,7 @@ impl WorkerSettings {
                 idle: config.pool.idle_timeout,
             },
             slow_statement: config.log.slow_statement,
+            borrow_max: config.query.borrow_max,
             max_clients: config.max_clients,
             // The worker's index is the low byte of a cancel key.
             workers: config.workers.min(256),

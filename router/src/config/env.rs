@@ -42,6 +42,7 @@ pub const KEYS: &[Key] = &[
     text("tls.cert"),
     text("tls.key"),
     list("sharding.auto_distribute"),
+    text("query.borrow_max"),
     text("log.format"),
     text("log.level"),
     text("log.slow_statement"),

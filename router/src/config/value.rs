@@ -141,6 +141,29 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("'{text}' is too long"))
 }
 
+pub(super) fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    parse_bytes(&String::deserialize(from)?).map_err(D::Error::custom)
+}
+
+/// `64kB`, `100MB`, `4GB`, as PostgreSQL writes sizes: steps of 1024.
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let number: u64 =
+        digits.parse().map_err(|_| format!("'{text}' is not a size such as \"4GB\""))?;
+    let factor: u64 = match unit.trim() {
+        "B" => 1,
+        "kB" => 1 << 10,
+        "MB" => 1 << 20,
+        "GB" => 1 << 30,
+        "TB" => 1 << 40,
+        "" => return Err(format!("'{text}' has no unit: write \"{number}MB\" or \"{number}GB\"")),
+        other => return Err(format!("'{other}' is not a unit: B, kB, MB, GB and TB are")),
+    };
+    number.checked_mul(factor).ok_or_else(|| format!("'{text}' is too large"))
+}
+
 /// `host:port`; a host name takes its first address.
 pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {

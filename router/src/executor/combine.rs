@@ -166,7 +166,7 @@ impl Conn {
     }
 
     /// Sends messages of the router's own and collects the reply.
-    async fn request(&mut self, at: usize, request: &[u8]) -> Result<Reply, Failure> {
+    pub(super) async fn request(&mut self, at: usize, request: &[u8]) -> Result<Reply, Failure> {
         if let Err(error) = self.servers[at].send(request).await {
             return Err(self.lost(at, &error));
         }

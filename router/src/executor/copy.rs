@@ -14,6 +14,8 @@ mod feed;
 mod out;
 mod report;
 
+pub(super) use out::CopyStream;
+
 use bytes::Bytes;
 use pgherd_planner::{CopyIn, CopyRows, ShardSet};
 use pgherd_shard_map::{KeyError, RelationKind, ShardId};

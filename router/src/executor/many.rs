@@ -176,7 +176,7 @@ impl Conn {
     }
 
     /// The replies to BEGIN and its kin.
-    async fn collect_joins(&mut self, at: usize, hidden: u32) -> Result<(), Failure> {
+    pub(super) async fn collect_joins(&mut self, at: usize, hidden: u32) -> Result<(), Failure> {
         for _ in 0..hidden {
             match self.servers[at].collect().await {
                 Ok(Reply { error: None, .. }) => {}
@@ -302,7 +302,7 @@ impl Conn {
     }
 
     /// Rows of all shards as they arrive, counts added up.
-    async fn stream(
+    pub(super) async fn stream(
         &mut self,
         tasks: Vec<Task>,
         statement: Statement<'_>,
@@ -499,7 +499,7 @@ fn put_piece(request: &mut Vec<u8>, sql: &str, portal: &Portal) -> Result<(), Fa
 }
 
 /// LIMIT and OFFSET over all shards' rows.
-struct Counter {
+pub(super) struct Counter {
     skip: u64,
     left: Option<u64>,
 }
@@ -512,6 +512,11 @@ impl Counter {
             Some(RowCount::Param(number)) => param_count(portal, *number),
         };
         Ok(Self { skip: value(&limit.offset)?.unwrap_or(0), left: value(&limit.count)? })
+    }
+
+    /// Every row.
+    pub(super) fn unlimited() -> Self {
+        Self { skip: 0, left: None }
     }
 
     /// Whether the next row is one that the client gets.

@@ -73,6 +73,18 @@ impl Planning {
         Rc::ptr_eq(&self.settings, settings)
     }
 
+    /// For the planner.
+    #[must_use]
+    pub fn context<'a>(&'a self, auto_distribute: &'a [Box<str>]) -> Context<'a> {
+        Context {
+            map: &self.map,
+            search_path: &self.search_path,
+            scatter: self.scatter,
+            pinned: self.pinned,
+            auto_distribute,
+        }
+    }
+
     /// What a prepared statement's plan is good for; `None` while the plans are this
     /// transaction's alone.
     #[must_use]
@@ -110,14 +122,7 @@ impl Plans {
             }
         }
         self.misses += 1;
-        let context = Context {
-            map: &planning.map,
-            search_path: &planning.search_path,
-            scatter: planning.scatter,
-            pinned: planning.pinned,
-            auto_distribute,
-        };
-        let made = Rc::new(plan(sql, &context)?);
+        let made = Rc::new(plan(sql, &planning.context(auto_distribute))?);
         if !planning.private {
             self.keep(sql, scan, planning, &made);
         }

@@ -19,8 +19,8 @@ const BINARY_TRAILER: &[u8] = &[0xff, 0xff];
 
 const COPY_DONE: &[u8] = &[b'c', 0, 0, 0, 4];
 
-/// The stream that the client gets.
-struct Stream {
+/// One COPY stream made of those of several shards.
+pub(in crate::executor) struct CopyStream {
     binary: bool,
     header_line: bool,
     /// CopyOutResponse has been passed on.
@@ -66,7 +66,7 @@ impl Conn {
                 return Err(self.lost(*at, &error));
             }
         }
-        let mut stream = Stream::new(&copy.format);
+        let mut stream = CopyStream::new(&copy.format);
         let rows = self.pass_copies(open, &mut stream).await?;
         stream.end(&mut self.client.out);
         self.client.complete(&format!("COPY {rows}"));
@@ -77,7 +77,7 @@ impl Conn {
     async fn pass_copies(
         &mut self,
         mut open: Vec<(usize, u32)>,
-        stream: &mut Stream,
+        stream: &mut CopyStream,
     ) -> Result<u64, Failure> {
         let mut rows = 0;
         let mut failure = None;
@@ -117,7 +117,7 @@ impl Conn {
     }
 }
 
-impl Stream {
+impl CopyStream {
     fn new(format: &CopyFormat) -> Self {
         let header_line = match format {
             CopyFormat::Text { header, .. } | CopyFormat::Csv { header, .. } => *header,
@@ -132,8 +132,13 @@ impl Stream {
         }
     }
 
+    /// For rows that another server takes in, which has asked for them already.
+    pub(in crate::executor) fn onwards(binary: bool) -> Self {
+        Self { binary, header_line: false, begun: true, headed: false, seen: Vec::new() }
+    }
+
     /// One message of the server `at`.
-    fn pass(
+    pub(in crate::executor) fn pass(
         &mut self,
         tag: u8,
         frame: &Bytes,
@@ -194,7 +199,7 @@ impl Stream {
         Ok(())
     }
 
-    fn end(&self, out: &mut Vec<u8>) {
+    pub(in crate::executor) fn end(&self, out: &mut Vec<u8>) {
         if self.binary {
             put_frame(out, b'd', |out| out.extend_from_slice(BINARY_TRAILER));
         }

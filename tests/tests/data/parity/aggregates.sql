@@ -7,16 +7,13 @@ CREATE TABLE empty (k int PRIMARY KEY, n int);
 INSERT INTO t VALUES (1, 'a', 1, 10, 1.10, 0.5, '2024-01-01', true), (2, 'a', 2, 20, 2.25, 1.5, '2024-01-02', false), (3, 'b', 3, 30, 3.333, 2.5, '2024-01-03', NULL), (4, 'b', NULL, 40, NULL, NULL, NULL, true), (5, NULL, 5, NULL, 5, 4.5, '2024-01-05', true), (6, 'c', 5, 50, 0, 0, '2023-12-31', false);
 SELECT count(*) FROM t;
 SELECT count(n) FROM t;
---@ refused 0A000
 SELECT count(DISTINCT n) FROM t;
---@ refused 0A000
 SELECT count(DISTINCT g), count(*) FROM t;
 SELECT sum(n), sum(b), sum(x), sum(f) FROM t;
 SELECT min(n), max(n), min(g), max(g), min(d), max(d), min(x) FROM t;
 SELECT avg(n), avg(b), avg(x), avg(f) FROM t;
 SELECT avg(k) FROM t WHERE k IN (1, 2, 4);
 SELECT bool_and(o), bool_or(o), every(o) FROM t;
---@ refused 0A000
 SELECT bit_and(k), bit_or(k) FROM t;
 SELECT count(*) AS n, sum(n) total FROM t WHERE k > 2;
 SELECT sum(n) + 1, sum(n) * 2 - count(*), -max(k), coalesce(max(n), 0) FROM t;
@@ -45,7 +42,6 @@ SELECT DISTINCT g FROM t ORDER BY g;
 SELECT DISTINCT g, n FROM t ORDER BY g, n;
 SELECT DISTINCT n % 2 FROM t;
 SELECT DISTINCT count(*) FROM t GROUP BY g;
---@ refused 0A000
 SELECT sum(DISTINCT n) FROM t;
 SELECT count(*), sum(n), min(n), max(n), avg(n), bool_and(n > 0) FROM empty;
 SELECT n, count(*) FROM empty GROUP BY n;
@@ -53,7 +49,6 @@ SELECT DISTINCT n FROM empty;
 SELECT coalesce(sum(n), 0) FROM empty;
 SELECT count(*) FROM empty HAVING count(*) > 0;
 SELECT count(*) FROM t HAVING count(*) > 0;
---@ refused 0A000
 SELECT 1 FROM t HAVING true;
 SELECT count(*) FROM t WHERE false;
 SELECT sum(n) FROM t WHERE k = 1;

@@ -46,5 +46,4 @@ INSERT INTO s VALUES (1, 1), (2, 2), (32767, 3);
 INSERT INTO s VALUES (32768, 4);
 SELECT * FROM s WHERE k = 40000;
 SELECT * FROM s WHERE k = 2;
---@ refused 0A000
 SELECT t.v, s.v FROM t JOIN s ON t.k = s.k ORDER BY 1;

@@ -40,17 +40,13 @@ SELECT nofunction(k) FROM t WHERE k = 1;
 --@ known-difference: refused before PostgreSQL can say what is wrong
 SELECT nofunction(k) FROM t;
 SELECT sum(v) FROM t;
---@ known-difference: refused before PostgreSQL can say what is wrong
 SELECT k, count(*) FROM t;
---@ known-difference: refused before PostgreSQL can say what is wrong
 SELECT k FROM t GROUP BY v;
 SELECT v FROM t WHERE k = 'x';
 SELECT * FROM t WHERE v;
 SELECT * FROM t WHERE v = 1;
---@ known-difference: refused before PostgreSQL can say what is wrong
 SELECT * FROM t LIMIT -1;
 SELECT * FROM t WHERE k = 1 LIMIT -1;
---@ known-difference: refused before PostgreSQL can say what is wrong
 SELECT * FROM t ORDER BY 9;
 SELECT count(*) FROM t WHERE count(*) > 1;
 SELECT (SELECT k FROM t WHERE n > 0 AND k = 1), (SELECT 1 UNION ALL SELECT 2);

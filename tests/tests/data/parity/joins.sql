@@ -21,16 +21,13 @@ SELECT c.name, o.id, o.total FROM customers c, orders o WHERE o.customer_id = c.
 SELECT c.name, o.id FROM customers c JOIN orders o ON o.customer_id = c.id ORDER BY 1, 2;
 SELECT c.name, o.id FROM customers c LEFT JOIN orders o ON o.customer_id = c.id ORDER BY 1, 2;
 SELECT c.name, o.id FROM customers c RIGHT JOIN orders o ON o.customer_id = c.id ORDER BY 2, 1;
---@ refused 0A000
 SELECT c.name, o.id FROM customers c FULL JOIN orders o ON o.customer_id = c.id ORDER BY 1, 2;
 SELECT c.name, k.name FROM customers c JOIN countries k ON k.code = c.country ORDER BY 1;
 SELECT c.name, k.name FROM customers c LEFT JOIN countries k ON k.code = c.country ORDER BY 1;
 SELECT c.name, k.name FROM customers c JOIN countries k ON k.code = c.country WHERE c.id = 5;
 SELECT c.name, k.name, o.total FROM customers c JOIN countries k ON k.code = c.country JOIN orders o ON o.customer_id = c.id ORDER BY 1, 3;
 SELECT name, (SELECT count(*) FROM orders o WHERE o.customer_id = c.id) FROM customers c WHERE c.id = 1;
---@ refused 0A000
 SELECT name FROM customers c WHERE EXISTS (SELECT 1 FROM orders o WHERE o.customer_id = c.id) ORDER BY name;
---@ refused 0A000
 SELECT name FROM customers c WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.customer_id = c.id) ORDER BY name;
 SELECT c.name, sum(o.total) FROM customers c JOIN orders o ON o.customer_id = c.id GROUP BY c.name ORDER BY c.name;
 SELECT k.name, count(*) FROM customers c JOIN countries k ON k.code = c.country GROUP BY k.name ORDER BY 1;
@@ -42,11 +39,8 @@ WITH big AS (SELECT * FROM orders WHERE customer_id = 1) SELECT count(*), sum(to
 WITH c AS (SELECT id FROM customers WHERE id = 2) SELECT * FROM orders o, c WHERE o.customer_id = 2 AND c.id = 2;
 SELECT * FROM (SELECT id, name FROM customers WHERE id = 3) x;
 SELECT a.name, b.name FROM customers a JOIN customers b ON a.id = b.id WHERE a.id = 1;
---@ refused 0A000
 SELECT k.name, c.name FROM countries k LEFT JOIN customers c ON k.code = c.country;
---@ refused 0A000
 SELECT c.name, o.id FROM customers c JOIN orders o ON o.id = c.id;
---@ refused 0A000
 SELECT n.note, c.name FROM notes n JOIN customers c ON n.id = c.id;
 UPDATE countries SET name = upper(name) WHERE code = 'de';
 SELECT name FROM countries ORDER BY code;

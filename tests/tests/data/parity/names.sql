@@ -22,7 +22,6 @@ INSERT INTO t VALUES (3, 'three');
 SELECT count(*) FROM one.t;
 SELECT count(*) FROM two.t;
 SELECT one.t.v FROM one.t WHERE one.t.k = 1;
---@ refused 0A000
 SELECT a.v, b.v FROM one.t a, two.t b WHERE a.k = 1 AND b.k = 1;
 BEGIN;
 SET LOCAL search_path = two;

@@ -51,7 +51,6 @@ SELECT x.y FROM t AS x (y, z) WHERE x.y = 2;
 SELECT * FROM t AS x (y, z) ORDER BY y;
 SELECT t.k, s.g FROM t, generate_series(1, 2) AS s (g) WHERE t.k = 1 ORDER BY 2;
 SELECT t.k, s.g FROM t, generate_series(1, 2) AS s (g) ORDER BY 1, 2;
---@ refused 0A000
 SELECT t.k, l.x FROM t, LATERAL (SELECT t.k * 2 AS x) l ORDER BY 1;
 SELECT 1 WHERE EXISTS (SELECT 1 FROM t WHERE k = 1);
 WITH x AS (SELECT 1 AS a) SELECT * FROM x;

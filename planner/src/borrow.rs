@@ -1,0 +1,412 @@
+//! Tier 3: PostgreSQL itself runs the statement, over copies of the rows that it reads.
+//!
+//! What cannot run on each shard by itself (joins on other columns, subqueries, window functions,
+//! set operations, grouping sets, any aggregate) runs on one server: each distributed table that
+//! the statement names is copied there into a scratch table, and its name in the statement's own
+//! text is replaced by that table's. So the answer is PostgreSQL's, whatever the statement's shape.
+//!
+//! Less is copied where that is certainly enough: only columns whose names stand in the statement
+//! (unless a `*`, a whole row or a NATURAL join needs all), only the shards of the keys that a table
+//! is pinned to, and only rows that pass the conditions of WHERE that speak of that table alone.
+
+use std::collections::BTreeSet;
+
+use pgherd_shard_map::{Column, Table};
+
+use crate::analyze::{Analysis, Use, split_and};
+use crate::functions::{self, Nature};
+use crate::plan::{Borrow, Pull};
+use crate::query::{From, JoinKind, Query, starts_query};
+use crate::token::{Kind, Range, Tokens};
+use crate::{Context, PlanError, Target, route};
+
+/// A scratch table's columns differ from these: a statement that names them is refused.
+const SYSTEM_COLUMNS: &[&str] = &["tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"];
+
+fn refuse(what: &'static str, why: &'static str) -> PlanError {
+    PlanError::unsupported(
+        what,
+        why,
+        "Compare the distribution column with one value, so that one shard has all the rows.",
+    )
+}
+
+/// The plan of a SELECT that reads and takes no locks.
+pub(crate) fn plan(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    query: &Query,
+    analysis: &Analysis,
+) -> Result<Borrow, PlanError> {
+    if tokens.all().any(|at| tokens.name(at).is_some_and(|name| SYSTEM_COLUMNS.contains(&name))) {
+        return Err(refuse(
+            "system columns are not supported where rows of several shards are needed together",
+            "They would be those of a copy.",
+        ));
+    }
+    let read = Reading::of(tokens, analysis)?;
+    let mut pulls: Vec<Pull> = Vec::new();
+    let mut edits: Vec<(std::ops::Range<usize>, String)> = Vec::new();
+    for used in &analysis.uses {
+        let place = place(tokens, used)?;
+        let number = match pulls.iter().position(|pull| pull.table == used.table.name) {
+            Some(number) => number,
+            None => {
+                pulls.push(pull(tokens, context, query, analysis, &read, used, pulls.len()));
+                pulls.len() - 1
+            }
+        };
+        let scratch = &pulls[number].scratch;
+        // `TABLE t` takes no alias, and nothing else can speak of its name.
+        let bare = place.start > 0 && tokens.is(place.start - 1, "table");
+        let text = match &used.alias {
+            None if !bare => {
+                format!("pg_temp.{scratch} AS {}", quoted(&used.table.name.name))
+            }
+            _ => format!("pg_temp.{scratch}"),
+        };
+        edits.push((tokens.bytes(&place), text));
+    }
+    edits.sort_by_key(|(bytes, _)| bytes.start);
+    let mut sql = String::with_capacity(tokens.sql.len() + 64);
+    let mut from = 0;
+    for (bytes, text) in &edits {
+        sql.push_str(&tokens.sql[from..bytes.start]);
+        sql.push_str(text);
+        from = bytes.end;
+    }
+    sql.push_str(&tokens.sql[from..]);
+    Ok(Borrow {
+        pulls: pulls.into(),
+        sql: sql.into(),
+        local: !analysis.home.is_empty() || analysis.references > 0,
+    })
+}
+
+/// Where the table's name stands.
+fn place(tokens: &Tokens<'_>, used: &Use) -> Result<Range, PlanError> {
+    let place = used.place.clone().filter(|place| {
+        // `t *` is an old way to say that children count, too.
+        !used.odd && !tokens.sign(place.end, "*")
+    });
+    place.ok_or_else(|| {
+        refuse(
+            "column aliases, ONLY and TABLESAMPLE over several shards are not supported",
+            "They would speak of a copy.",
+        )
+    })
+}
+
+/// What the statement says of columns in general.
+struct Reading<'a> {
+    names: BTreeSet<&'a str>,
+    /// Tokens that define a table's name or alias.
+    defining: BTreeSet<usize>,
+    /// Every column of every table may be meant.
+    all: bool,
+}
+
+impl<'a> Reading<'a> {
+    fn of(tokens: &'a Tokens<'_>, analysis: &Analysis) -> Result<Self, PlanError> {
+        let names = tokens.all().filter_map(|at| tokens.name(at)).collect();
+        let all = tokens.all().any(|at| {
+            tokens.is_any(at, &["natural", "table"])
+                || (tokens.sign(at, "*") && is_star(tokens, at))
+        });
+        let mut defining = BTreeSet::new();
+        for used in &analysis.uses {
+            let place = place(tokens, used)?;
+            let alias = used.alias.is_some();
+            let end =
+                place.end + usize::from(alias) + usize::from(alias && tokens.is(place.end, "as"));
+            defining.extend(place.start..end);
+        }
+        let reading = Self { names, defining, all };
+        if reading.qualified_elsewhere(tokens, analysis) {
+            return Err(refuse(
+                "columns with the name of their schema are not supported where rows of several \
+                 shards are needed together",
+                "The table is read as a copy in another schema.",
+            ));
+        }
+        Ok(reading)
+    }
+
+    /// `schema.table.column` outside of FROM.
+    fn qualified_elsewhere(&self, tokens: &Tokens<'_>, analysis: &Analysis) -> bool {
+        tokens.all().filter(|at| !self.defining.contains(at)).any(|at| {
+            let Some((parts, _)) = tokens.qualified(at) else { return false };
+            let inside = at > 0 && tokens.sign(at - 1, ".");
+            !inside
+                && parts.len() > 2
+                && analysis.uses.iter().any(|used| {
+                    let name = &used.table.name;
+                    *name.schema == *parts[0] && *name.name == *parts[1]
+                })
+        })
+    }
+
+    /// The table's name or alias stands by itself: its whole row is meant, or a column.
+    fn whole_row(&self, tokens: &Tokens<'_>, name: &str) -> bool {
+        tokens.all().any(|at| {
+            tokens.name(at) == Some(name)
+                && !self.defining.contains(&at)
+                && !tokens.sign(at + 1, ".")
+        })
+    }
+
+    fn columns(&self, tokens: &Tokens<'_>, analysis: &Analysis, table: &Table) -> Vec<Column> {
+        let mut uses = analysis.uses.iter().filter(|used| used.table.name == table.name);
+        let all = self.all || uses.any(|used| self.whole_row(tokens, called(used)));
+        let wanted = |column: &&Column| all || self.names.contains(&*column.name);
+        let mut columns: Vec<Column> = table.columns.iter().filter(wanted).cloned().collect();
+        if columns.is_empty() {
+            // Rows are counted only; a table without columns is odd.
+            columns.extend(table.key_column().or_else(|| table.columns.first()).cloned());
+        }
+        columns
+    }
+}
+
+/// A `*` that stands for columns, not for a product and not in `count(*)`.
+fn is_star(tokens: &Tokens<'_>, at: usize) -> bool {
+    let Some(before) = at.checked_sub(1) else { return true };
+    match tokens.kind(before) {
+        Some(Kind::Open) => tokens.kind(at + 1) != Some(Kind::Close),
+        Some(Kind::Word) => tokens.is_any(before, &["select", "distinct", "all"]),
+        Some(Kind::Quoted | Kind::Literal { .. } | Kind::Param(_)) => false,
+        // `DISTINCT ON (…) *` looks like a product.
+        _ => true,
+    }
+}
+
+/// What the statement calls this use of a table.
+fn called(used: &Use) -> &str {
+    used.alias.as_deref().unwrap_or(&used.table.name.name)
+}
+
+fn pull(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    query: &Query,
+    analysis: &Analysis,
+    read: &Reading<'_>,
+    used: &Use,
+    number: usize,
+) -> Pull {
+    let table = &used.table;
+    let columns = read.columns(tokens, analysis, table);
+    let same: Vec<&Use> =
+        analysis.uses.iter().filter(|other| other.table.name == table.name).collect();
+    let filter = match same.as_slice() {
+        [_] => Filter { tokens, context, query, analysis, used }.build(),
+        _ => None,
+    };
+    Pull {
+        table: table.name.clone(),
+        scratch: format!("pgherd_scratch_{number}").into(),
+        binary: columns.iter().all(|column| is_portable(&column.type_name)),
+        columns: columns.into_iter().map(|column| column.name).collect(),
+        alias: called(used).into(),
+        filter: filter.map(Into::into),
+        target: target(&same),
+    }
+}
+
+/// The shards whose rows can matter: those of the keys, where each use is pinned.
+fn target(same: &[&Use]) -> Target {
+    if same.iter().any(|used| !used.pinned) {
+        return Target::All;
+    }
+    let keys = same.iter().flat_map(|used| used.pins.iter().cloned());
+    route::keys_of(same[0].group, keys)
+}
+
+/// Types whose binary form is the same on every server: those of users have OIDs of their own,
+/// which arrays and composites carry.
+fn is_portable(type_name: &str) -> bool {
+    let element = type_name.trim_end_matches("[]");
+    let plain = element.split_once('(').map_or(element, |(head, _)| head).trim_end();
+    matches!(
+        plain,
+        "smallint"
+            | "integer"
+            | "bigint"
+            | "numeric"
+            | "real"
+            | "double precision"
+            | "text"
+            | "character"
+            | "character varying"
+            | "boolean"
+            | "bytea"
+            | "uuid"
+            | "date"
+            | "time"
+            | "time without time zone"
+            | "timestamp"
+            | "timestamp without time zone"
+            | "timestamp with time zone"
+            | "interval"
+            | "json"
+            | "jsonb"
+            | "inet"
+            | "cidr"
+    ) || (element.starts_with("timestamp(") || element.starts_with("time("))
+}
+
+/// The conditions of WHERE that only rows of one table decide.
+struct Filter<'a> {
+    tokens: &'a Tokens<'a>,
+    context: &'a Context<'a>,
+    query: &'a Query,
+    analysis: &'a Analysis,
+    used: &'a Use,
+}
+
+impl Filter<'_> {
+    fn build(&self) -> Option<String> {
+        let select = self.query.only_select()?;
+        if !self.query.ctes.is_empty() || self.analysis.blocks != 1 {
+            return None;
+        }
+        let mut items = Vec::new();
+        for item in &select.from {
+            self.items(item, false, &mut items)?;
+        }
+        let name = called(self.used);
+        let mut own = items.iter().filter(|item| item.name == name);
+        match (own.next(), own.next()) {
+            (Some(item), None) if !item.nullable => {}
+            _ => return None,
+        }
+        let filter = select.filter.as_ref()?;
+        let parts: Vec<&str> = split_and(self.tokens, filter)
+            .iter()
+            .filter(|part| self.decides(part, &items))
+            .map(|part| self.tokens.text(part))
+            .collect();
+        (!parts.is_empty()).then(|| format!("({})", parts.join(") AND (")))
+    }
+
+    /// The tables of a FROM list; `None` where columns of something else could be meant.
+    fn items<'q>(&self, from: &'q From, nullable: bool, out: &mut Vec<Named<'q>>) -> Option<()>
+    where
+        Self: 'q,
+    {
+        match from {
+            From::Table { parts, alias, odd: false, .. } => {
+                let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+                let table = self.context.sharded(&parts)?;
+                let name = alias.as_deref().or_else(|| parts.last().copied())?;
+                let columns = table.columns.iter().map(|column| column.name.to_string()).collect();
+                out.push(Named { name, columns, nullable });
+                Some(())
+            }
+            From::Join { left, right, kind, .. } => {
+                let (left_may, right_may) = match kind {
+                    JoinKind::Inner => (false, false),
+                    JoinKind::Left => (false, true),
+                    JoinKind::Right => (true, false),
+                    JoinKind::Full => (true, true),
+                };
+                self.items(left, nullable || left_may, out)?;
+                self.items(right, nullable || right_may, out)
+            }
+            From::Table { .. } | From::Subquery { .. } | From::Function { .. } => None,
+        }
+    }
+
+    fn decides(&self, part: &Range, items: &[Named<'_>]) -> bool {
+        let tokens = self.tokens;
+        let mut at = part.start;
+        while at < part.end {
+            if tokens.kind(at) == Some(Kind::Open) && starts_query(tokens, at + 1) {
+                return false;
+            }
+            if let Some((name, open)) = functions::call(tokens, at) {
+                if name.is_none_or(|name| functions::nature(name) != Nature::Immutable) {
+                    return false;
+                }
+                at = open;
+                continue;
+            }
+            match tokens.kind(at) {
+                Some(Kind::Param(_) | Kind::Semicolon) => return false,
+                Some(Kind::Word) if PLAIN_WORDS.contains(&&*tokens.list[at].text) => {}
+                Some(Kind::Word | Kind::Quoted) => {
+                    let Some((parts, after)) = tokens.qualified(at) else { return false };
+                    if !self.is_own(&parts, items) {
+                        return false;
+                    }
+                    at = after;
+                    continue;
+                }
+                _ => {}
+            }
+            at += 1;
+        }
+        true
+    }
+
+    fn is_own(&self, parts: &[&str], items: &[Named<'_>]) -> bool {
+        let name = called(self.used);
+        match parts {
+            [alias, column] => {
+                *alias == name && self.used.table.columns.iter().any(|c| *c.name == **column)
+            }
+            [column] => {
+                let mut owners =
+                    items.iter().filter(|item| item.columns.iter().any(|c| c == column));
+                matches!((owners.next(), owners.next()), (Some(item), None) if item.name == name)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A table in FROM.
+struct Named<'q> {
+    name: &'q str,
+    columns: Vec<String>,
+    /// On a side of an outer join that may be missing.
+    nullable: bool,
+}
+
+/// Words of conditions that are no columns and mean the same everywhere.
+const PLAIN_WORDS: &[&str] = &[
+    "and",
+    "or",
+    "not",
+    "null",
+    "true",
+    "false",
+    "is",
+    "in",
+    "like",
+    "ilike",
+    "between",
+    "case",
+    "when",
+    "then",
+    "else",
+    "end",
+    "distinct",
+    "from",
+    "unknown",
+    "date",
+    "interval",
+    "timestamp",
+    "similar",
+    "to",
+    "escape",
+    "symmetric",
+    "any",
+    "all",
+    "some",
+    "array",
+];
+
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

@@ -1,0 +1,322 @@
+//! Tier 3: rows are copied to the home shard, and PostgreSQL runs the statement there.
+//!
+//! The scratch tables are temporary ones on a connection of their own, which is closed afterwards:
+//! so nothing is left behind, whatever happens, and a transaction that is to be prepared has never
+//! touched a temporary table. Shards send their rows all at once, through the connections of the
+//! client's transaction if there is one, so its own changes are among them. Nothing is read from
+//! them faster than the home shard takes it.
+//!
+//! First of all the home shard describes the client's statement as it was written: what is wrong
+//! with it is told with its place in the client's text, before any row has moved.
+
+use std::rc::Rc;
+
+use pgherd_planner::{Borrow, Params, Pull};
+use pgherd_shard_map::ShardId;
+use postgres_protocol::escape::escape_identifier;
+
+use super::copy::CopyStream;
+use super::many::{Counter, Task};
+use super::{Conn, Statement};
+use crate::error::{ErrorInfo, Failure};
+use crate::pool::Ticket;
+use crate::session::Portal;
+use crate::wire::{HEADER, frontend};
+
+/// Rows go to the scratch table in pieces of this size.
+const BATCH: usize = 64 * 1024;
+
+/// From so many rows on it is worth telling PostgreSQL's planner what is in a scratch table.
+const ANALYZE_FROM: u64 = 1000;
+
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '2s'";
+
+/// A table to be copied, and the checked-out servers that have its rows.
+struct Source<'a> {
+    pull: &'a Pull,
+    servers: Vec<usize>,
+}
+
+impl Conn {
+    pub(super) async fn run_borrowed(
+        &mut self,
+        borrow: &Borrow,
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
+        self.take_ticket().await?;
+        let home = self.planning.map.home;
+        let at = self.server_for(home).await?;
+        self.refuse_unseen(borrow, at)?;
+        self.describe_first(at, statement).await?;
+        let sources = self.sources(borrow, statement).await?;
+        let (scratch, _apart) = self.open_scratch(home).await?;
+        let result = self.run_on(scratch, &sources, borrow, statement).await;
+        self.close_scratch();
+        result
+    }
+
+    /// The scratch connection sees what is committed. The transaction's own changes of tables that
+    /// are not copied, and of the schema, it does not see.
+    fn refuse_unseen(&self, borrow: &Borrow, home: usize) -> Result<(), Failure> {
+        let Some(block) = self.session.transaction.block().filter(|block| !block.implicit) else {
+            return Ok(());
+        };
+        let begin = block.begin.to_ascii_lowercase();
+        let own_view = self.servers[home].wrote
+            || ["repeatable", "serializable"].iter().any(|word| begin.contains(word));
+        let detail = if block.schema_changed {
+            "Rows are copied through another connection, which does not see the new schema."
+        } else if borrow.local && own_view {
+            "Tables that are not distributed are read through another connection."
+        } else {
+            return Ok(());
+        };
+        Err(ErrorInfo::new(
+            "0A000",
+            "the statement cannot see what this transaction sees on the home shard",
+        )
+        .detail(detail)
+        .hint("Run it before the transaction, or after its commit.")
+        .into())
+    }
+
+    async fn describe_first(&mut self, at: usize, statement: Statement<'_>) -> Result<(), Failure> {
+        let mut request = Vec::new();
+        let joins = self.put_join(at, &mut request);
+        let types = statement.portal.map_or(&[][..], |portal| &portal.statement.types);
+        frontend::put_parse(&mut request, b"", statement.sql, types);
+        request.extend_from_slice(frontend::DESCRIBE_UNNAMED_STATEMENT);
+        request.extend_from_slice(frontend::SYNC);
+        if let Err(error) = self.servers[at].send(&request).await {
+            return Err(self.lost(at, &error));
+        }
+        self.collect_joins(at, joins).await?;
+        self.collect_ok(at).await
+    }
+
+    /// Finds the shards of each table and checks their servers out, before the scratch connection
+    /// is opened: that must be the last.
+    async fn sources<'a>(
+        &mut self,
+        borrow: &'a Borrow,
+        statement: Statement<'_>,
+    ) -> Result<Vec<Source<'a>>, Failure> {
+        let mut sources = Vec::with_capacity(borrow.pulls.len());
+        for pull in &borrow.pulls {
+            let shards = {
+                let params = statement.portal.map(Portal::params).transpose()?;
+                let params: &dyn Params = match &params {
+                    Some(params) => params,
+                    None => &pgherd_planner::NoParams,
+                };
+                let (map, sql) = (&self.planning.map, statement.sql.as_bytes());
+                let set = pull.target.resolve(map, sql, statement.literals, params)?;
+                self.shard_list(&set)
+            };
+            let mut servers = Vec::with_capacity(shards.len());
+            for shard in shards {
+                servers.push(self.server_for(shard).await?);
+            }
+            sources.push(Source { pull, servers });
+        }
+        Ok(sources)
+    }
+
+    /// A fresh connection, in the last place of `self.servers`.
+    async fn open_scratch(&mut self, home: ShardId) -> Result<(usize, Ticket), Failure> {
+        let pools = Rc::clone(&self.worker.pools);
+        let (mut server, apart) = pools.open_apart(home, &self.login, &self.planning.map).await?;
+        // It is in no transaction of the client's, and must not be put into one.
+        server.joined = true;
+        self.cancel.servers.borrow_mut().push((server.address, server.pid, server.secret));
+        self.servers.push(server);
+        let at = self.servers.len() - 1;
+        let mut ready = self.bring_settings(at).await;
+        if ready.is_ok() && self.session.transaction.block().is_some() {
+            // What the transaction itself has locked would be waited for without an end.
+            ready = self.query(at, LOCK_TIMEOUT).await.map(drop);
+        }
+        match ready {
+            Ok(()) => Ok((at, apart)),
+            Err(failure) => {
+                self.close_scratch();
+                Err(failure)
+            }
+        }
+    }
+
+    /// The last that was added; closing it drops the scratch tables.
+    fn close_scratch(&mut self) {
+        drop(self.servers.pop());
+        self.cancel.servers.borrow_mut().pop();
+    }
+
+    async fn run_on(
+        &mut self,
+        scratch: usize,
+        sources: &[Source<'_>],
+        borrow: &Borrow,
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
+        let mut left = self.worker.shared.settings.borrow_max;
+        for source in sources {
+            self.copy(scratch, source, &mut left).await?;
+        }
+        let task = Task { at: scratch, sql: Some(borrow.sql.to_string()) };
+        self.stream(vec![task], statement, Some(Counter::unlimited())).await
+    }
+
+    /// Copies one table. `left` is how many bytes may still be moved.
+    async fn copy(
+        &mut self,
+        scratch: usize,
+        source: &Source<'_>,
+        left: &mut u64,
+    ) -> Result<(), Failure> {
+        let pull = source.pull;
+        let name = format!("pg_temp.{}", escape_identifier(&pull.scratch));
+        let columns: Vec<String> =
+            pull.columns.iter().map(|column| escape_identifier(column)).collect();
+        let columns = columns.join(", ");
+        let table = format!(
+            "{}.{} AS {}",
+            escape_identifier(&pull.table.schema),
+            escape_identifier(&pull.table.name),
+            escape_identifier(&pull.alias)
+        );
+        let format = if pull.binary { "binary" } else { "text" };
+        let made =
+            format!("CREATE TEMP TABLE {name} AS SELECT {columns} FROM {table} WITH NO DATA");
+        self.query(scratch, &made).await?;
+
+        let filter = pull.filter.as_ref().map_or_else(String::new, |sql| format!(" WHERE {sql}"));
+        let out =
+            format!("COPY (SELECT {columns} FROM {table}{filter}) TO STDOUT (FORMAT {format})");
+        let mut open = Vec::with_capacity(source.servers.len());
+        for at in &source.servers {
+            let mut request = Vec::new();
+            let joins = self.put_join(*at, &mut request);
+            frontend::put_query(&mut request, &out);
+            if let Err(error) = self.servers[*at].send(&request).await {
+                return Err(self.lost(*at, &error));
+            }
+            open.push((*at, joins));
+        }
+        let into = format!("COPY {name} FROM STDIN (FORMAT {format})");
+        if let Err(failure) = self.begin_scratch_copy(scratch, &into).await {
+            self.close_busy(source);
+            return Err(failure);
+        }
+        let mut stream = CopyStream::onwards(pull.binary);
+        if let Err(failure) = self.move_rows(scratch, open, &mut stream, left).await {
+            self.close_busy(source);
+            return Err(failure);
+        }
+        let mut end = Vec::new();
+        stream.end(&mut end);
+        if let Err(error) = self.servers[scratch].send(&end).await {
+            return Err(self.lost(scratch, &error));
+        }
+        let rows = match self.servers[scratch].collect().await {
+            Ok(reply) => match reply.error {
+                Some(error) => return Err(Failure::Shard(error)),
+                None => reply.tags.last().and_then(|tag| crate::wire::backend::tag_count(tag)),
+            },
+            Err(error) => return Err(self.lost(scratch, &error)),
+        };
+        if rows.is_some_and(|rows| rows >= ANALYZE_FROM) {
+            self.query(scratch, &format!("ANALYZE {name}")).await?;
+        }
+        Ok(())
+    }
+
+    async fn begin_scratch_copy(&mut self, scratch: usize, sql: &str) -> Result<(), Failure> {
+        let mut request = Vec::new();
+        frontend::put_query(&mut request, sql);
+        if let Err(error) = self.servers[scratch].send(&request).await {
+            return Err(self.lost(scratch, &error));
+        }
+        loop {
+            match self.servers[scratch].frame().await {
+                Ok((b'G', _)) => return Ok(()),
+                Ok((b'E', error)) => return Err(Failure::Shard(error)),
+                Ok(_) => {}
+                Err(error) => return Err(self.lost(scratch, &error)),
+            }
+        }
+    }
+
+    /// What shards still send nobody will read: their connections are not used again.
+    fn close_busy(&mut self, source: &Source<'_>) {
+        for at in &source.servers {
+            self.servers[*at].spoiled |= self.servers[*at].status == 0;
+        }
+    }
+
+    /// Rows of all shards as they arrive, until all have ended.
+    async fn move_rows(
+        &mut self,
+        scratch: usize,
+        mut open: Vec<(usize, u32)>,
+        stream: &mut CopyStream,
+        left: &mut u64,
+    ) -> Result<(), Failure> {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut failure = None;
+        while !open.is_empty() {
+            let position = self.fill_any(&open).await?;
+            let (at, mut joins) = open[position];
+            let mut ended = false;
+            while let Some((tag, frame)) = self.next_frame(at)? {
+                match tag {
+                    b'Z' => {
+                        self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
+                        if joins == 0 {
+                            ended = true;
+                            break;
+                        }
+                        joins -= 1;
+                    }
+                    b'E' if failure.is_none() => {
+                        failure = Some(Failure::Shard(frame));
+                        self.cancel_others(at, &open);
+                    }
+                    b'd' if joins == 0 && failure.is_none() => {
+                        stream.pass(tag, &frame, at, &mut batch)?;
+                    }
+                    _ => {}
+                }
+                if batch.len() >= BATCH {
+                    *left = left
+                        .checked_sub(batch.len() as u64)
+                        .ok_or_else(|| too_much(self.worker.shared.settings.borrow_max))?;
+                    if let Err(error) = self.servers[scratch].send(&batch).await {
+                        return Err(self.lost(scratch, &error));
+                    }
+                    batch.clear();
+                }
+            }
+            open[position].1 = joins;
+            if ended {
+                open.swap_remove(position);
+            }
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        *left = left.saturating_sub(batch.len() as u64);
+        match self.servers[scratch].send(&batch).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.lost(scratch, &error)),
+        }
+    }
+}
+
+fn too_much(most: u64) -> ErrorInfo {
+    ErrorInfo::new("54000", "the statement would copy too many rows between shards")
+        .detail(format!("More than {} MB would move to the home shard.", most >> 20))
+        .hint(
+            "Give it a narrower condition, join on the distribution columns, or raise [query] \
+             borrow_max in the router's configuration.",
+        )
+}
