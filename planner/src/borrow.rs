@@ -21,7 +21,12 @@ use crate::token::{Kind, Range, Tokens};
 use crate::{Context, PlanError, Target, route};
 
 /// A scratch table's columns differ from these: a statement that names them is refused.
-const SYSTEM_COLUMNS: &[&str] = &["tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"];
+pub(crate) const SYSTEM_COLUMNS: &[&str] = &["tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"];
+
+/// `ctid` and its kin say something of one shard's file only.
+pub(crate) fn names_system_column(tokens: &Tokens<'_>) -> bool {
+    tokens.all().any(|at| tokens.name(at).is_some_and(|name| SYSTEM_COLUMNS.contains(&name)))
+}
 
 fn refuse(what: &'static str, why: &'static str) -> PlanError {
     PlanError::unsupported(
@@ -38,7 +43,7 @@ pub(crate) fn plan(
     query: &Query,
     analysis: &Analysis,
 ) -> Result<Borrow, PlanError> {
-    if tokens.all().any(|at| tokens.name(at).is_some_and(|name| SYSTEM_COLUMNS.contains(&name))) {
+    if names_system_column(tokens) {
         return Err(refuse(
             "system columns are not supported where rows of several shards are needed together",
             "They would be those of a copy.",

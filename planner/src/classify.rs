@@ -1,7 +1,9 @@
 //! What kind of statement the first words make, and the plans of those that need no more than
 //! words: transactions, settings, cursors, maintenance.
 
-use crate::query::starts_query;
+use pgherd_shard_map::ShardId;
+
+use crate::query::{keyword, starts_query};
 use crate::route::{home, one, plan_of, unread};
 use crate::token::{Kind, Tokens};
 use crate::{
@@ -35,17 +37,55 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     if tokens.is(0, "explain") {
         return explain(tokens, context);
     }
-    let hinted = hint(tokens)?.or(context.pinned);
-    if let Some(shard) = hinted
-        && let Some(kind) = query_kind(tokens)
+    if let Some(shard) = hint(tokens)?.or(context.pinned)
+        && let Some(plan) = pinned(tokens, context, shard)?
     {
-        if context.map.shard(shard).is_none() {
-            return Err(PlanError::new("22023", format!("shard {shard} does not exist"))
-                .with_hint("SELECT * FROM pgherd.shards lists the shards."));
-        }
-        let access = Access::Write;
-        return Ok(one(context, Target::Shard(shard), access, kind));
+        return Ok(plan);
     }
+    unpinned(tokens, context)
+}
+
+/// A statement under `pgherd.shard`. The pin is for what reads or changes the rows that the shard
+/// has: new rows go where their keys say, reference tables are written everywhere, and tables that
+/// nobody distributed are on the home shard, whatever it says.
+fn pinned(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    shard: ShardId,
+) -> Result<Option<Plan>, PlanError> {
+    let Some(kind) = query_kind(tokens) else { return Ok(None) };
+    if context.map.shard(shard).is_none() {
+        return Err(PlanError::new("22023", format!("shard {shard} does not exist"))
+            .with_hint("SELECT * FROM pgherd.shards lists the shards."));
+    }
+    let there = one(context, Target::Shard(shard), Access::Write, kind);
+    match kind {
+        StatementKind::Select if tokens.is(0, "with") && write_after_with(tokens) => Ok(None),
+        StatementKind::Select => {
+            // In a WITH; FOR [NO KEY] UPDATE is a lock.
+            let writes = tokens.all().any(|at| {
+                ["insert", "update", "delete", "merge"].iter().any(|word| keyword(tokens, at, word))
+                    && !(at > 0 && tokens.is_any(at - 1, &["for", "key"]))
+            });
+            let sharded = context.may_name_sharded(tokens, &tokens.all()).is_some();
+            Ok((sharded && !writes).then_some(there))
+        }
+        StatementKind::Update | StatementKind::Delete => {
+            let plan = unpinned(tokens, context)?;
+            let spread = match &plan.action {
+                Action::One(one) => matches!(one.target, Target::Keys { .. } | Target::All),
+                Action::Many(many) => many.merge == Merge::Sum,
+                _ => false,
+            };
+            Ok(Some(if spread { there } else { plan }))
+        }
+        // CALL and DO: what is inside runs there.
+        StatementKind::Utility if tokens.is_any(0, &["call", "do"]) => Ok(Some(there)),
+        _ => Ok(None),
+    }
+}
+
+fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
     match tokens.word(0).unwrap_or_default() {
         "select" => match cluster::read(tokens, context)? {
             Some(function) => {
@@ -89,7 +129,7 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
 }
 
 /// `/* pgherd: shard=2 */`
-fn hint(tokens: &Tokens<'_>) -> Result<Option<pgherd_shard_map::ShardId>, PlanError> {
+fn hint(tokens: &Tokens<'_>) -> Result<Option<ShardId>, PlanError> {
     let mut shard = None;
     for hint in &tokens.hints {
         for part in hint.split([',', ' ']).filter(|part| !part.is_empty()) {
@@ -101,7 +141,7 @@ fn hint(tokens: &Tokens<'_>) -> Result<Option<pgherd_shard_map::ShardId>, PlanEr
                 )
                 .with_hint("The hint is /* pgherd: shard=2 */."));
             };
-            shard = Some(pgherd_shard_map::ShardId(number));
+            shard = Some(ShardId(number));
         }
     }
     Ok(shard)

@@ -91,14 +91,8 @@ fn table(text: &str, context: &Context<'_>) -> Result<TableName, PlanError> {
     if let Some((name, _)) = context.relation(&parts) {
         return Ok(name);
     }
-    Ok(match parts.as_slice() {
-        [schema, name] => TableName::new(schema, name),
-        [name] => {
-            let schema = context.search_path.iter().find(|s| &***s != "pg_catalog");
-            TableName::new(schema.map_or("public", |s| s), name)
-        }
-        _ => TableName::new("public", text),
-    })
+    Err(PlanError::new("42P01", format!("relation \"{}\" does not exist", parts.join(".")))
+        .with_hint("Create the table first, or write its schema before its name."))
 }
 
 fn fold(text: &str) -> Box<str> {

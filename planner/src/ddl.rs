@@ -162,7 +162,7 @@ fn create_table(
         _ => return Ok(None),
     };
     // IF NOT EXISTS of a table that is there already must not distribute it.
-    if context.map.relation(&table).is_some() {
+    if tokens.is(table_word + 1, "if") && context.relation(&parts).is_some() {
         return Ok(None);
     }
     Ok(column.map(|column| ClusterFunction::CreateDistributedTable {

@@ -35,7 +35,7 @@ mod scatter;
 mod token;
 mod write;
 
-use pgherd_shard_map::{ShardId, ShardMap};
+use pgherd_shard_map::{ShardId, ShardMap, TableName};
 
 pub use error::PlanError;
 pub use explain::Tier;
@@ -69,6 +69,12 @@ pub fn scan(sql: &[u8], from: usize, seed: u64, out: &mut Scan) -> usize {
 #[must_use]
 pub fn parameters(sql: &str) -> std::collections::BTreeSet<u16> {
     scan::parameters(sql.as_bytes())
+}
+
+/// What an unqualified name in a statement means: the first relation of search_path that has it.
+#[must_use]
+pub fn resolve(name: &str, context: &Context<'_>) -> Option<TableName> {
+    context.relation(&[name]).map(|(name, _)| name)
 }
 
 /// Plans a SELECT whose keys have turned out to name several shards ([`Otherwise::Borrow`]).

@@ -3,6 +3,7 @@
 
 use crate::aggregate;
 use crate::analyze::Analysis;
+use crate::borrow;
 use crate::functions::{self, Nature};
 use crate::query::{Distinct, From, JoinKind, Query, Select};
 use crate::token::{Kind, Range, Tokens};
@@ -21,6 +22,9 @@ pub(crate) fn select(
     query: &Query,
     analysis: &Analysis,
 ) -> Result<(ManyShards, Reuse), PlanError> {
+    if borrow::names_system_column(tokens) && !tokens.all().any(|at| tokens.is(at, "tableoid")) {
+        return Err(refuse("system columns over several shards are not supported"));
+    }
     let select = shape(tokens, query, analysis)?;
     let limit = limit(tokens, query)?;
     let aggregated = select.group.is_some()
@@ -296,6 +300,8 @@ pub(crate) fn output_column(
         .items
         .iter()
         .any(|i| tokens.sign(i.end - 1, "*") && (i.len() == 1 || tokens.sign(i.end - 2, ".")));
+    // `ORDER BY (1)` is a position, too.
+    let key = &tokens.strip_parens(key);
     if let (1, Some(Kind::Literal { .. })) = (key.len(), tokens.kind(key.start)) {
         let position: Option<usize> = tokens.list[key.start].text.parse().ok();
         let position = position.filter(|n| *n > 0 && *n <= select.items.len() && !stars);

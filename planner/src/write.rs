@@ -11,7 +11,7 @@ use crate::route::{home, keys, plan_of, refuse_home, target_scope, unread, view_
 use crate::token::{Kind, Range, Tokens};
 use crate::{
     Access, Action, Context, KeyUse, Limit, ManyShards, Merge, OneShard, Otherwise, Plan,
-    PlanError, Reuse, SplitInsert, StatementKind, Target, functions, scatter,
+    PlanError, Reuse, SplitInsert, StatementKind, Target, borrow, functions, scatter,
 };
 
 /// More rows than this are not worth a place in the plan cache.
@@ -262,8 +262,13 @@ fn insert_values(
     let field = field.ok_or_else(missing)?;
     let rows = value_rows(tokens, insert).ok_or_else(|| unread(tokens))?;
     let mut split = Vec::with_capacity(rows.len());
+    let mut width = None;
     for row in &rows {
         let fields = tokens.split(&(row.start + 1..row.end - 1));
+        if *width.get_or_insert(fields.len()) != fields.len() {
+            // Any server refuses this, and says where it stands.
+            return Ok(home(context, Access::Write, StatementKind::Insert));
+        }
         let source = fields
             .get(field)
             .and_then(|field| value(tokens, field, key_type))
@@ -339,6 +344,16 @@ fn same_everywhere(
     let stable = all.clone().find(|at| {
         tokens.word(*at).is_some_and(|w| w.starts_with("current_") || w.starts_with("localtime"))
     });
+    // 'now', 'today' and their kin are read as a time by each shard for itself.
+    let stable = stable.or_else(|| {
+        all.clone().find(|at| {
+            let text = tokens.list[*at].text.to_ascii_lowercase();
+            matches!(tokens.kind(*at), Some(Kind::Literal { .. }))
+                && ["now", "today", "tomorrow", "yesterday"]
+                    .iter()
+                    .any(|word| text.trim_start_matches(['e', '\'', ' ']).starts_with(word))
+        })
+    });
     let limited = all.clone().any(|at| tokens.is_any(at, &["limit", "fetch", "for"]));
     let aggregate = matches!(nature, Nature::Combined);
     if (nature > Nature::Immutable && !aggregate) || stable.is_some() || limited {
@@ -400,7 +415,10 @@ fn insert_select(
         })
         .and_then(|name| analysis.column(tokens, &scope, &name));
     let same_group = analysis.uses.iter().all(|u| u.group == group);
+    // A row that an outer join adds has no key.
+    let may_miss = tokens.all().any(|at| tokens.is_any(at, &["left", "right", "full"]));
     if !matches!(fed, Some((_, 0)))
+        || may_miss
         || !same_group
         || !analysis.home.is_empty()
         || analysis.data_modifying_cte
@@ -555,6 +573,13 @@ fn change(
             "distributed tables can be combined in a write only where their distribution columns are equal",
             "Rows of the tables that belong together could be on different shards.",
             "Compare the distribution columns of all tables with one value.",
+        ));
+    }
+    if borrow::names_system_column(tokens) {
+        return Err(PlanError::unsupported(
+            "system columns are not supported in a write on several shards",
+            "Each shard has other rows at the same place.",
+            "Compare the distribution column with one value.",
         ));
     }
     if !context.scatter {

@@ -152,7 +152,10 @@ impl Recovery {
                         it is neither prepared nor marked there. Has an old standby been promoted?");
                 }
             }
-            Err(error) => tracing::warn!(%shard, %gid, verb, %error, "could not be finished now"),
+            Err(error) => {
+                let error = SweepError::from(error);
+                tracing::warn!(%shard, %gid, verb, %error, "could not be finished now");
+            }
         }
     }
 

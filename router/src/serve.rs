@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use pgherd_shard_map::{ShardMap, store};
+use pgherd_shard_map::{Epoch, ShardMap, store};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -22,6 +22,10 @@ use crate::{frontend, recovery, tls};
 
 /// How often idle connections are looked at.
 const SWEEP: Duration = Duration::from_secs(10);
+
+/// How long a change of the schema waits for the other routers, and how often it looks.
+const FOLLOWERS_WAIT: Duration = Duration::from_secs(3);
+const FOLLOWERS_POLL: Duration = Duration::from_millis(2);
 
 /// Messages that may wait for a worker.
 const MAILBOX: usize = 4096;
@@ -65,7 +69,7 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|error| format!("no random bytes: {error}"))?;
     let shared = Arc::new(Shared {
-        loaded: watch::Sender::new(map.epoch.0),
+        known: watch::Sender::new(map.epoch.0),
         map: ArcSwap::from_pointee(map),
         reload: Notify::new(),
         control,
@@ -197,7 +201,6 @@ async fn watch_map(shared: Arc<Shared>, dsn: String) {
         let epoch = map.epoch.0;
         if epoch >= shared.map.load().epoch.0 {
             shared.map.store(map);
-            shared.loaded.send_replace(epoch);
         }
     };
     let watching = Arc::clone(&shared);
@@ -217,9 +220,35 @@ async fn watch_map(shared: Arc<Shared>, dsn: String) {
             }
             None => None,
         };
-        match loaded {
-            Some(map) => publish(&shared, Arc::new(map)),
-            None => catalog = None,
+        match (&catalog, loaded) {
+            (Some(known), Some(map)) => {
+                let epoch = map.epoch;
+                publish(&shared, Arc::new(map));
+                wait_for_followers(known, epoch).await;
+                shared.known.send_replace(epoch.0);
+            }
+            _ => catalog = None,
+        }
+    }
+}
+
+/// Until every router has this map, so that a client who has been told of a change finds it
+/// wherever it asks next. One that does not take it in time is left behind: its next poll of the
+/// catalog is near.
+async fn wait_for_followers(catalog: &store::Catalog, epoch: Epoch) {
+    let deadline = Instant::now() + FOLLOWERS_WAIT;
+    loop {
+        match catalog.followers_behind(epoch).await {
+            Ok(0) => return,
+            Ok(behind) if Instant::now() >= deadline => {
+                tracing::warn!(behind, %epoch, "routers have not taken the new shard map in time");
+                return;
+            }
+            Ok(_) => tokio::time::sleep(FOLLOWERS_POLL).await,
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell whether all routers have the new shard map");
+                return;
+            }
         }
     }
 }

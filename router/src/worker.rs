@@ -41,8 +41,8 @@ pub struct Shared {
     pub map: ArcSwap<ShardMap>,
     /// Told when this router has changed the schema: load the map now.
     pub reload: Notify,
-    /// The epoch that has been loaded last: sessions wait for it after a change of their own.
-    pub loaded: watch::Sender<u64>,
+    /// The epoch that all routers have: sessions wait for it after a change of their own.
+    pub known: watch::Sender<u64>,
     /// The runtime for work that is not on the hot path: verifiers, recovery.
     pub control: tokio::runtime::Handle,
     pub settings: WorkerSettings,

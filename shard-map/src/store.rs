@@ -20,6 +20,7 @@ use tokio_postgres::{Client, Config, Connection, NoTls, Socket, tls::NoTlsStream
 
 use crate::{Epoch, GroupId, HashRange, MapError, ShardId, ShardMap};
 pub use error::StoreError;
+use watch::FOLLOWER;
 pub use watch::watch;
 
 /// What every shard needs: the markers of two-phase commit, and who it is.
@@ -196,6 +197,19 @@ impl Catalog {
     /// PostgreSQL's.
     pub async fn announce(&self) -> Result<(), StoreError> {
         bounded(self.client.batch_execute(NOTIFY_SQL)).await
+    }
+
+    /// How many routers follow the catalog that have an older map than this.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn followers_behind(&self, epoch: Epoch) -> Result<i64, StoreError> {
+        let sql = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity \
+                   WHERE datname = pg_catalog.current_database() \
+                   AND application_name ~ ('^' || $1 || '[0-9]+$') \
+                   AND pg_catalog.substr(application_name, pg_catalog.length($1) + 1)::bigint < $2";
+        let row = bounded(self.client.query_one(sql, &[&FOLLOWER, &(epoch.0 as i64)])).await?;
+        Ok(row.get(0))
     }
 
     /// Adds a shard, prepared with [`init_shard`] before, if the catalog still is at `expected`.

@@ -44,6 +44,7 @@ impl Conn {
         &mut self,
         call: &ClusterFunction,
     ) -> Result<(), Failure> {
+        let call = &self.with_found_table(call.clone());
         let shards = self.shard_list(&pgherd_planner::ShardSet::All);
         let mut servers = Vec::with_capacity(shards.len());
         for shard in &shards {
@@ -137,6 +138,22 @@ impl Conn {
         }
     }
 
+    /// CREATE TABLE without a schema makes the table in the first schema of search_path that exists,
+    /// which planning cannot know: now it is where it was made.
+    fn with_found_table(&self, mut call: ClusterFunction) -> ClusterFunction {
+        let (ClusterFunction::CreateDistributedTable { table, .. }
+        | ClusterFunction::CreateReferenceTable { table }
+        | ClusterFunction::UndistributeTable { table }) = &mut call;
+        if self.planning.map.relation(table).is_none() {
+            let auto = &self.worker.shared.settings.auto_distribute;
+            let context = self.planning.context(auto);
+            if let Some(found) = pgherd_planner::resolve(&table.name, &context) {
+                *table = found;
+            }
+        }
+        call
+    }
+
     /// The schema has changed inside this transaction: the catalog's epoch rises with it, and the
     /// session plans with what it sees until the commit.
     pub(super) async fn schema_changed(&mut self) -> Result<Arc<ShardMap>, Failure> {
@@ -160,12 +177,12 @@ impl Conn {
         Ok(map)
     }
 
-    /// After the commit of a schema change: this router must know it before the next statement.
+    /// After the commit of a schema change: every router must know it before the client is told.
     pub(super) async fn wait_for_map(&mut self) {
         let wanted = self.planning.map.epoch.0;
-        let mut loaded = self.worker.shared.loaded.subscribe();
+        let mut known = self.worker.shared.known.subscribe();
         self.worker.shared.reload.notify_one();
-        let waiting = loaded.wait_for(|epoch| *epoch >= wanted);
+        let waiting = known.wait_for(|epoch| *epoch >= wanted);
         if tokio::time::timeout(std::time::Duration::from_secs(5), waiting).await.is_err() {
             tracing::error!(wanted, "the shard map could not be loaded after a schema change");
         }

@@ -1,15 +1,15 @@
 //! Rows of several shards that must be sorted or added up: PostgreSQL itself finishes.
 //!
-//! The shards' rows are collected as text (bounded), turned into one array per column, and one of
-//! the shards runs the final statement over `unnest` of these arrays. So sums are exact numerics,
-//! text sorts by the database's collation, and HAVING means what it means. The columns that the
-//! client sees are those of a Describe of its own statement; the final statement must give the
-//! same types.
+//! The shards' rows are collected (bounded), turned into one array per column, and one of the shards
+//! runs the final statement over `unnest` of these arrays. So sums are exact numerics, text sorts by
+//! the database's collation, and HAVING means what it means. Values move in binary: text would
+//! depend on the session's DateStyle and its kin. The columns that the client sees are those of a
+//! Describe of its own statement; the final statement must give the same types.
 
 use pgherd_planner::{Combine, Limit, Ordered, Params, Piece, RowCount};
 use postgres_protocol::escape::escape_literal;
 
-use super::many::Task;
+use super::many::{Task, param_count};
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::pool::server::Reply;
@@ -29,16 +29,17 @@ impl Conn {
         let replies = self.collect_partials(&tasks, statement).await?;
         let at = tasks[0].at;
         let (original, types) = self.describe_original(at, statement, &replies[0]).await?;
-        let arrays = arrays(&replies, types.len())?;
+        let arrays = arrays(&replies, &types)?;
         let sql = finish.render(&types, statement.portal)?;
         drop(replies);
         let mut request = Vec::new();
         frontend::put_parse(&mut request, b"", &sql, &[]);
-        let mut parameters = vec![0, 0];
+        // One format for all: binary.
+        let mut parameters = vec![0, 1, 0, 1];
         parameters.extend_from_slice(&(arrays.len() as u16).to_be_bytes());
         for array in &arrays {
             parameters.extend_from_slice(&(array.len() as i32).to_be_bytes());
-            parameters.extend_from_slice(array.as_bytes());
+            parameters.extend_from_slice(array);
         }
         let tail = statement.portal.map(|portal| frontend::BindTail::new(&portal.tail));
         let results = match &tail {
@@ -73,7 +74,7 @@ impl Conn {
         Ok(())
     }
 
-    /// Every shard's rows, as text.
+    /// Every shard's rows, in binary.
     async fn collect_partials(
         &mut self,
         tasks: &[Task],
@@ -84,17 +85,15 @@ impl Conn {
             let mut request = Vec::new();
             joins.push(self.put_join(task.at, &mut request));
             let sql = task.sql.as_deref().unwrap_or(statement.sql);
-            match statement.portal {
-                None => frontend::put_query(&mut request, sql),
-                Some(portal) => {
-                    let tail = portal.params()?.tail;
-                    frontend::put_parse(&mut request, b"", sql, &portal.statement.types);
-                    frontend::put_bind(&mut request, b"", b"", tail.parameters, &[0, 0]);
-                    request.extend_from_slice(frontend::DESCRIBE_UNNAMED_PORTAL);
-                    request.extend_from_slice(frontend::EXECUTE_UNNAMED);
-                    request.extend_from_slice(frontend::SYNC);
-                }
-            }
+            let (types, parameters) = match statement.portal {
+                None => (&[][..], &[0, 0, 0, 0][..]),
+                Some(portal) => (&portal.statement.types[..], portal.params()?.tail.parameters),
+            };
+            frontend::put_parse(&mut request, b"", sql, types);
+            frontend::put_bind(&mut request, b"", b"", parameters, &[0, 1, 0, 1]);
+            request.extend_from_slice(frontend::DESCRIBE_UNNAMED_PORTAL);
+            request.extend_from_slice(frontend::EXECUTE_UNNAMED);
+            request.extend_from_slice(frontend::SYNC);
             self.servers[task.at].wrote |= statement.plan.access != pgherd_planner::Access::Read;
             if let Err(error) = self.servers[task.at].send(&request).await {
                 return Err(self.lost(task.at, &error));
@@ -128,7 +127,7 @@ impl Conn {
         at: usize,
         statement: Statement<'_>,
         partial: &Reply,
-    ) -> Result<(bytes::Bytes, Vec<String>), Failure> {
+    ) -> Result<(bytes::Bytes, Vec<PartialType>), Failure> {
         let types = statement.portal.map_or(&[][..], |portal| &portal.statement.types);
         let mut request = Vec::new();
         frontend::put_parse(&mut request, b"", statement.sql, types);
@@ -143,7 +142,8 @@ impl Conn {
         })?;
         let names: Vec<String> = columns
             .iter()
-            .map(|column| format!("pg_catalog.format_type({}, NULL)", column.type_oid))
+            // -1, not NULL: `bpchar`, and not `character`, which is one character.
+            .map(|column| format!("pg_catalog.format_type({}, -1)", column.type_oid))
             .collect();
         let reply = self.query(at, &format!("SELECT {}", names.join(", "))).await?;
         let names: Vec<String> = reply
@@ -161,7 +161,11 @@ impl Conn {
             )
             .hint("Pin the statement to one key.")
             .into()),
-            None => Ok((original, names)),
+            None => {
+                let oids = columns.iter().map(|column| column.type_oid);
+                let types = oids.zip(names).map(|(oid, name)| PartialType { oid, name });
+                Ok((original, types.collect()))
+            }
         }
     }
 
@@ -180,6 +184,12 @@ impl Conn {
     }
 }
 
+/// The type of a column of the partial rows, as the shard that finishes knows it.
+struct PartialType {
+    oid: u32,
+    name: String,
+}
+
 /// What makes one answer of the partial rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Finish<'a> {
@@ -189,11 +199,11 @@ pub(super) enum Finish<'a> {
 
 impl Finish<'_> {
     /// The final statement.
-    fn render(self, types: &[String], portal: Option<&Portal>) -> Result<String, Failure> {
+    fn render(self, types: &[PartialType], portal: Option<&Portal>) -> Result<String, Failure> {
         let arrays: Vec<String> = types
             .iter()
             .enumerate()
-            .map(|(column, name)| format!("${}::{name}[]", column + 1))
+            .map(|(column, of)| format!("${}::{}[]", column + 1, of.name))
             .collect();
         let columns: Vec<String> = (0..types.len()).map(|column| format!("c{column}")).collect();
         let source =
@@ -206,7 +216,7 @@ impl Finish<'_> {
                         Piece::Text(text) => sql.push_str(text),
                         Piece::Source => sql.push_str(&source),
                         Piece::TypeOf(column) => {
-                            sql.push_str(types.get(usize::from(*column)).map_or("", |name| name));
+                            sql.push_str(types.get(usize::from(*column)).map_or("", |of| &of.name));
                         }
                         Piece::Param(number) => sql.push_str(&param_literal(portal, *number)?),
                     }
@@ -217,7 +227,8 @@ impl Finish<'_> {
                 sql = format!("SELECT {} FROM {source} ORDER BY ", columns[..shown].join(", "));
                 for (place, key) in ordered.keys.iter().enumerate() {
                     let comma = if place > 0 { ", " } else { "" };
-                    let collation = key.collation.as_deref().unwrap_or_default();
+                    let collation = key.collation.as_ref();
+                    let collation = collation.map_or_else(String::new, |c| format!("COLLATE {c}"));
                     let direction = if key.descending { "DESC" } else { "ASC" };
                     let nulls = if key.nulls_first { "FIRST" } else { "LAST" };
                     sql.push_str(&format!(
@@ -238,7 +249,10 @@ fn limit(limit: &Limit, portal: Option<&Portal>) -> Result<String, Failure> {
         let count = match count {
             None => continue,
             Some(RowCount::Rows(rows)) => rows.to_string(),
-            Some(RowCount::Param(number)) => param_literal(portal, *number)?,
+            Some(RowCount::Param(number)) => match param_count(portal, *number)? {
+                Some(rows) => rows.to_string(),
+                None => continue,
+            },
         };
         sql.push_str(&format!(" {word} {count}"));
     }
@@ -265,9 +279,20 @@ fn param_literal(portal: Option<&Portal>, number: u16) -> Result<String, Failure
     }
 }
 
-/// The rows of all shards, column by column, as array literals.
-fn arrays(replies: &[Reply], columns: usize) -> Result<Vec<String>, Failure> {
-    let mut arrays = vec!["{".to_owned(); columns];
+/// The rows of all shards, column by column, as arrays in their binary form: dimensions, whether
+/// there are NULLs, the elements' type, length and lower bound, then the elements.
+fn arrays(replies: &[Reply], types: &[PartialType]) -> Result<Vec<Vec<u8>>, Failure> {
+    let rows: usize = replies.iter().map(|reply| reply.rows.len()).sum();
+    let mut arrays: Vec<Vec<u8>> = types
+        .iter()
+        .map(|of| {
+            let dimensions = i32::from(rows > 0);
+            let head = [dimensions, 1, of.oid as i32, rows as i32, 1];
+            // An empty array has no dimension, and so no length and bound.
+            let words = if rows > 0 { 5 } else { 3 };
+            head[..words].iter().flat_map(|word| word.to_be_bytes()).collect()
+        })
+        .collect();
     let mut size = 0;
     for row in replies.iter().flat_map(|reply| &reply.rows) {
         size += row.len();
@@ -279,42 +304,13 @@ fn arrays(replies: &[Reply], columns: usize) -> Result<Vec<String>, Failure> {
         }
         let values = backend::row_values(row)
             .ok()
-            .filter(|values| values.len() == columns)
+            .filter(|values| values.len() == types.len())
             .ok_or_else(|| ErrorInfo::new("XX000", "a shard sent a row of another shape"))?;
         for (array, value) in arrays.iter_mut().zip(values) {
-            if array.len() > 1 {
-                array.push(',');
-            }
-            put_element(array, value);
+            let length = value.map_or(-1, |value| value.len() as i32);
+            array.extend_from_slice(&length.to_be_bytes());
+            array.extend_from_slice(value.unwrap_or_default());
         }
-    }
-    for array in &mut arrays {
-        array.push('}');
     }
     Ok(arrays)
-}
-
-fn put_element(array: &mut String, value: Option<&[u8]>) {
-    let Some(value) = value else { return array.push_str("NULL") };
-    array.push('"');
-    for c in String::from_utf8_lossy(value).chars() {
-        if matches!(c, '"' | '\\') {
-            array.push('\\');
-        }
-        array.push(c);
-    }
-    array.push('"');
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn elements_are_quoted_for_array_input() {
-        let mut array = String::new();
-        put_element(&mut array, Some(br#"a"b\c, {}"#));
-        put_element(&mut array, None);
-        assert_eq!(array, r#""a\"b\\c, {}"NULL"#);
-    }
 }

@@ -164,11 +164,7 @@ impl Conn {
         self.on_joined(statement).await?;
         let settings = Rc::clone(&self.session.settings);
         if let Some(block) = self.session.transaction.block_mut() {
-            block.replay.push(Replay::Savepoint {
-                name: name.into(),
-                sql: statement.sql.into(),
-                settings,
-            });
+            block.save(name, statement.sql, settings);
         }
         self.client.complete("SAVEPOINT");
         Ok(())

@@ -38,7 +38,14 @@ pub struct Block {
 #[derive(Debug, Clone)]
 pub enum Replay {
     Statement(Box<str>),
-    Savepoint { name: Box<str>, sql: Box<str>, settings: Rc<Settings> },
+    Savepoint {
+        name: Box<str>,
+        sql: Box<str>,
+        /// What ROLLBACK TO brings back: the client's settings, and the transaction's own map.
+        settings: Rc<Settings>,
+        map: Option<Arc<ShardMap>>,
+        schema_changed: bool,
+    },
 }
 
 impl Transaction {
@@ -95,6 +102,17 @@ impl Block {
         }))
     }
 
+    /// A savepoint of now.
+    pub fn save(&mut self, name: &str, sql: &str, settings: Rc<Settings>) {
+        self.replay.push(Replay::Savepoint {
+            name: name.into(),
+            sql: sql.into(),
+            settings,
+            map: self.map.clone(),
+            schema_changed: self.schema_changed,
+        });
+    }
+
     fn position(&self, wanted: &str) -> Option<usize> {
         self.replay.iter().rposition(
             |replay| matches!(replay, Replay::Savepoint { name, .. } if &**name == wanted),
@@ -117,14 +135,18 @@ impl Block {
         }
     }
 
-    /// ROLLBACK TO: the savepoint stays, what came after it is forgotten. Gives the settings that
-    /// the client had then.
+    /// ROLLBACK TO: the savepoint stays, what came after it is forgotten, the schema's changes
+    /// included. Gives the settings that the client had then.
     pub fn roll_back_to(&mut self, name: &str) -> Option<Rc<Settings>> {
         let at = self.position(name)?;
         self.replay.truncate(at + 1);
         self.failed = false;
         match self.replay.last() {
-            Some(Replay::Savepoint { settings, .. }) => Some(Rc::clone(settings)),
+            Some(Replay::Savepoint { settings, map, schema_changed, .. }) => {
+                self.map.clone_from(map);
+                self.schema_changed = *schema_changed;
+                Some(Rc::clone(settings))
+            }
             _ => None,
         }
     }
@@ -138,11 +160,7 @@ mod tests {
         let settings = Rc::new(Settings::default());
         let mut block = Block::new("BEGIN", false, Rc::clone(&settings));
         for name in ["a", "b"] {
-            block.replay.push(Replay::Savepoint {
-                name: name.into(),
-                sql: format!("SAVEPOINT {name}").into(),
-                settings: Rc::clone(&settings),
-            });
+            block.save(name, &format!("SAVEPOINT {name}"), Rc::clone(&settings));
             block.replay.push(Replay::Statement(format!("SET LOCAL x TO {name}").into()));
         }
         block

@@ -1,4 +1,8 @@
 //! Follows the catalog: a change is seen at once when it is announced, else at the next poll.
+//!
+//! The name of a follower's session tells which epoch it has ([`FOLLOWER`]), so whoever makes a
+//! change can wait until all have it: a follower that dies takes its session with it, and nobody
+//! waits for the dead.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +12,9 @@ use tokio_postgres::AsyncMessage;
 
 use super::{StoreError, bounded, epoch, load, open};
 use crate::{Epoch, ShardMap};
+
+/// A follower's `application_name`: this and its epoch.
+pub(super) const FOLLOWER: &str = "pgherd map ";
 
 /// Calls `on_map` with every newer map, forever: at once when it is announced, else within `poll`.
 /// While the catalog cannot be reached, or answers with an older epoch (a standby that lags), the
@@ -45,7 +52,10 @@ async fn follow(
         if *seen < Some(newest) {
             let map = load(&client).await?;
             *seen = Some(map.epoch);
+            let has = map.epoch;
             on_map(Arc::new(map));
+            let name = format!("SET application_name = '{FOLLOWER}{has}'");
+            bounded(client.batch_execute(&name)).await?;
         } else if *seen > Some(newest) {
             tracing::warn!(at = %newest, "the catalog went back to an older epoch; not followed");
         }
