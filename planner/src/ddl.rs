@@ -31,6 +31,14 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
             ));
         }
         ("create", "index") => create_index(tokens, context)?,
+        ("create", "trigger") => create_trigger(tokens, context)?,
+        ("create", "rule") if context.may_name_sharded(tokens, &tokens.all()).is_some() => {
+            return Err(refused(
+                "rules on sharded tables are not supported",
+                "What a rule adds to a statement could need another shard.",
+                "Write the other statement in the application, or in a transaction.",
+            ));
+        }
         ("alter", "table") => alter_table(tokens, context)?,
         _ => {}
     }
@@ -44,6 +52,21 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
         plan_of(context, everywhere(merge), Access::Schema, Reuse::Once, StatementKind::Ddl);
     plan.then = then;
     Ok(plan)
+}
+
+/// A trigger of a distributed table works where the row is; of a reference table it would work on
+/// each shard for itself.
+fn create_trigger(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<(), PlanError> {
+    let on = tokens.find(&tokens.all(), |at| tokens.is(at, "on"));
+    let table = on.and_then(|at| tokens.qualified(at + 1)).map(|(parts, _)| parts);
+    match table.and_then(|parts| context.sharded(&parts)) {
+        Some(table) if matches!(table.kind, TableKind::Reference) => Err(refused(
+            "triggers on reference tables are not supported",
+            "Each shard would run the trigger for itself, and the copies could differ.",
+            "Compute the values before the write.",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn refused(message: &'static str, detail: &'static str, hint: &'static str) -> PlanError {
