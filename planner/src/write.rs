@@ -328,7 +328,7 @@ fn insert_reference(
         ));
     }
     // Not the head: `t (columns)` looks like a call.
-    same_everywhere(tokens, context, StatementKind::Insert, &(insert.source..tokens.len()))
+    same_everywhere(tokens, context, StatementKind::Insert, table, &(insert.source..tokens.len()))
 }
 
 /// A write that every shard must do alike.
@@ -336,6 +336,7 @@ fn same_everywhere(
     tokens: &Tokens<'_>,
     context: &Context<'_>,
     kind: StatementKind,
+    table: &Table,
     range: &Range,
 ) -> Result<Plan, PlanError> {
     let all = range.clone();
@@ -345,15 +346,12 @@ fn same_everywhere(
         tokens.word(*at).is_some_and(|w| w.starts_with("current_") || w.starts_with("localtime"))
     });
     // 'now', 'today' and their kin are read as a time by each shard for itself.
-    let stable = stable.or_else(|| {
-        all.clone().find(|at| {
-            let text = tokens.list[*at].text.to_ascii_lowercase();
-            matches!(tokens.kind(*at), Some(Kind::Literal { .. }))
-                && ["now", "today", "tomorrow", "yesterday"]
-                    .iter()
-                    .any(|word| text.trim_start_matches(['e', '\'', ' ']).starts_with(word))
-        })
-    });
+    let timed = table
+        .columns
+        .iter()
+        .any(|column| column.type_name.starts_with("time") || column.type_name.starts_with("date"));
+    let stable =
+        stable.or_else(|| timed.then(|| all.clone().find(|at| is_moving_time(tokens, *at)))?);
     let limited = all.clone().any(|at| tokens.is_any(at, &["limit", "fetch", "for"]));
     let aggregate = matches!(nature, Nature::Combined);
     if (nature > Nature::Immutable && !aggregate) || stable.is_some() || limited {
@@ -370,6 +368,15 @@ fn same_everywhere(
     }
     let many = ManyShards { target: Target::All, sql: None, merge: Merge::Same };
     Ok(plan_of(context, Action::Many(many), Access::Write, Reuse::AnyLiterals, kind))
+}
+
+/// A string that date and time types read as a moment of now: its first word says so.
+fn is_moving_time(tokens: &Tokens<'_>, at: usize) -> bool {
+    let Some(Kind::Literal { kind, .. }) = tokens.kind(at) else { return false };
+    let Some(text) = crate::literal::decode_str(&tokens.list[at].text, kind) else { return true };
+    let text = text.trim().to_ascii_lowercase();
+    let word = text.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+    ["now", "today", "tomorrow", "yesterday"].contains(&word)
 }
 
 /// INSERT … SELECT whose rows stay on the shard that they are read from.
@@ -558,7 +565,7 @@ fn change(
                 "Read the rows first, and write their values.",
             ));
         }
-        return same_everywhere(tokens, context, kind, &tokens.all());
+        return same_everywhere(tokens, context, kind, &table, &tokens.all());
     };
     refuse_key_change(tokens, &change.set, &table.columns[key].name)?;
     let everywhere = colocated(&analysis);

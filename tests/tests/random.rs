@@ -1,0 +1,81 @@
+//! Random SELECTs read the same on PostgreSQL and through the router.
+//!
+//! Each statement comes from a seed; a failure prints the command that repeats it alone.
+//! `PGHERD_RANDOM_SEED=7 PGHERD_RANDOM_COUNT=1` runs one, a large count runs for hours.
+
+mod random {
+    pub(crate) mod query;
+}
+
+use std::net::SocketAddr;
+
+use pgherd_tests::wire::{Answer, Client};
+use pgherd_tests::{cluster, run};
+use random::query::{SCHEMA, SHARDED, query};
+
+/// Statements in every run of the tests.
+const COUNT: u64 = 200;
+
+fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+/// What is compared: rows as a set unless the statement orders them, columns, tag, SQLSTATE.
+fn shown(answer: &Answer, ordered: bool) -> Vec<String> {
+    if let Some(code) = &answer.error {
+        return vec![format!("error {code}")];
+    }
+    let mut rows = answer.rows.clone();
+    if !ordered {
+        rows.sort_unstable();
+    }
+    rows.extend(answer.lines.iter().cloned());
+    rows
+}
+
+#[test]
+fn random_selects_read_the_same() {
+    let cluster = cluster();
+    let home = &cluster.file.shards[0];
+    run(&home.dsn, "CREATE DATABASE plain");
+    let mut plain =
+        Client::connect(SocketAddr::from(([127, 0, 0, 1], home.port)), "plain").expect("plain");
+    let router = &cluster.file.routers[0];
+    let mut routed =
+        Client::connect(router.listen, &cluster.file.database).expect("the router lets us in");
+    for sql in SCHEMA {
+        for client in [&mut plain, &mut routed] {
+            let answer = client.simple(sql, "").expect("an answer");
+            assert_eq!(answer.error, None, "{sql}: {:?}", answer.lines);
+        }
+        if let Some(call) = SHARDED.iter().find(|(table, _)| sql.starts_with(table)) {
+            let answer = routed.simple(call.1, "").expect("an answer");
+            assert_eq!(answer.error, None, "{}: {:?}", call.1, answer.lines);
+        }
+    }
+    let first = number("PGHERD_RANDOM_SEED", 1);
+    let count = number("PGHERD_RANDOM_COUNT", COUNT);
+    let (mut answered, mut refused) = (0, Vec::new());
+    for seed in first..first + count {
+        let (sql, ordered) = query(seed);
+        let want = plain.simple(&sql, "").expect("PostgreSQL answers");
+        let got = routed.simple(&sql, "").expect("the router answers");
+        assert_eq!(got.status, 'I', "seed {seed}: {sql}");
+        if got.error.as_deref() == Some("0A000") && want.error.is_none() {
+            refused.push(format!("{sql}: {:?}", got.lines));
+            continue;
+        }
+        answered += 1;
+        assert_eq!(
+            shown(&got, ordered),
+            shown(&want, ordered),
+            "left: the router, right: PostgreSQL\n{sql}\nrepeat: PGHERD_RANDOM_SEED={seed} \
+             PGHERD_RANDOM_COUNT=1 cargo test -p pgherd-tests --test random"
+        );
+    }
+    println!("{answered} answered alike, {} refused", refused.len());
+    for refusal in refused.iter().take(20) {
+        println!("  {refusal}");
+    }
+    assert!(answered * 10 >= count * 9 || count < 20, "{} of {count} refused", refused.len());
+}
