@@ -85,6 +85,7 @@ pub(crate) fn plan(
         pulls: pulls.into(),
         sql: sql.into(),
         local: !analysis.home.is_empty() || analysis.references > 0,
+        grouped: tokens.all().any(|at| tokens.are(at, &["group", "by"])),
     })
 }
 

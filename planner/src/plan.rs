@@ -116,6 +116,9 @@ pub struct Borrow {
     pub sql: Box<str>,
     /// It reads tables of the home shard, or reference tables, where they are.
     pub local: bool,
+    /// It has a GROUP BY, where PostgreSQL lets a primary key stand for the table's other columns:
+    /// the copies need theirs.
+    pub grouped: bool,
 }
 
 /// One table that is copied.

@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use pgherd_planner::{Borrow, Params, Pull};
 use pgherd_shard_map::ShardId;
-use postgres_protocol::escape::escape_identifier;
+use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::copy::CopyStream;
 use super::many::{Counter, Task};
@@ -21,7 +21,7 @@ use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::pool::Ticket;
 use crate::session::Portal;
-use crate::wire::{HEADER, frontend};
+use crate::wire::{HEADER, backend, frontend};
 
 /// Rows go to the scratch table in pieces of this size.
 const BATCH: usize = 64 * 1024;
@@ -161,6 +161,9 @@ impl Conn {
         let mut left = self.worker.shared.settings.borrow_max;
         for source in sources {
             self.copy(scratch, source, &mut left).await?;
+            if borrow.grouped {
+                self.add_primary_key(scratch, source.pull).await?;
+            }
         }
         let task = Task { at: scratch, sql: Some(borrow.sql.to_string()) };
         self.stream(vec![task], statement, Some(Counter::unlimited())).await
@@ -220,13 +223,46 @@ impl Conn {
         let rows = match self.servers[scratch].collect().await {
             Ok(reply) => match reply.error {
                 Some(error) => return Err(Failure::Shard(error)),
-                None => reply.tags.last().and_then(|tag| crate::wire::backend::tag_count(tag)),
+                None => reply.tags.last().and_then(|tag| backend::tag_count(tag)),
             },
             Err(error) => return Err(self.lost(scratch, &error)),
         };
         if rows.is_some_and(|rows| rows >= ANALYZE_FROM) {
             self.query(scratch, &format!("ANALYZE {name}")).await?;
         }
+        Ok(())
+    }
+
+    /// The key of the table that was copied, if its columns were.
+    async fn add_primary_key(&mut self, scratch: usize, pull: &Pull) -> Result<(), Failure> {
+        let table = format!(
+            "{}.{}",
+            escape_identifier(&pull.table.schema),
+            escape_identifier(&pull.table.name)
+        );
+        let sql = format!(
+            "SELECT a.attname FROM pg_catalog.pg_index i \
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) \
+             WHERE i.indisprimary AND i.indrelid = {}::pg_catalog.regclass",
+            escape_literal(&table)
+        );
+        let reply = self.query(scratch, &sql).await?;
+        let mut columns = Vec::with_capacity(reply.rows.len());
+        for row in &reply.rows {
+            let values = backend::row_values(row).unwrap_or_default();
+            let name =
+                String::from_utf8_lossy(values.first().copied().flatten().unwrap_or_default());
+            if !pull.columns.iter().any(|column| **column == *name) {
+                return Ok(());
+            }
+            columns.push(escape_identifier(&name));
+        }
+        if columns.is_empty() {
+            return Ok(());
+        }
+        let name = escape_identifier(&pull.scratch);
+        let key = columns.join(", ");
+        self.query(scratch, &format!("ALTER TABLE pg_temp.{name} ADD PRIMARY KEY ({key})")).await?;
         Ok(())
     }
 

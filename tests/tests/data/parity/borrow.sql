@@ -70,6 +70,10 @@ SELECT bit_or(quantity), every(quantity > 0), regr_count(price, quantity) FROM i
 SELECT DISTINCT ON (country) country, name FROM customers ORDER BY country NULLS FIRST, name DESC;
 SELECT amount FROM orders ORDER BY amount NULLS LAST FETCH FIRST 3 ROWS WITH TIES;
 SELECT country, count(*) FROM customers GROUP BY country HAVING count(*) > (SELECT count(*) FROM items WHERE product = 100) - 2 ORDER BY 1;
+-- A primary key stands for the other columns.
+SELECT c.name, c.country, count(i.id) FROM customers c LEFT JOIN items i ON i.product = 100 + c.id GROUP BY c.id ORDER BY c.id;
+SELECT o.note, o.amount, sum(i.quantity) FROM orders o JOIN items i ON i.order_id = o.id GROUP BY o.customer_id, o.id ORDER BY o.id;
+SELECT o.note, count(*) FROM orders o JOIN items i ON i.order_id = o.id GROUP BY o.id;
 -- Whole rows, types with OIDs of their own, names.
 --@ refused 0A000
 SELECT c FROM customers c JOIN items i ON i.id = c.id WHERE i.quantity = 1 ORDER BY c.id;
