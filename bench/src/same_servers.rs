@@ -98,6 +98,7 @@ impl KeyShards {
             .enable_all()
             .build()
             .map_err(|error| error.to_string())?;
+        let catalog = store::Target::plain(catalog).map_err(|error| error.to_string())?;
         let map = runtime.block_on(async { store::Catalog::connect(catalog).await?.load().await });
         let map = map.map_err(|error| format!("the shard map: {error}"))?;
         let group = group_of(&map).ok_or_else(|| format!("{TABLE} is not distributed"))?;

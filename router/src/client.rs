@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -106,6 +107,16 @@ impl Client {
     #[must_use]
     pub fn into_socket(self) -> Socket {
         self.socket
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        let stream = match &self.socket {
+            Socket::Plain(stream) => stream,
+            Socket::Tls(stream) => stream.get_ref().0,
+        };
+        stream.peer_addr().ok().map(|address| address.ip())
     }
 
     /// Reads what has arrived; `0` is the end of the connection.

@@ -7,7 +7,9 @@
 //! [`Config::load`] reads the file and the environment; [`Config::parse`] is the same without
 //! either, for tests and for tools that make configurations. A `Config` that exists is valid.
 
+mod auth;
 mod env;
+mod server;
 mod value;
 
 use std::net::SocketAddr;
@@ -17,7 +19,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
+pub use auth::{AuthConfig, AuthMethod, HbaEntry, HbaType, Names};
 pub use env::{KEYS, Key, KeyKind};
+pub use server::{ServerTls, SslMode, parse_url};
 pub use value::Dsn;
 
 /// Client connections that a router accepts at most, whatever the file says.
@@ -58,6 +62,9 @@ pub struct Config {
     /// A certificate for clients that ask for TLS; without it they are answered `N`.
     #[serde(default)]
     pub tls: Option<TlsConfig>,
+    /// Encryption towards the catalog and the shards.
+    #[serde(default)]
+    pub shard_tls: ServerTls,
     #[serde(default)]
     pub sharding: ShardingConfig,
     #[serde(default)]
@@ -85,31 +92,19 @@ pub struct PoolConfig {
     pub connect_timeout: Duration,
 }
 
-/// How clients prove who they are.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AuthConfig {
-    pub method: AuthMethod,
-}
-
-/// The ways to log in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-pub enum AuthMethod {
-    /// Every user name is believed: for loopback and tests only.
-    #[serde(rename = "trust")]
-    Trust,
-    /// The verifiers that the home shard holds.
-    #[default]
-    #[serde(rename = "scram-sha-256")]
-    ScramSha256,
-}
-
-/// PEM files of the certificate chain and its private key.
+/// Encryption towards clients.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
+    /// PEM files of the certificate chain and its private key.
     pub cert: PathBuf,
     pub key: PathBuf,
+    /// PEM file of the authorities that may vouch for clients.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+    /// Over TCP nobody gets in without TLS.
+    #[serde(default)]
+    pub require: bool,
 }
 
 /// What happens to new tables.
@@ -238,11 +233,18 @@ impl Config {
             return invalid("http", format!("{} is where clients connect", self.listen));
         }
         if let Some(tls) = &self.tls {
-            for (key, path) in [("tls.cert", &tls.cert), ("tls.key", &tls.key)] {
+            let client_ca = tls.client_ca.iter().map(|path| ("tls.client_ca", path));
+            let files = [("tls.cert", &tls.cert), ("tls.key", &tls.key)];
+            for (key, path) in files.into_iter().chain(client_ca) {
                 if let Err(error) = std::fs::File::open(path) {
                     return invalid(key, format!("cannot read {}: {error}", path.display()));
                 }
             }
+        }
+        let client_ca = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        let problem = self.auth.problem(client_ca).or_else(|| self.shard_tls.problem());
+        if let Some((key, problem)) = problem {
+            return invalid(key, problem);
         }
         Ok(self)
     }

@@ -316,13 +316,18 @@ impl Conn {
             Some(shard) => vec![shard.0],
             None => self.servers.iter().map(|server| server.shard.0).collect(),
         };
+        // Nobody's password goes to the log.
+        let text = match &plan.action {
+            Action::Role(_) => "(it holds a password)".into(),
+            _ => String::from_utf8_lossy(&sql[..sql.len().min(SLOW_SQL_MAX)]),
+        };
         tracing::warn!(
             took_ms = took.as_millis() as u64,
             user = &*self.login.user,
             kind = ?plan.kind,
             tier = ?plan.tier(),
             ?shards,
-            statement = &*String::from_utf8_lossy(&sql[..sql.len().min(SLOW_SQL_MAX)]),
+            statement = &*text,
             "slow statement"
         );
     }
@@ -351,7 +356,7 @@ impl Conn {
             server.spoiled |= cancelled;
             server.wrote = false;
             server.joined &= server.status != b'I';
-            self.worker.pools.give_back(&self.login.user, server);
+            self.worker.pools.give_back(&self.login, server);
         }
     }
 
@@ -367,14 +372,14 @@ impl Conn {
         for server in self.servers.drain(..).collect::<Vec<_>>() {
             if server.status == b'T' || server.status == b'E' || server.status == b'I' {
                 let pools = Rc::clone(&self.worker.pools);
-                let user = Rc::clone(&self.login.user);
-                tokio::task::spawn_local(roll_back(server, pools, user));
+                tokio::task::spawn_local(roll_back(server, pools, self.login.clone()));
             } else {
                 let mut server = server;
                 server.spoiled = true;
-                self.worker.pools.give_back(&self.login.user, server);
+                self.worker.pools.give_back(&self.login, server);
             }
         }
+        self.worker.pools.leave(&self.login);
     }
 
     /// Runs one statement that is not a plain relay to one shard. Everything but ReadyForQuery is
@@ -442,14 +447,15 @@ impl Conn {
     }
 }
 
-async fn roll_back(mut server: Server, pools: Rc<crate::pool::Pools>, user: Rc<str>) {
+async fn roll_back(mut server: Server, pools: Rc<crate::pool::Pools>, login: Login) {
     server.wrote = false;
     if server.status != b'I' || server.joined {
         server.joined = false;
         let rolled_back = server.run("ROLLBACK").await;
         server.spoiled |= rolled_back.is_err();
     }
-    pools.give_back(&user, server);
+    pools.give_back(&login, server);
+    pools.leave(&login);
 }
 
 /// The verb of a command tag that the router makes itself.

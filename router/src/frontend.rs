@@ -1,6 +1,7 @@
 //! One client from its first byte to its last: handshake, then the loop that reads messages and
 //! has them done.
 
+mod authenticate;
 mod extended;
 mod handshake;
 mod simple;

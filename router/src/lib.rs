@@ -1,8 +1,8 @@
 //! The router: PostgreSQL's protocol towards clients, plans executed on pooled server connections.
 //!
 //! Layers, each importing only lower ones: `error`, `telemetry`, `config` · `wire` · pure machines
-//! (`scram`, `session`, `two_phase`, `copy_rows`) · IO (`tls`, `client`, `verifiers`, `pool`, `worker`) · `executor`, `recovery`,
-//! `admin` · `frontend` · `serve`, `dev`, `cli`.
+//! (`scram`, `md5`, `hba`, `throttle`, `seats`, `proofs`, `session`, `two_phase`, `copy_rows`) · IO (`tls`, `dial`,
+//! `client`, `verifiers`, `pool`, `worker`) · `executor`, `recovery`, `admin` · `frontend` · `serve`, `dev`, `cli`.
 
 pub mod admin;
 pub mod cli;
@@ -10,15 +10,21 @@ pub mod client;
 pub mod config;
 pub mod copy_rows;
 pub mod dev;
+pub mod dial;
 pub mod error;
 pub mod executor;
 pub mod frontend;
+pub mod hba;
+pub mod md5;
 pub mod pool;
+pub mod proofs;
 pub mod recovery;
 pub mod scram;
+pub mod seats;
 pub mod serve;
 pub mod session;
 pub mod telemetry;
+pub mod throttle;
 pub mod tls;
 pub mod two_phase;
 pub mod verifiers;

@@ -17,7 +17,11 @@ use foldhash::HashMap;
 use pgherd_shard_map::{ShardId, ShardMap};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::dial::Dialer;
 use crate::error::ErrorInfo;
+use crate::proofs::{Proof, Proofs};
+use crate::seats::Seat;
+use crate::verifiers::RoleVersion;
 pub use server::Server;
 
 /// Limits of each pool (one shard, one user, one worker).
@@ -36,8 +40,20 @@ pub struct PoolLimits {
 pub struct Login {
     pub user: Rc<str>,
     pub database: Rc<str>,
-    /// From the client's own login; `None` where clients are trusted.
-    pub keys: Option<Rc<crate::scram::Keys>>,
+    /// Another role that gets the name later is another pool's.
+    pub role: RoleVersion,
+    pub proof: Proof,
+    /// Counted for a role that may have only so many.
+    pub seat: Option<Rc<Seat>>,
+}
+
+/// Whose connections one pool holds.
+type PoolKey = (ShardId, RoleVersion, Rc<str>);
+
+impl Login {
+    fn pool(&self, shard: ShardId) -> PoolKey {
+        (shard, self.role, Rc::clone(&self.user))
+    }
 }
 
 /// The right to hold connections of several shards; given back when dropped.
@@ -63,7 +79,9 @@ pub struct Pools {
     apart: Arc<Semaphore>,
     /// Transactions that wait to be admitted.
     queued: Cell<usize>,
-    pools: RefCell<HashMap<(ShardId, Rc<str>), Pool>>,
+    pools: RefCell<HashMap<PoolKey, Pool>>,
+    dialer: Arc<Dialer>,
+    proofs: Arc<Proofs>,
 }
 
 #[derive(Debug, Default)]
@@ -97,10 +115,18 @@ const BREAK: Duration = Duration::from_millis(500);
 
 impl Pools {
     #[must_use]
-    pub fn new(limits: PoolLimits) -> Self {
+    pub fn new(limits: PoolLimits, dialer: Arc<Dialer>, proofs: Arc<Proofs>) -> Self {
         let admission = Arc::new(Semaphore::new(limits.size));
         let apart = Arc::new(Semaphore::new((limits.size / APART).max(1)));
-        Self { limits, admission, apart, queued: Cell::new(0), pools: RefCell::default() }
+        Self {
+            limits,
+            admission,
+            apart,
+            queued: Cell::new(0),
+            pools: RefCell::default(),
+            dialer,
+            proofs,
+        }
     }
 
     /// As [`Self::admit`], if nobody has to be waited for.
@@ -149,7 +175,7 @@ impl Pools {
         };
         let dsn = map.shard(shard).map(|shard| &*shard.dsn);
         let dsn = dsn.ok_or_else(|| unreachable(shard, "it is not in the shard map"))?;
-        let connecting = connect::connect(shard, dsn, login);
+        let connecting = connect::connect(&self.dialer, &self.proofs, shard, dsn, login);
         match tokio::time::timeout(self.limits.connect, connecting).await {
             Ok(opened) => Ok((opened?, permit)),
             Err(_) => Err(unreachable(shard, "it did not answer in time")),
@@ -160,7 +186,7 @@ impl Pools {
     #[must_use]
     pub fn idle(&self, shard: ShardId, login: &Login) -> Option<Server> {
         let mut pools = self.pools.borrow_mut();
-        let pool = pools.get_mut(&(shard, Rc::clone(&login.user)))?;
+        let pool = pools.get_mut(&login.pool(shard))?;
         while let Some(mut server) = pool.idle.pop() {
             if server.is_quiet() {
                 return Some(server);
@@ -186,7 +212,7 @@ impl Pools {
         if let Some(server) = self.idle(shard, login) {
             return Ok(server);
         }
-        let key = (shard, Rc::clone(&login.user));
+        let key = login.pool(shard);
         let waiter = {
             let mut pools = self.pools.borrow_mut();
             let pool = pools.entry(key.clone()).or_default();
@@ -210,7 +236,7 @@ impl Pools {
         match waiter {
             None => self.open(key, login, map).await,
             Some(receiver) => {
-                let mut waiting = Waiting { pools: self, user: &login.user, receiver };
+                let mut waiting = Waiting { pools: self, login, receiver };
                 match tokio::time::timeout(self.limits.wait, &mut waiting.receiver).await {
                     Ok(Ok(server)) => Ok(server),
                     // The sender is dropped when a place came free without a connection.
@@ -223,17 +249,17 @@ impl Pools {
 
     async fn open(
         self: &Rc<Self>,
-        key: (ShardId, Rc<str>),
+        key: PoolKey,
         login: &Login,
         map: &ShardMap,
     ) -> Result<Server, ErrorInfo> {
+        let shard = key.0;
         let place = Place { pools: Rc::clone(self), key: Some(key) };
-        let shard = place.shard();
         let dsn = map
             .shard(shard)
             .map(|shard| shard.dsn.clone())
             .ok_or_else(|| unreachable(shard, "it is not in the shard map"))?;
-        let connecting = connect::connect(shard, &dsn, login);
+        let connecting = connect::connect(&self.dialer, &self.proofs, shard, &dsn, login);
         let opened = match tokio::time::timeout(self.limits.connect, connecting).await {
             Ok(opened) => opened,
             Err(_) => Err(unreachable(shard, "it did not answer in time")),
@@ -245,8 +271,7 @@ impl Pools {
             }
             Err(error) => {
                 if error.sqlstate.starts_with("08")
-                    && let Some(pool) =
-                        self.pools.borrow_mut().get_mut(&(shard, login.user.clone()))
+                    && let Some(pool) = self.pools.borrow_mut().get_mut(&login.pool(shard))
                 {
                     pool.closed_until = Some(Instant::now() + BREAK);
                 }
@@ -257,9 +282,9 @@ impl Pools {
 
     /// Takes a connection back: to the first who waits, or to the idle ones. One that is not clean
     /// is closed.
-    pub fn give_back(&self, user: &Rc<str>, mut server: Server) {
+    pub fn give_back(&self, login: &Login, mut server: Server) {
         let mut pools = self.pools.borrow_mut();
-        let Some(pool) = pools.get_mut(&(server.shard, Rc::clone(user))) else { return };
+        let Some(pool) = pools.get_mut(&login.pool(server.shard)) else { return };
         if !server.is_clean() {
             pool.total -= 1;
             drop(server);
@@ -278,19 +303,37 @@ impl Pools {
         pool.idle.insert(at, server);
     }
 
-    /// Closes connections that have been idle for too long; called once in a while.
+    /// A session has ended. A role with a connection limit keeps no more server connections than it
+    /// has sessions, since the shards count them: what its last session left may be what its next
+    /// one, on another thread, is refused for.
+    pub fn leave(&self, login: &Login) {
+        if login.seat.is_none() {
+            return;
+        }
+        let mut pools = self.pools.borrow_mut();
+        let theirs = pools.iter_mut().filter(|((_, role, _), _)| role.oid == login.role.oid);
+        for (_, pool) in theirs {
+            pool.total -= pool.idle.len();
+            pool.idle.clear();
+        }
+    }
+
+    /// Closes connections that have been idle for too long, and forgets pools that have none:
+    /// roles come and go. Called once in a while.
     pub fn sweep(&self, now: Instant) {
-        for pool in self.pools.borrow_mut().values_mut() {
+        let mut pools = self.pools.borrow_mut();
+        for pool in pools.values_mut() {
             let before = pool.idle.len();
             pool.idle.retain(|server| now.duration_since(server.idle_since) < self.limits.idle);
             pool.total -= before - pool.idle.len();
         }
+        pools.retain(|_, pool| pool.total > 0 || !pool.waiting.is_empty());
     }
 
     #[must_use]
     pub fn figures(&self) -> Vec<PoolFigures> {
         let pools = self.pools.borrow();
-        let figures = pools.iter().map(|((shard, user), pool)| PoolFigures {
+        let figures = pools.iter().map(|((shard, _, user), pool)| PoolFigures {
             shard: *shard,
             user: (**user).into(),
             idle: pool.idle.len(),
@@ -304,7 +347,7 @@ impl Pools {
 /// A session in the queue. A connection that arrives as it leaves goes back to its pool.
 struct Waiting<'a> {
     pools: &'a Pools,
-    user: &'a Rc<str>,
+    login: &'a Login,
     receiver: oneshot::Receiver<Server>,
 }
 
@@ -312,7 +355,7 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.receiver.close();
         if let Ok(server) = self.receiver.try_recv() {
-            self.pools.give_back(self.user, server);
+            self.pools.give_back(self.login, server);
         }
     }
 }
@@ -320,14 +363,10 @@ impl Drop for Waiting<'_> {
 /// A place in a pool that is held while a connection is opened; freed on drop unless kept.
 struct Place {
     pools: Rc<Pools>,
-    key: Option<(ShardId, Rc<str>)>,
+    key: Option<PoolKey>,
 }
 
 impl Place {
-    fn shard(&self) -> ShardId {
-        self.key.as_ref().map_or(ShardId(0), |key| key.0)
-    }
-
     fn keep(mut self) {
         self.key = None;
     }

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use pgherd_shard_map::ShardId;
 use thiserror::Error;
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls};
 
+use crate::dial::{DialError, Dialer};
 use crate::two_phase::Gid;
 
 /// How often shards are asked.
@@ -57,15 +58,12 @@ enum SweepError {
     #[error("it did not answer in time")]
     Timeout,
     #[error("{0}")]
-    Postgres(String),
+    Dial(#[from] DialError),
 }
 
 impl From<tokio_postgres::Error> for SweepError {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::Postgres(match std::error::Error::source(&error) {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        })
+        Self::Dial(error.into())
     }
 }
 
@@ -79,14 +77,18 @@ impl Recovery {
     /// Looks at every shard once, at the same time; then finishes what is in doubt. A shard that
     /// does not answer is logged and left for the next time. DSNs carry the catalog's login: only
     /// a superuser can finish what others have prepared.
-    pub async fn sweep(&mut self, shards: &[(ShardId, String)]) -> Vec<ShardHealth> {
+    pub async fn sweep(
+        &mut self,
+        dialer: &Dialer,
+        shards: &[(ShardId, String)],
+    ) -> Vec<ShardHealth> {
         self.clients.retain(|id, (dsn, client)| {
             !client.is_closed() && shards.iter().any(|(shard, now)| shard == id && now == dsn)
         });
         let known = &self.clients;
         let looks = join_all(shards.iter().map(|(shard, dsn)| {
             let known = known.get(shard).map(|(_, client)| Arc::clone(client));
-            look(*shard, dsn, known)
+            look(dialer, *shard, dsn, known)
         }));
         let mut health = Vec::with_capacity(shards.len());
         let mut found = Vec::new();
@@ -179,9 +181,9 @@ impl Recovery {
 
 /// What the decider's marker says of one transaction, asked over a new connection: `Some(true)` is
 /// committed, `Some(false)` aborted for good, `None` not to be known within some seconds.
-pub async fn look_up(dsn: &str, gid: &Gid) -> Option<bool> {
+pub async fn look_up(dialer: &Dialer, dsn: &str, gid: &Gid) -> Option<bool> {
     for _ in 0..3 {
-        if let Ok(client) = timely(connect(dsn)).await
+        if let Ok(client) = timely(connect(dialer, dsn)).await
             && let Ok(Some(committed)) = timely(decide(&client, gid)).await
         {
             return Some(committed);
@@ -197,6 +199,7 @@ async fn timely<T>(work: impl Future<Output = Result<T, SweepError>>) -> Result<
 
 /// One shard's connection, and what is prepared there.
 async fn look(
+    dialer: &Dialer,
     shard: ShardId,
     dsn: &str,
     known: Option<Arc<Client>>,
@@ -204,7 +207,7 @@ async fn look(
     let looked = timely(async {
         let client = match known {
             Some(client) => client,
-            None => Arc::new(connect(dsn).await?),
+            None => Arc::new(connect(dialer, dsn).await?),
         };
         let rows = client
             .query(
@@ -254,12 +257,8 @@ async fn has_marker(client: &Client, gid: &Gid) -> bool {
     matches!(client.query_opt(select, &[&gid.as_str()]).await, Ok(Some(_)))
 }
 
-async fn connect(dsn: &str) -> Result<Client, SweepError> {
-    let (client, connection) = tokio_postgres::connect(dsn, NoTls).await?;
-    tokio::spawn(async move {
-        // Its end is seen by whoever uses the client.
-        drop(connection.await);
-    });
+async fn connect(dialer: &Dialer, dsn: &str) -> Result<Client, SweepError> {
+    let client = dialer.client(dsn).await?;
     // READ COMMITTED, so that the row which the insert met can be read after it.
     client
         .batch_execute(

@@ -17,6 +17,12 @@ use thiserror::Error;
 
 pub const MECHANISM: &str = "SCRAM-SHA-256";
 
+/// The same, bound to the TLS channel: a login that somebody passes on from another channel fails.
+pub const MECHANISM_PLUS: &str = "SCRAM-SHA-256-PLUS";
+
+/// The one kind of channel binding that PostgreSQL has.
+const END_POINT_FLAG: &str = "p=tls-server-end-point";
+
 /// Iterations of a made-up verifier: PostgreSQL's default, so that a user that does not exist looks
 /// like one that does.
 const ITERATIONS: u32 = 4096;
@@ -31,9 +37,9 @@ pub enum ScramError {
     /// The message breaks the protocol; says how.
     #[error("malformed SCRAM message: {0}")]
     Malformed(&'static str),
-    /// It asks for what is not offered.
-    #[error("SCRAM channel binding is not supported")]
-    ChannelBinding,
+    /// The two sides do not see the same channel: somebody may stand between them.
+    #[error("SCRAM channel binding {0}")]
+    Channel(&'static str),
     /// The proof is wrong, or there is no such user.
     #[error("the password is wrong")]
     WrongProof,
@@ -102,35 +108,62 @@ impl Verifier {
     }
 }
 
+/// What an exchange is bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel<'a> {
+    /// There is nothing to bind to.
+    None,
+    /// The channel could be bound, but the other side did not choose or offer it.
+    Unbound,
+    /// `tls-server-end-point`: the hash of the server's certificate.
+    EndPoint(&'a [u8]),
+}
+
 /// The server's side of one exchange.
 #[derive(Debug)]
 pub struct Server {
     verifier: Verifier,
-    gs2_header: Box<str>,
+    /// What the client's last message must say of the channel.
+    binding: Box<[u8]>,
+    bound: bool,
     /// `client-first-message-bare,server-first-message`
     messages: String,
     nonce: String,
 }
 
 impl Server {
-    /// Reads the client's first message and answers it. `random` makes the server's part of the
-    /// nonce.
+    /// Reads the client's first message and answers it. `channel` is [`Channel::EndPoint`] if the
+    /// client chose [`MECHANISM_PLUS`], [`Channel::Unbound`] if it was offered and not chosen.
+    /// `random` makes the server's part of the nonce.
     ///
     /// # Errors
-    /// [`ScramError::Malformed`] or [`ScramError::ChannelBinding`].
+    /// [`ScramError::Malformed`] or [`ScramError::Channel`].
     pub fn first(
         verifier: Verifier,
+        channel: Channel<'_>,
         message: &[u8],
         random: [u8; 18],
     ) -> Result<(Self, String), ScramError> {
         let text = text(message)?;
         let (flag, rest) = text.split_once(',').ok_or(malformed("no GS2 header"))?;
-        match flag {
-            // `y`: the client could bind the channel, but was not offered to.
-            "n" | "y" => {}
-            _ if flag.starts_with("p=") => return Err(ScramError::ChannelBinding),
+        let mut binding = format!("{flag},,").into_bytes();
+        let bound = match (flag, channel) {
+            (END_POINT_FLAG, Channel::EndPoint(hash)) => {
+                binding.extend_from_slice(hash);
+                true
+            }
+            (_, Channel::EndPoint(_)) if flag.starts_with("p=") => {
+                return Err(malformed("unknown kind of channel binding"));
+            }
+            (_, Channel::EndPoint(_)) => return Err(malformed("no channel binding data")),
+            ("n", _) | ("y", Channel::None) => false,
+            // The client could bind the channel and believes that we cannot: our offer was lost.
+            ("y", Channel::Unbound) => return Err(ScramError::Channel("negotiation error")),
+            _ if flag.starts_with("p=") => {
+                return Err(malformed("channel binding data without SCRAM-SHA-256-PLUS"));
+            }
             _ => return Err(malformed("unknown channel binding flag")),
-        }
+        };
         let (authzid, bare) = rest.split_once(',').ok_or(malformed("no GS2 header"))?;
         if !authzid.is_empty() {
             return Err(malformed("an authorization identity is not supported"));
@@ -149,7 +182,8 @@ impl Server {
             format!("r={nonce},s={},i={}", BASE64.encode(&verifier.salt), verifier.iterations);
         let server = Self {
             verifier,
-            gs2_header: format!("{flag},,").into(),
+            binding: binding.into(),
+            bound,
             messages: format!("{bare},{answer}"),
             nonce,
         };
@@ -159,7 +193,7 @@ impl Server {
     /// Checks the client's proof: the server's last message, and the keys.
     ///
     /// # Errors
-    /// [`ScramError::WrongProof`] or [`ScramError::Malformed`].
+    /// [`ScramError::WrongProof`], [`ScramError::Channel`] or [`ScramError::Malformed`].
     pub fn last(self, message: &[u8]) -> Result<(String, Keys), ScramError> {
         let text = text(message)?;
         let (without_proof, proof) =
@@ -167,8 +201,11 @@ impl Server {
         let mut fields = without_proof.split(',');
         let binding = fields.next().and_then(|field| field.strip_prefix("c="));
         let binding = binding.ok_or(malformed("no channel binding"))?;
-        if BASE64.decode(binding).ok().as_deref() != Some(self.gs2_header.as_bytes()) {
-            return Err(malformed("another channel binding than at first"));
+        if BASE64.decode(binding).ok().as_deref() != Some(&*self.binding) {
+            return Err(match self.bound {
+                true => ScramError::Channel("check failed"),
+                false => malformed("another channel binding than at first"),
+            });
         }
         let nonce = fields.next().and_then(|field| field.strip_prefix("r="));
         if nonce != Some(&self.nonce) {
@@ -192,19 +229,27 @@ impl Server {
 #[derive(Debug)]
 pub struct Client {
     keys: Keys,
+    /// What the last message says of the channel, in base64.
+    binding: String,
     /// `client-first-message-bare`, then everything that is signed.
     messages: String,
     nonce: String,
 }
 
 impl Client {
-    /// The exchange and its first message.
+    /// The exchange and its first message: by [`MECHANISM_PLUS`] for [`Channel::EndPoint`].
     #[must_use]
-    pub fn first(keys: Keys, random: [u8; 18]) -> (Self, String) {
+    pub fn first(keys: Keys, channel: Channel<'_>, random: [u8; 18]) -> (Self, String) {
         let nonce = BASE64.encode(random);
         let bare = format!("n=,r={nonce}");
-        let message = format!("n,,{bare}");
-        (Self { keys, messages: bare, nonce }, message)
+        let (flag, hash) = match channel {
+            Channel::None => ("n", &[][..]),
+            Channel::Unbound => ("y", &[][..]),
+            Channel::EndPoint(hash) => (END_POINT_FLAG, hash),
+        };
+        let message = format!("{flag},,{bare}");
+        let binding = BASE64.encode([flag.as_bytes(), b",,", hash].concat());
+        (Self { keys, binding, messages: bare, nonce }, message)
     }
 
     /// The proof.
@@ -217,8 +262,7 @@ impl Client {
         let nonce = nonce
             .filter(|nonce| nonce.starts_with(&self.nonce) && nonce.len() > self.nonce.len())
             .ok_or(malformed("the nonce is not ours"))?;
-        // `biws` is "n,," in base64.
-        let without_proof = format!("c=biws,r={nonce}");
+        let without_proof = format!("c={},r={nonce}", self.binding);
         self.messages = format!("{},{server_first},{without_proof}", self.messages);
         let stored_key = hash(&self.keys.client_key);
         let signature = hmac(&stored_key, &[self.messages.as_bytes()]);
@@ -304,6 +348,7 @@ mod tests {
         let nonce = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
         let mut client = Client {
             keys: keys.clone(),
+            binding: "biws".to_owned(),
             messages: "n=user,r=rOprNGfwEbeRWgbNEkqO".to_owned(),
             nonce: "rOprNGfwEbeRWgbNEkqO".to_owned(),
         };
@@ -313,7 +358,8 @@ mod tests {
         assert_eq!(proof, wanted);
         let server = Server {
             verifier: verifier_of(&keys, &salt),
-            gs2_header: "n,,".into(),
+            binding: b"n,,"[..].into(),
+            bound: false,
             messages: format!("n=user,r=rOprNGfwEbeRWgbNEkqO,{server_first}"),
             nonce: nonce.to_owned(),
         };
@@ -326,10 +372,16 @@ mod tests {
     #[test]
     fn keys_learnt_from_one_login_log_in_to_the_next_server() {
         let keys = keys_of(b"secret", b"salt", 4096);
-        for _ in 0..2 {
-            let (mut client, first) = Client::first(keys.clone(), [7; 18]);
+        for (theirs, ours) in [
+            (Channel::None, Channel::None),
+            (Channel::None, Channel::Unbound),
+            (Channel::Unbound, Channel::None),
+            (Channel::EndPoint(b"hash"), Channel::EndPoint(b"hash")),
+        ] {
+            let (mut client, first) = Client::first(keys.clone(), theirs, [7; 18]);
             let verifier = verifier_of(&keys, b"salt");
-            let (server, answer) = Server::first(verifier, first.as_bytes(), [9; 18]).expect("ok");
+            let (server, answer) =
+                Server::first(verifier, ours, first.as_bytes(), [9; 18]).expect("ok");
             let proof = client.proof(answer.as_bytes()).expect("ok");
             let (last, found) = server.last(proof.as_bytes()).expect("right");
             assert_eq!(found, keys);
@@ -345,8 +397,9 @@ mod tests {
             (verifier_of(&keys, b"salt"), wrong),
             (Verifier::made_up("nobody", b"router secret"), keys.clone()),
         ] {
-            let (mut client, first) = Client::first(keys, [7; 18]);
-            let (server, answer) = Server::first(verifier, first.as_bytes(), [9; 18]).expect("ok");
+            let (mut client, first) = Client::first(keys, Channel::None, [7; 18]);
+            let (server, answer) =
+                Server::first(verifier, Channel::None, first.as_bytes(), [9; 18]).expect("ok");
             let proof = client.proof(answer.as_bytes()).expect("ok");
             assert_eq!(server.last(proof.as_bytes()), Err(ScramError::WrongProof));
         }
@@ -354,7 +407,34 @@ mod tests {
         for first in
             ["", "n,,", "n,,n=,r=", "p=tls-unique,,n=,r=abc", "n,a=x,n=,r=abc", "q,,n=,r=a"]
         {
-            assert!(Server::first(verifier.clone(), first.as_bytes(), [0; 18]).is_err(), "{first}");
+            let refused = Server::first(verifier.clone(), Channel::None, first.as_bytes(), [0; 18]);
+            assert!(refused.is_err(), "{first}");
+        }
+    }
+
+    #[test]
+    fn a_login_does_not_pass_from_one_channel_to_another() {
+        let keys = keys_of(b"secret", b"salt", 4096);
+        let exchange = |theirs, ours| {
+            let (mut client, first) = Client::first(keys.clone(), theirs, [7; 18]);
+            let verifier = verifier_of(&keys, b"salt");
+            let (server, answer) = Server::first(verifier, ours, first.as_bytes(), [9; 18])?;
+            server.last(client.proof(answer.as_bytes())?.as_bytes()).map(drop)
+        };
+        let (one, two) = (Channel::EndPoint(b"one"), Channel::EndPoint(b"two"));
+        assert_eq!(exchange(one, one), Ok(()));
+        assert_eq!(exchange(one, two), Err(ScramError::Channel("check failed")));
+        // Somebody took the offer away.
+        let lost = exchange(Channel::Unbound, Channel::Unbound);
+        assert_eq!(lost, Err(ScramError::Channel("negotiation error")));
+        // The mechanism and the message must agree.
+        for (theirs, ours) in [
+            (Channel::None, one),
+            (Channel::Unbound, one),
+            (one, Channel::None),
+            (one, Channel::Unbound),
+        ] {
+            assert!(matches!(exchange(theirs, ours), Err(ScramError::Malformed(_))));
         }
     }
 

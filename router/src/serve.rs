@@ -15,10 +15,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::config::{Config, Dsn};
+use crate::dial::Dialer;
 use crate::telemetry::Metrics;
+use crate::throttle::Throttle;
+use crate::tls::server::Acceptor;
 use crate::verifiers::Verifiers;
 use crate::worker::{Mail, Shared, Worker, WorkerSettings};
-use crate::{frontend, recovery, tls};
+use crate::{frontend, recovery};
 
 /// How often idle connections are looked at.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -26,6 +29,9 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// How long a change of the schema waits for the other routers, and how often it looks.
 const FOLLOWERS_WAIT: Duration = Duration::from_secs(3);
 const FOLLOWERS_POLL: Duration = Duration::from_millis(2);
+
+/// How often it is looked whether the certificate has changed.
+const CERTIFICATE: Duration = Duration::from_secs(1);
 
 /// Messages that may wait for a worker.
 const MAILBOX: usize = 4096;
@@ -50,7 +56,11 @@ pub fn run(config: Config) -> Result<(), String> {
 }
 
 async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), String> {
-    let catalog = store::Catalog::connect(config.catalog.as_str())
+    let dialer = Arc::new(Dialer::new(config.shard_tls.clone())?);
+    let target = dialer
+        .catalog(config.catalog.as_str())
+        .map_err(|error| format!("cannot reach the catalog: {error}"))?;
+    let catalog = store::Catalog::connect(target)
         .await
         .map_err(|error| format!("cannot reach the catalog: {error}"))?;
     let map =
@@ -59,10 +69,7 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
-    let acceptor = match &config.tls {
-        Some(files) => Some(tls::acceptor(&files.cert, &files.key)?),
-        None => None,
-    };
+    let tls = config.tls.clone().map(Acceptor::new).transpose()?;
     let settings = WorkerSettings::from_config(&config);
     let workers = settings.workers;
     let metrics = Arc::new(Metrics::new(workers));
@@ -74,17 +81,23 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
         reload: Notify::new(),
         control,
         settings,
-        verifiers: Verifiers::new(secret),
+        verifiers: Verifiers::new(Arc::clone(&dialer), secret),
+        throttle: Throttle::new(config.auth.max_failures, config.auth.failure_window),
+        seats: Arc::default(),
+        proofs: Arc::default(),
+        dialer,
+        tls,
         health: ArcSwap::default(),
         mailboxes: std::sync::OnceLock::new(),
     });
     let mut handles = Vec::with_capacity(workers);
     for index in 0..workers {
-        handles.push(start_worker(index, &shared, &metrics, acceptor.clone())?);
+        handles.push(start_worker(index, &shared, &metrics)?);
     }
     let boxes = handles.iter().map(|handle| handle.mail.clone()).collect();
     shared.mailboxes.set(boxes).map_err(|_| "the workers were started twice".to_owned())?;
     tokio::spawn(watch_map(Arc::clone(&shared), config.catalog.as_str().to_owned()));
+    tokio::spawn(watch_certificate(Arc::clone(&shared)));
     tokio::spawn(recover(Arc::clone(&shared), config.catalog.clone()));
     if let Some(address) = config.http {
         let listener = TcpListener::bind(address)
@@ -110,7 +123,6 @@ fn start_worker(
     index: usize,
     shared: &Arc<Shared>,
     metrics: &Arc<Metrics>,
-    tls: Option<tls::Acceptor>,
 ) -> Result<WorkerHandle, String> {
     let (sender, mut mail) = mpsc::channel(MAILBOX);
     let clients = Arc::new(AtomicUsize::new(0));
@@ -129,7 +141,7 @@ fn start_worker(
         };
         // Whoever starts the workers waits for this.
         drop(started.send(Ok(())));
-        let worker = Rc::new(Worker::new(index, shared, metrics, tls));
+        let worker = Rc::new(Worker::new(index, shared, metrics));
         let mail = async move {
             let mut sweep = tokio::time::interval(SWEEP);
             loop {
@@ -204,14 +216,19 @@ async fn watch_map(shared: Arc<Shared>, dsn: String) {
         }
     };
     let watching = Arc::clone(&shared);
-    tokio::spawn(store::watch(dsn.clone(), Duration::from_secs(1), move |map| {
+    let (dialer, url) = (Arc::clone(&shared.dialer), dsn.clone());
+    let find = move || dialer.catalog(&url).map_err(|error| error.to_string());
+    tokio::spawn(store::watch(find, Duration::from_secs(1), move |map| {
         publish(&watching, map);
     }));
     let mut catalog = None;
     loop {
         shared.reload.notified().await;
         if catalog.is_none() {
-            catalog = store::Catalog::connect(&dsn).await.ok();
+            catalog = match shared.dialer.catalog(&dsn) {
+                Ok(target) => store::Catalog::connect(target).await.ok(),
+                Err(_) => None,
+            };
         }
         let loaded = match &catalog {
             Some(catalog) => {
@@ -253,6 +270,26 @@ async fn wait_for_followers(catalog: &store::Catalog, epoch: Epoch) {
     }
 }
 
+/// Looks at the files of the certificate for clients, every second and at SIGHUP, which must not
+/// end a router that has none either.
+async fn watch_certificate(shared: Arc<Shared>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut ticks = tokio::time::interval(CERTIFICATE);
+    let mut hangups = match signal(SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => return tracing::error!(%error, "SIGHUP cannot be waited for"),
+    };
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = hangups.recv() => {}
+        }
+        if let Some(acceptor) = &shared.tls {
+            acceptor.refresh();
+        }
+    }
+}
+
 /// Finishes in-doubt transactions, at start and every few seconds.
 async fn recover(shared: Arc<Shared>, catalog: Dsn) {
     let mut ticks = tokio::time::interval(recovery::INTERVAL);
@@ -262,7 +299,7 @@ async fn recover(shared: Arc<Shared>, catalog: Dsn) {
         let map = shared.map.load_full();
         let shards: Vec<_> =
             map.shards().map(|shard| (shard.id, catalog.login_for(&shard.dsn))).collect();
-        let health = recovery.sweep(&shards).await;
+        let health = recovery.sweep(&shared.dialer, &shards).await;
         shared.health.store(Arc::new(health));
     }
 }

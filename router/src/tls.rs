@@ -1,36 +1,12 @@
-//! TLS towards clients: rustls with the configured certificate.
+//! TLS with rustls on both sides: [`server`] towards clients, [`client`] towards the shards.
+//!
+//! Certificates are read from PEM files. Neither side needs a restart for new ones: whoever holds
+//! them looks at the files' times and loads what has changed; connections that are open keep what
+//! they were made with.
 
-use std::path::Path;
-use std::sync::Arc;
+mod certificate;
+pub mod client;
+mod files;
+pub mod server;
 
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
-#[derive(Clone)]
-pub struct Acceptor(pub TlsAcceptor);
-
-impl std::fmt::Debug for Acceptor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Acceptor")
-    }
-}
-
-/// Reads certificate chain and key from PEM files.
-///
-/// # Errors
-/// A sentence that names the file and what is wrong with it.
-pub fn acceptor(cert: &Path, key: &Path) -> Result<Acceptor, String> {
-    let chain: Vec<_> = CertificateDer::pem_file_iter(cert)
-        .and_then(Iterator::collect)
-        .map_err(|error| format!("[tls] cert {}: {error}", cert.display()))?;
-    let key_der = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| format!("[tls] key {}: {error}", key.display()))?;
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key_der))
-        .map_err(|error| format!("[tls] {}: {error}", cert.display()))?;
-    Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
-}
+pub use certificate::end_point;

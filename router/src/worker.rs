@@ -19,13 +19,18 @@ use pgherd_shard_map::ShardMap;
 use smallvec::SmallVec;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::config::{AuthMethod, Config, Dsn};
+use crate::config::{Config, Dsn};
+use crate::dial::Dialer;
+use crate::hba::Hba;
 use crate::pool::{PoolFigures, PoolLimits, Pools};
+use crate::proofs::Proofs;
 use crate::recovery::ShardHealth;
-use crate::scram::Verifier;
+use crate::seats::Seats;
 use crate::session::Settings;
 use crate::telemetry::WorkerMetrics;
-use crate::verifiers::{LookupError, Verifiers};
+use crate::throttle::Throttle;
+use crate::tls::server::Acceptor;
+use crate::verifiers::{LookupError, Role, Verifiers};
 pub use plans::{Planning, Plans};
 use statements::Statements;
 
@@ -47,6 +52,13 @@ pub struct Shared {
     pub control: tokio::runtime::Handle,
     pub settings: WorkerSettings,
     pub verifiers: Verifiers,
+    pub throttle: Throttle,
+    /// Of roles with a connection limit.
+    pub seats: Arc<Seats>,
+    pub proofs: Arc<Proofs>,
+    pub dialer: Arc<Dialer>,
+    /// For clients that ask for TLS.
+    pub tls: Option<Acceptor>,
     /// What recovery found at its last look.
     pub health: ArcSwap<Vec<ShardHealth>>,
     /// How each worker is reached, by its index.
@@ -59,7 +71,8 @@ pub struct WorkerSettings {
     pub database: Box<str>,
     pub catalog: Dsn,
     pub router_name: Box<str>,
-    pub trust: bool,
+    /// Who may log in how.
+    pub hba: Hba,
     pub auto_distribute: Box<[Box<str>]>,
     pub pool: PoolLimits,
     pub slow_statement: Option<Duration>,
@@ -84,11 +97,11 @@ impl Shared {
         figures
     }
 
-    /// What the home shard holds of a role's password. For the control runtime.
+    /// What the home shard knows of a role. For the control runtime.
     ///
     /// # Errors
     /// As [`Verifiers::lookup`].
-    pub async fn verifier(&self, user: &str) -> Result<Option<Verifier>, LookupError> {
+    pub async fn role(&self, user: &str) -> Result<Option<Role>, LookupError> {
         let map = self.map.load_full();
         let home = map.shard(map.home).map_or("", |shard| &*shard.dsn);
         let dsn = self.settings.catalog.login_for(home);
@@ -112,7 +125,7 @@ impl WorkerSettings {
             catalog: config.catalog.clone(),
             database: config.database.as_str().into(),
             router_name: config.router_name.as_str().into(),
-            trust: config.auth.method == AuthMethod::Trust,
+            hba: Hba::new(&config.auth, config.tls.as_ref().is_some_and(|tls| tls.require)),
             auto_distribute: config
                 .sharding
                 .auto_distribute
@@ -162,7 +175,6 @@ pub struct Worker {
     /// Reused from statement to statement.
     pub scan: RefCell<Scan>,
     pub metrics: Arc<WorkerMetrics>,
-    pub tls: Option<crate::tls::Acceptor>,
     map: RefCell<arc_swap::Cache<MapRef, Arc<ShardMap>>>,
     sessions: RefCell<HashMap<u32, Weak<Cancel>>>,
     next_session: Cell<u32>,
@@ -200,23 +212,21 @@ impl std::fmt::Debug for Worker {
 
 impl Worker {
     #[must_use]
-    pub fn new(
-        index: usize,
-        shared: Arc<Shared>,
-        metrics: Arc<WorkerMetrics>,
-        tls: Option<crate::tls::Acceptor>,
-    ) -> Self {
+    pub fn new(index: usize, shared: Arc<Shared>, metrics: Arc<WorkerMetrics>) -> Self {
         let mut limits = shared.settings.pool.clone();
         limits.size = limits.size.div_ceil(shared.settings.workers).max(1);
         Self {
             index,
-            pools: Rc::new(Pools::new(limits)),
+            pools: Rc::new(Pools::new(
+                limits,
+                Arc::clone(&shared.dialer),
+                Arc::clone(&shared.proofs),
+            )),
             plans: RefCell::default(),
             statements: RefCell::default(),
             settings: RefCell::default(),
             scan: RefCell::default(),
             metrics,
-            tls,
             map: RefCell::new(arc_swap::Cache::new(MapRef(Arc::clone(&shared)))),
             shared,
             sessions: RefCell::default(),

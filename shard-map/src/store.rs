@@ -16,7 +16,8 @@ mod watch;
 use std::future::Future;
 use std::time::Duration;
 
-use tokio_postgres::{Client, Config, Connection, NoTls, Socket, tls::NoTlsStream};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
 
 use crate::{Epoch, GroupId, HashRange, MapError, ShardId, ShardMap};
 pub use error::StoreError;
@@ -56,6 +57,13 @@ pub struct Local {
     pub shard: ShardId,
     /// Only a map at least this new may be used with the server.
     pub epoch: Epoch,
+}
+
+/// Where the catalog is, and how the way there is encrypted.
+#[derive(Debug, Clone)]
+pub struct Target<T> {
+    pub config: Config,
+    pub tls: T,
 }
 
 /// A connection to the catalog.
@@ -144,11 +152,25 @@ pub async fn init_catalog(client: &Client, name: &str, dsn: &str) -> Result<(), 
     Ok(())
 }
 
+impl Target<NoTls> {
+    /// A server on this machine, or behind a tunnel.
+    ///
+    /// # Errors
+    /// Not a database URL.
+    pub fn plain(dsn: &str) -> Result<Self, StoreError> {
+        Ok(Self { config: dsn.parse()?, tls: NoTls })
+    }
+}
+
 impl Catalog {
     /// # Errors
     /// PostgreSQL's, or [`StoreError::Timeout`].
-    pub async fn connect(dsn: &str) -> Result<Self, StoreError> {
-        let (client, connection) = open(dsn).await?;
+    pub async fn connect<T>(target: Target<T>) -> Result<Self, StoreError>
+    where
+        T: MakeTlsConnect<Socket>,
+        T::Stream: Send + 'static,
+    {
+        let (client, connection) = open(target).await?;
         tokio::spawn(async move {
             // Its end is seen by whoever uses the client.
             drop(connection.await);
@@ -302,8 +324,11 @@ async fn epoch(client: &Client) -> Result<Epoch, StoreError> {
     Ok(Epoch(row.ok_or(StoreError::NotInitialized)?.get::<_, i64>(0) as u64))
 }
 
-async fn open(dsn: &str) -> Result<(Client, Connection<Socket, NoTlsStream>), StoreError> {
-    let mut config: Config = dsn.parse()?;
+async fn open<T>(target: Target<T>) -> Result<(Client, Connection<Socket, T::Stream>), StoreError>
+where
+    T: MakeTlsConnect<Socket>,
+{
+    let Target { mut config, tls } = target;
     let limit = config.get_connect_timeout().copied().unwrap_or(CONNECT_MAX);
     config.connect_timeout(limit);
     if config.get_application_name().is_none() {
@@ -313,7 +338,7 @@ async fn open(dsn: &str) -> Result<(Client, Connection<Socket, NoTlsStream>), St
     // then says nothing is as bad.
     let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX);
     let limit = limit.saturating_mul(hosts.saturating_add(1));
-    match tokio::time::timeout(limit, config.connect(NoTls)).await {
+    match tokio::time::timeout(limit, config.connect(tls)).await {
         Ok(opened) => Ok(opened?),
         Err(_) => Err(StoreError::Timeout),
     }

@@ -11,7 +11,7 @@ mod cluster;
 
 use std::time::Duration;
 
-use cluster::{NO_POLL, cluster, connect, next, watching};
+use cluster::{NO_POLL, cluster, connect, next, target, watching};
 use pgherd_shard_map::store::{self, Catalog, StoreError};
 use pgherd_shard_map::{
     Epoch, GroupId, HashRange, KeyHash, MapError, Placement, ShardId, ShardMap, TableName,
@@ -21,7 +21,7 @@ use server::Server;
 #[tokio::test]
 async fn of_two_changes_for_one_epoch_only_the_first_is_made() {
     let (server, _client, first) = cluster().await;
-    let second = Catalog::connect(&server.dsn("postgres")).await.unwrap();
+    let second = Catalog::connect(target(&server.dsn("postgres"))).await.unwrap();
     let seen = first.epoch().await.unwrap();
     assert_eq!(second.epoch().await.unwrap(), seen);
     let (left, right) = tokio::join!(
@@ -112,7 +112,7 @@ async fn a_watcher_comes_back_after_its_connection_was_cut() {
     client.batch_execute(cut).await.unwrap();
     let catalog = match catalog.epoch().await {
         Ok(_) => catalog,
-        Err(_) => Catalog::connect(&server.dsn("postgres")).await.unwrap(),
+        Err(_) => Catalog::connect(target(&server.dsn("postgres"))).await.unwrap(),
     };
     let (_, epoch) = catalog.add_shard("postgres://new/db", map.epoch).await.unwrap();
     assert_eq!(next(&mut maps).await.epoch, epoch);
@@ -123,7 +123,7 @@ async fn a_watcher_comes_back_after_its_connection_was_cut() {
 async fn a_database_without_a_catalog_says_so_and_one_of_another_cluster_is_refused() {
     let server = Server::start();
     let client = connect(&server, "postgres").await;
-    let catalog = Catalog::connect(&server.dsn("postgres")).await.unwrap();
+    let catalog = Catalog::connect(target(&server.dsn("postgres"))).await.unwrap();
     assert!(matches!(catalog.load().await, Err(StoreError::NotInitialized)));
     assert!(matches!(catalog.epoch().await, Err(StoreError::NotInitialized)));
     assert_eq!(store::read_local(&client).await.unwrap(), None);
@@ -211,7 +211,7 @@ async fn a_catalog_that_accepts_and_says_nothing_is_given_up() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = silent.local_addr().unwrap().port();
     let dsn = format!("host=127.0.0.1 port={port} user=x dbname=x connect_timeout=1");
-    let given_up = Catalog::connect(&dsn).await;
+    let given_up = Catalog::connect(target(&dsn)).await;
     assert!(matches!(given_up, Err(StoreError::Timeout)), "{given_up:?}");
 }
 

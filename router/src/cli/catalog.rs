@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use pgherd_shard_map::store;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 use super::{Failure, serve};
-use crate::config::Dsn;
+use crate::config::{Dsn, ServerTls};
+use crate::dial::{DialError, Dialer};
 
 /// The option wins over the variable, and both over the file.
 #[derive(Debug, clap::Args)]
@@ -33,10 +34,19 @@ impl CatalogArgs {
         }
     }
 
+    /// The way to the catalog and the shards: what the URLs do not say of TLS is the file's.
+    pub(super) fn dialer(&self) -> Result<Dialer, Failure> {
+        let defaults = match &self.config {
+            Some(file) => serve::load(file)?.shard_tls,
+            None => ServerTls::default(),
+        };
+        Ok(Dialer::new(defaults)?)
+    }
+
     pub(super) async fn connect(&self) -> Result<store::Catalog, Failure> {
-        let dsn = self.dsn()?;
+        let (dsn, dialer) = (self.dsn()?, self.dialer()?);
         // The store's own connect says less about why it could not.
-        let client = connect(&dsn).await?;
+        let client = connect(&dialer, &dsn).await?;
         let there = client
             .query_one("SELECT pg_catalog.to_regclass('pgherd.cluster') IS NOT NULL", &[])
             .await
@@ -47,7 +57,8 @@ impl CatalogArgs {
                 format!("Make it with: pgherd cluster init --catalog {dsn}"),
             ));
         }
-        store::Catalog::connect(dsn.as_str()).await.map_err(|error| error.to_string().into())
+        let target = dialer.catalog(dsn.as_str()).map_err(|error| dial_error(&error))?;
+        store::Catalog::connect(target).await.map_err(|error| error.to_string().into())
     }
 }
 
@@ -62,17 +73,22 @@ pub(super) fn parse(what: &str, url: &str) -> Result<Dsn, Failure> {
 }
 
 /// Connects as the URL says.
-pub(super) async fn connect(dsn: &Dsn) -> Result<Client, Failure> {
-    let connected = tokio_postgres::connect(dsn.as_str(), NoTls).await;
-    let (client, connection) = connected.map_err(|error| {
-        let cause = database_error(&error).problem;
+pub(super) async fn connect(dialer: &Dialer, dsn: &Dsn) -> Result<Client, Failure> {
+    dialer.client(dsn.as_str()).await.map_err(|error| {
+        let cause = dial_error(&error).problem;
         Failure::new(
             format!("cannot connect to {dsn}: {cause}"),
             "Does the server run there, and does its pg_hba.conf let this user in?",
         )
-    })?;
-    tokio::spawn(connection);
-    Ok(client)
+    })
+}
+
+/// Why a server was not reached.
+pub(super) fn dial_error(error: &DialError) -> Failure {
+    match error {
+        DialError::Target(problem) => Failure { problem: super::one_line(problem), hint: None },
+        DialError::Postgres(error) => database_error(error),
+    }
 }
 
 /// What the server said, or why it said nothing.

@@ -17,7 +17,7 @@ pub(super) enum ClusterCommand {
 pub(super) async fn run(command: ClusterCommand) -> Result<(), Failure> {
     let ClusterCommand::Init(at) = command;
     let dsn = at.dsn()?;
-    let client = connect(&dsn).await?;
+    let client = connect(&at.dialer()?, &dsn).await?;
     check_server(&client).await?;
     store::init_catalog(&client, "main", &dsn.address()).await.map_err(|e| e.to_string())?;
     println!("{} is the catalog and the home shard, number 0", dsn.address());

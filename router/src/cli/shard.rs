@@ -39,8 +39,9 @@ pub(super) async fn run(command: ShardCommand) -> Result<(), Failure> {
 
 async fn add(shard: &str, catalog: &CatalogArgs) -> Result<(), Failure> {
     let dsn = parse("the shard's URL", shard)?;
+    let dialer = catalog.dialer()?;
     let catalog = catalog.connect().await?;
-    let client = connect(&dsn).await?;
+    let client = connect(&dialer, &dsn).await?;
     check_server(&client).await?;
     let map = catalog.load().await.map_err(|error| error.to_string())?;
     let address = dsn.address();

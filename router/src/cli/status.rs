@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use pgherd_shard_map::{Placement, RelationKind, ShardMap, TableKind};
 use serde::Serialize;
-use tokio_postgres::NoTls;
 
 use super::Failure;
-use super::catalog::{CatalogArgs, database_error};
+use super::catalog::{CatalogArgs, database_error, dial_error};
+use crate::dial::Dialer;
 
 /// A shard that does not answer for so long counts as unreachable.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
@@ -85,8 +85,10 @@ struct TableStatus {
 pub(super) async fn run(args: StatusArgs) -> Result<(), Failure> {
     let login = args.catalog.dsn()?;
     let map = args.catalog.connect().await?.load().await.map_err(|error| error.to_string())?;
+    let dialer = args.catalog.dialer()?;
     let asked = map.shards().map(|shard| async {
-        let answer = tokio::time::timeout(ANSWER_WAIT, ask(&shard.dsn, login.as_str())).await;
+        let url = login.login_for(&shard.dsn);
+        let answer = tokio::time::timeout(ANSWER_WAIT, ask(&dialer, &url)).await;
         let answer = answer.unwrap_or_else(|_| Err("no answer".to_owned()));
         let (server, problem) = match answer {
             Ok(server) => (Some(server), None),
@@ -114,18 +116,9 @@ pub(super) async fn run(args: StatusArgs) -> Result<(), Failure> {
 }
 
 /// Shards are known without a user: we log in as the catalog's.
-async fn ask(address: &str, catalog: &str) -> Result<ServerStatus, String> {
+async fn ask(dialer: &Dialer, url: &str) -> Result<ServerStatus, String> {
     let problem = |error: tokio_postgres::Error| database_error(&error).problem;
-    let mut config: tokio_postgres::Config = address.parse().map_err(problem)?;
-    let login: tokio_postgres::Config = catalog.parse().map_err(problem)?;
-    if let (None, Some(user)) = (config.get_user(), login.get_user()) {
-        config.user(user);
-        if let Some(password) = login.get_password() {
-            config.password(password);
-        }
-    }
-    let (client, connection) = config.connect(NoTls).await.map_err(problem)?;
-    tokio::spawn(connection);
+    let client = dialer.client(url).await.map_err(|error| dial_error(&error).problem)?;
     let row = client
         .query_one(
             "SELECT pg_catalog.pg_is_in_recovery(), current_setting('server_version'), \

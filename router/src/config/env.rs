@@ -20,11 +20,13 @@ pub struct Key {
 pub enum KeyKind {
     Text,
     Number,
+    /// `true` or `false`.
+    Flag,
     /// Separated by commas.
     List,
 }
 
-/// Every setting that there is.
+/// Every setting that there is, but the table `[[auth.hba]]`, which no variable can hold.
 pub const KEYS: &[Key] = &[
     text("listen"),
     text("http"),
@@ -39,8 +41,16 @@ pub const KEYS: &[Key] = &[
     text("pool.idle_timeout"),
     text("pool.connect_timeout"),
     text("auth.method"),
+    number("auth.max_failures"),
+    text("auth.failure_window"),
     text("tls.cert"),
     text("tls.key"),
+    text("tls.client_ca"),
+    flag("tls.require"),
+    text("shard_tls.sslmode"),
+    text("shard_tls.sslrootcert"),
+    text("shard_tls.sslcert"),
+    text("shard_tls.sslkey"),
     list("sharding.auto_distribute"),
     text("query.borrow_max"),
     text("log.format"),
@@ -97,6 +107,12 @@ fn read(key: &Key, text: String) -> Result<Value, ConfigError> {
                 problem: format!("'{text}' is not a whole number"),
             })?
         }
+        KeyKind::Flag => {
+            text.trim().parse().map(Value::Boolean).map_err(|_| ConfigError::Environment {
+                variable: key.variable(),
+                problem: format!("'{text}' is neither true nor false"),
+            })?
+        }
         KeyKind::List => text
             .split(',')
             .map(str::trim)
@@ -113,6 +129,10 @@ const fn text(path: &'static str) -> Key {
 
 const fn number(path: &'static str) -> Key {
     Key { path, kind: KeyKind::Number }
+}
+
+const fn flag(path: &'static str) -> Key {
+    Key { path, kind: KeyKind::Flag }
 }
 
 const fn list(path: &'static str) -> Key {

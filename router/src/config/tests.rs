@@ -22,7 +22,8 @@ fn the_catalog_alone_is_a_whole_configuration() {
     assert_eq!(config.max_clients, 10_000);
     assert!(config.router_name.ends_with("-6432"), "{}", config.router_name);
     assert_eq!(config.pool, PoolConfig::default());
-    assert_eq!(config.auth.method, AuthMethod::ScramSha256);
+    assert_eq!(config.auth, AuthConfig::default());
+    assert_eq!(config.shard_tls, ServerTls::default());
     assert_eq!(config.log.slow_statement, Some(Duration::from_secs(1)));
 }
 
@@ -45,6 +46,11 @@ fn every_key_is_read() {
         connect_timeout = "2s"
         [auth]
         method = "trust"
+        max_failures = 3
+        failure_window = "5s"
+        [shard_tls]
+        sslmode = "verify-full"
+        sslrootcert = "/etc/ca.crt"
         [sharding]
         auto_distribute = ["tenant_id"]
         [log]
@@ -60,7 +66,11 @@ fn every_key_is_read() {
     assert_eq!(config.pool.wait, Duration::from_millis(250));
     assert_eq!(config.pool.idle_timeout, Duration::from_secs(600));
     assert_eq!((config.pool.size, config.pool.max_waiting), (7, 9));
-    assert_eq!(config.auth.method, AuthMethod::Trust);
+    assert_eq!(config.auth.method, Some(AuthMethod::Trust));
+    assert_eq!(config.auth.max_failures, 3);
+    assert_eq!(config.auth.failure_window, Duration::from_secs(5));
+    assert_eq!(config.shard_tls.sslmode, SslMode::VerifyFull);
+    assert_eq!(config.shard_tls.sslrootcert, Some("/etc/ca.crt".into()));
     assert_eq!(config.sharding.auto_distribute, ["tenant_id"]);
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.log.slow_statement, None);
@@ -102,6 +112,10 @@ fn what_is_wrong_is_named() {
     assert!(refusal(&format!("{LEAST}http = '127.0.0.1:6432'")).contains("clients connect"));
     assert!(refusal(&format!("{LEAST}[tls]\ncert='/no'\nkey='/no'")).contains("tls.cert"));
     assert!(refusal("catalog = 'mysql://x'").contains("postgres://"));
+    assert!(refusal("catalog = 'postgres://h/d?sslmode=allow'").contains("sslmode=allow"));
+    assert!(refusal(&format!("{LEAST}[shard_tls]\nsslmode='verify-ca'")).contains("sslrootcert"));
+    assert!(refusal(&format!("{LEAST}[shard_tls]\nsslkey='/k'")).contains("shard_tls.sslcert"));
+    assert!(refusal(&format!("{LEAST}[auth]\nmethod='cert'")).contains("client_ca"));
     let number = Config::parse(LEAST, |v| (v == "PGHERD_WORKERS").then(|| "many".into()));
     assert!(number.unwrap_err().to_string().contains("PGHERD_WORKERS"));
 }
@@ -135,6 +149,7 @@ fn keys_and_fields_agree() {
         let value = match key.kind {
             KeyKind::Text => "'127.0.0.1:1'".to_owned(),
             KeyKind::Number => "1".to_owned(),
+            KeyKind::Flag => "true".to_owned(),
             KeyKind::List => "[]".to_owned(),
         };
         let text = match key.path.split_once('.') {
@@ -160,4 +175,41 @@ fn every_key_is_documented() {
         let name = format!("`{}`", key.path);
         assert!(text.contains(&name), "docs/configuration.md does not name {name}");
     }
+}
+
+#[test]
+fn a_table_says_who_logs_in_how() {
+    let config = parse(&format!(
+        "{LEAST}[[auth.hba]]\ntype = 'local'\nmethod = 'trust'\n\
+         [[auth.hba]]\ntype = 'hostssl'\ndatabase = 'app'\nuser = ['a', 'b']\n\
+         address = '10.0.0.0/8'\nmethod = 'md5'\n"
+    ))
+    .unwrap();
+    let [first, second] = &*config.auth.hba else { panic!("{:?}", config.auth.hba) };
+    assert_eq!((first.kind, first.method), (HbaType::Local, AuthMethod::Trust));
+    assert_eq!((&first.user, &first.address), (&Names(None), &None));
+    assert_eq!((second.kind, second.method), (HbaType::HostSsl, AuthMethod::Md5));
+    assert!(second.user.include("b") && !second.user.include("c"));
+    assert_eq!(second.address, Some(vec!["10.0.0.0/8".parse().unwrap()]));
+}
+
+#[test]
+fn a_table_that_cannot_work_is_refused() {
+    for (entry, problem) in [
+        ("type = 'host'\nmethod = 'cert'", "hostssl"),
+        ("type = 'hostssl'\nmethod = 'cert'", "client_ca"),
+        ("type = 'local'\naddress = '::1'\nmethod = 'trust'", "no address"),
+        ("type = 'host'\naddress = 'db.internal'\nmethod = 'trust'", "db.internal"),
+        ("type = 'host'\nuser = '+admins'\nmethod = 'trust'", "+admins"),
+        ("type = 'host'\nuser = []\nmethod = 'trust'", "empty list"),
+        ("type = 'host'\nmethod = 'peer'", "peer"),
+        ("type = 'host'", "method"),
+        ("type = 'host'\nmethod = 'trust'\nmap = 'x'", "map"),
+    ] {
+        let error = refusal(&format!("{LEAST}[[auth.hba]]\n{entry}\n"));
+        assert!(error.contains(problem), "{entry}: {error}");
+    }
+    let both =
+        format!("{LEAST}[auth]\nmethod = 'trust'\n[[auth.hba]]\ntype = 'host'\nmethod = 'md5'");
+    assert!(refusal(&both).contains("auth.method"));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::ROUTER_NAME_BYTES;
+use super::{ROUTER_NAME_BYTES, ServerTls, parse_url};
 
 /// A `postgres://` URL that was parsed once. Printing it leaves the password out.
 #[derive(Clone, PartialEq, Eq)]
@@ -20,14 +20,8 @@ impl Dsn {
         if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
             return Err("expected postgres://user@host:port/database".into());
         }
-        let parsed =
-            text.parse::<tokio_postgres::Config>().map_err(|error| match source(&error) {
-                Some(cause) => format!("{error}: {cause}"),
-                None => error.to_string(),
-            })?;
-        if parsed.get_hosts().is_empty() {
-            return Err("names no host".into());
-        }
+        // Whether its own TLS parameters suffice depends on the configuration's.
+        parse_url(&text, &ServerTls::lenient())?;
         Ok(Self(text))
     }
 
@@ -50,7 +44,7 @@ impl Dsn {
     /// The database that it names.
     #[must_use]
     pub fn database(&self) -> Option<String> {
-        let parsed = self.0.parse::<tokio_postgres::Config>().ok()?;
+        let (parsed, _) = parse_url(&self.0, &ServerTls::lenient()).ok()?;
         parsed.get_dbname().map(ToOwned::to_owned)
     }
 
@@ -202,6 +196,6 @@ fn split_authority(rest: &str) -> (&str, &str) {
     rest.find(['/', '?']).map_or((rest, ""), |at| rest.split_at(at))
 }
 
-fn source(error: &dyn std::error::Error) -> Option<String> {
+pub(super) fn source(error: &dyn std::error::Error) -> Option<String> {
     error.source().map(ToString::to_string)
 }

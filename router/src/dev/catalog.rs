@@ -27,8 +27,8 @@ async fn register_shards(file: &ClusterFile) -> Result<(), String> {
     let address_of = |shard: &ShardEntry| address(shard.port, &file.database);
     let address = address_of(&file.shards[0]);
     store::init_catalog(&home, "dev", &address).await.map_err(|error| error.to_string())?;
-    let catalog =
-        store::Catalog::connect(&file.catalog.dsn).await.map_err(|error| error.to_string())?;
+    let target = store::Target::plain(&file.catalog.dsn).map_err(|error| error.to_string())?;
+    let catalog = store::Catalog::connect(target).await.map_err(|error| error.to_string())?;
     for shard in file.shards.iter().skip(1) {
         let address = address_of(shard);
         let id = ShardId(shard.id);

@@ -7,6 +7,7 @@
 //! coordinator is a pure machine; here they are only sent.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use pgherd_shard_map::ShardId;
 use smallvec::{SmallVec, smallvec};
@@ -338,7 +339,9 @@ impl Conn {
         let dsn = self.planning.map.shard(decider).map(|shard| shard.dsn.clone())?;
         let dsn = shared.settings.catalog.login_for(&dsn);
         let gid = gid.clone();
-        shared.control.spawn(async move { recovery::look_up(&dsn, &gid).await }).await.ok()?
+        let dialer = Arc::clone(&shared.dialer);
+        let asked = async move { recovery::look_up(&dialer, &dsn, &gid).await };
+        shared.control.spawn(asked).await.ok()?
     }
 }
 

@@ -1,24 +1,21 @@
 //! From the first byte to ReadyForQuery: TLS, cancel requests, authentication, startup settings.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
+use super::authenticate::{Caller, Known, authenticate};
 use crate::client::{Client, Socket};
 use crate::error::ErrorInfo;
 use crate::executor::Conn;
 use crate::pool::Login;
-use crate::scram::{self, ScramError};
 use crate::session::{Session, Settings, settings::startup_value};
+use crate::tls::server::Channel;
 use crate::wire::startup::{self, Startup};
-use crate::wire::{self, HEADER, backend, put_frame};
+use crate::wire::{self, backend, put_frame};
 use crate::worker::{Planning, Worker, send_cancel};
 use bytes::Buf;
 
 /// How long a client may take to log in.
 const LOGIN: std::time::Duration = std::time::Duration::from_secs(60);
-
-/// The longest password message that is read.
-const PASSWORD_MAX: usize = 8192;
 
 /// A connection that is ready for queries, or nothing: the client was refused, was a cancel
 /// request, or left.
@@ -27,7 +24,7 @@ pub(super) async fn handshake(client: Client, worker: Rc<Worker>) -> Option<Conn
 }
 
 async fn start(mut client: Client, worker: Rc<Worker>) -> Option<Conn> {
-    let mut encrypted = false;
+    let mut channel = None;
     loop {
         let packet = loop {
             match startup::packet(&client.inbuf) {
@@ -44,14 +41,18 @@ async fn start(mut client: Client, worker: Rc<Worker>) -> Option<Conn> {
         };
         match packet {
             Startup::Gss => client.write_all(b"N").await.ok()?,
-            Startup::Ssl => match &worker.tls {
+            Startup::Ssl => match &worker.shared.tls {
                 // Bytes that came with the request were not encrypted: somebody put them there.
-                Some(tls) if !encrypted && client.inbuf.is_empty() => {
+                Some(tls) if channel.is_none() && client.inbuf.is_empty() => {
                     client.write_all(b"S").await.ok()?;
                     let Socket::Plain(stream) = client.into_socket() else { return None };
-                    let stream = tls.0.accept(stream).await.ok()?;
+                    let (stream, secured) = tls
+                        .accept(stream)
+                        .await
+                        .inspect_err(|error| tracing::debug!(%error, "TLS handshake failed"))
+                        .ok()?;
                     client = Client::new(Socket::Tls(Box::new(stream)));
-                    encrypted = true;
+                    channel = Some(secured);
                 }
                 _ => client.write_all(b"N").await.ok()?,
             },
@@ -62,7 +63,8 @@ async fn start(mut client: Client, worker: Rc<Worker>) -> Option<Conn> {
                 return None;
             }
             Startup::Session { minor, parameters } => {
-                return match log_in(&mut client, &worker, minor, parameters).await {
+                return match log_in(&mut client, &worker, channel.as_ref(), minor, parameters).await
+                {
                     Ok((session, login)) => Some(greet(client, worker, session, login).await?),
                     Err(Some(error)) => {
                         refuse(&mut client, &error).await;
@@ -85,6 +87,7 @@ async fn refuse(client: &mut Client, error: &ErrorInfo) {
 async fn log_in(
     client: &mut Client,
     worker: &Worker,
+    channel: Option<&Channel>,
     minor: u16,
     parameters: Vec<(String, String)>,
 ) -> Result<(Session, Login), Option<ErrorInfo>> {
@@ -114,106 +117,22 @@ async fn log_in(
     if worker.sessions() >= shared.max_clients.div_ceil(shared.workers) {
         return Err(Some(ErrorInfo::new("53300", "sorry, too many clients already")));
     }
-    let keys = match shared.trust {
-        true => None,
-        false => Some(Rc::new(prove(client, worker, user).await?)),
-    };
+    let caller = Caller { address: client.address(), channel, user, database };
+    let Known { login, may_connect } = authenticate(client, worker, caller).await?;
     if database != &*shared.database {
         return Err(Some(
             ErrorInfo::new("3D000", format!("database \"{database}\" does not exist"))
                 .hint(format!("This router serves the database \"{}\".", shared.database)),
         ));
     }
+    if !may_connect {
+        return Err(Some(
+            ErrorInfo::new("42501", format!("permission denied for database \"{database}\""))
+                .detail("User does not have CONNECT privilege."),
+        ));
+    }
     let settings = startup_settings(&parameters)?;
-    let login = Login { user: user.into(), database: database.into(), keys };
     Ok((Session::new(user, worker.intern(settings)), login))
-}
-
-/// SCRAM-SHA-256 against the home shard's verifier: the keys that log in to the shards.
-async fn prove(
-    client: &mut Client,
-    worker: &Worker,
-    user: &str,
-) -> Result<scram::Keys, Option<ErrorInfo>> {
-    let shared = Arc::clone(&worker.shared);
-    let name = user.to_owned();
-    let asked = worker.shared.control.spawn(async move { shared.verifier(&name).await });
-    let verifier = match asked.await {
-        Ok(Ok(verifier)) => verifier,
-        Ok(Err(error)) => {
-            tracing::error!(%error, "a client cannot be authenticated");
-            return Err(Some(
-                ErrorInfo::new("08006", "roles cannot be looked up now")
-                    .hint("The home shard does not answer; see the router's log."),
-            ));
-        }
-        Err(_) => return Err(None),
-    };
-    let known = verifier.is_some();
-    let secret = worker.shared.verifiers.secret;
-    let verifier = verifier.unwrap_or_else(|| scram::Verifier::made_up(user, &secret));
-    put_frame(&mut client.out, b'R', |out| {
-        out.extend_from_slice(&10i32.to_be_bytes());
-        wire::put_cstr(out, scram::MECHANISM.as_bytes());
-        out.push(0);
-    });
-    let wrong = |error: ScramError| match error {
-        ScramError::WrongProof => {
-            tracing::warn!(user, known, "password authentication failed");
-            let message = format!("password authentication failed for user \"{user}\"");
-            ErrorInfo::new("28P01", message)
-        }
-        other => ErrorInfo::protocol(other.to_string()),
-    };
-    let first = password_message(client).await?;
-    let mut reader = wire::Reader::new(&first);
-    let malformed = |error: wire::Malformed| Some(ErrorInfo::protocol(error.to_string()));
-    if reader.cstr().map_err(malformed)? != scram::MECHANISM.as_bytes() {
-        return Err(Some(ErrorInfo::protocol(
-            "client selected an invalid SASL authentication mechanism",
-        )));
-    }
-    let message = reader.value().map_err(malformed)?.unwrap_or_default();
-    let mut random = [0; 18];
-    getrandom::fill(&mut random)
-        .map_err(|_| ErrorInfo::new("XX000", "the system gives no random bytes"))?;
-    let (exchange, answer) = scram::Server::first(verifier, message, random).map_err(wrong)?;
-    put_sasl(&mut client.out, 11, &answer);
-    let last = password_message(client).await?;
-    let (answer, keys) = exchange.last(&last).map_err(wrong)?;
-    put_sasl(&mut client.out, 12, &answer);
-    Ok(keys)
-}
-
-fn put_sasl(out: &mut Vec<u8>, code: i32, message: &str) {
-    put_frame(out, b'R', |out| {
-        out.extend_from_slice(&code.to_be_bytes());
-        out.extend_from_slice(message.as_bytes());
-    });
-}
-
-/// The body of the client's next message, which must be a password message of modest size.
-async fn password_message(client: &mut Client) -> Result<bytes::Bytes, Option<ErrorInfo>> {
-    client.flush().await.map_err(|_| None)?;
-    loop {
-        match wire::peek(&client.inbuf).map_err(|e| ErrorInfo::protocol(e.to_string()))? {
-            Some((b'p', size)) if size > PASSWORD_MAX => {
-                return Err(Some(ErrorInfo::protocol("the password is too long")));
-            }
-            Some((b'p', size)) if client.inbuf.len() >= size => {
-                return Ok(client.inbuf.split_to(size).freeze().slice(HEADER..));
-            }
-            Some((b'p', _)) => {}
-            Some((b'X', _)) => return Err(None),
-            Some((tag, _)) => {
-                return Err(Some(ErrorInfo::protocol(format!(
-                    "expected password response, got message type {tag}"
-                ))));
-            }
-            None => {}
-        }
-        client.fill().await.map_err(|_| None)?;
-    }
 }
 
 fn startup_settings(parameters: &[(String, String)]) -> Result<Settings, ErrorInfo> {

@@ -1,44 +1,53 @@
-//! Opening a server connection: TCP, startup, authentication.
+//! Opening a server connection: startup and authentication on a stream of the dialer's.
 
 use std::io;
-use std::net::SocketAddr;
 
 use bytes::Bytes;
 use pgherd_shard_map::ShardId;
-use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
-use tokio::net::TcpStream;
+use postgres_protocol::authentication::{
+    self,
+    sasl::{ChannelBinding, ScramSha256},
+};
 
 use super::{Login, Server, unreachable};
+use crate::dial::{Dialer, Opened};
 use crate::error::ErrorInfo;
-use crate::scram;
-use crate::wire::{HEADER, Reader, backend, put_cstr, put_frame, startup};
+use crate::proofs::{Proof, Proofs};
+use crate::wire::{HEADER, Malformed, Reader, backend, put_cstr, put_frame, startup};
+use crate::{md5, scram};
 
 /// Connects and logs in as the client's user.
 ///
 /// # Errors
 /// 08006 when the shard cannot be reached; its own error when it refuses the login.
-pub async fn connect(shard: ShardId, dsn: &str, login: &Login) -> Result<Server, ErrorInfo> {
-    let config: tokio_postgres::Config =
-        dsn.parse().map_err(|_| unreachable(shard, "its DSN in the catalog is not valid"))?;
-    let port = config.get_ports().first().copied().unwrap_or(5432);
-    let host = match config.get_hosts().first() {
-        Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
-        _ => return Err(unreachable(shard, "its DSN names no TCP host")),
-    };
-    let database = config.get_dbname().unwrap_or(&login.database);
-    let stream = TcpStream::connect((host.as_str(), port))
-        .await
-        .map_err(|error| unreachable(shard, &error.to_string()))?;
-    stream.set_nodelay(true).map_err(|error| unreachable(shard, &error.to_string()))?;
-    let address: SocketAddr =
-        stream.peer_addr().map_err(|error| unreachable(shard, &error.to_string()))?;
+pub async fn connect(
+    dialer: &Dialer,
+    proofs: &Proofs,
+    shard: ShardId,
+    dsn: &str,
+    login: &Login,
+) -> Result<Server, ErrorInfo> {
+    let target = dialer.target(dsn).map_err(|error| unreachable(shard, &error.to_string()))?;
+    let database = target.config.get_dbname().unwrap_or(&login.database);
+    let opened = dialer.open(&target).await;
+    let Opened { stream, address, end_point } =
+        opened.map_err(|error| unreachable(shard, &error.to_string()))?;
     let mut server = Server::new(shard, stream, address);
-    let password = config.get_password().filter(|_| config.get_user() == Some(&*login.user));
-    let proof = match &login.keys {
-        Some(keys) => Proof::Keys(keys),
-        None => password.map_or(Proof::None, Proof::Password),
+    let is_theirs = target.config.get_user() == Some(&*login.user);
+    let password = target.config.get_password().filter(|_| is_theirs);
+    let proof = proofs.newest(login.role.oid, &login.proof);
+    let secret = match &proof {
+        Proof::Scram(keys) => Secret::Keys(keys),
+        Proof::Md5(verifier) => Secret::Md5(verifier),
+        Proof::None => password.map_or(Secret::None, Secret::Password),
     };
-    match handshake(&mut server, login, database, proof).await {
+    let mut authentication = Authentication {
+        user: &login.user,
+        secret,
+        end_point: end_point.as_deref(),
+        exchange: None,
+    };
+    match handshake(&mut server, login, database, &mut authentication).await {
         Ok(None) => Ok(server),
         Ok(Some(error)) => Err(error),
         Err(error) => Err(unreachable(shard, &error.to_string())),
@@ -50,20 +59,19 @@ async fn handshake(
     server: &mut Server,
     login: &Login,
     database: &str,
-    proof: Proof<'_>,
+    authentication: &mut Authentication<'_>,
 ) -> io::Result<Option<ErrorInfo>> {
     let mut out = Vec::new();
     let startup_parameters =
         [("user", &*login.user), ("database", database), ("client_encoding", "UTF8")];
     startup::put_startup(&mut out, &startup_parameters);
     server.send(&out).await?;
-    let mut exchange = None;
     let mut parameters: Vec<(Box<str>, Box<str>)> = Vec::new();
     loop {
         let (tag, frame) = server.frame().await?;
         match tag {
             b'R' => {
-                let answer = match authenticate(&frame, proof, &mut exchange) {
+                let answer = match authentication.answer(&frame) {
                     Ok(answer) => answer,
                     Err(error) => return Ok(Some(error)),
                 };
@@ -97,9 +105,10 @@ async fn handshake(
 
 /// What the router logs in to a shard with.
 #[derive(Debug, Clone, Copy)]
-enum Proof<'a> {
+enum Secret<'a> {
     /// Of the client's own login: the shards hold the same verifier.
     Keys(&'a scram::Keys),
+    Md5(&'a md5::Verifier),
     /// The shard's DSN has one for this user.
     Password(&'a [u8]),
     None,
@@ -111,70 +120,125 @@ enum Exchange {
     Password(ScramSha256),
 }
 
-/// The answer to one authentication request.
-fn authenticate(
-    frame: &Bytes,
-    proof: Proof<'_>,
-    exchange: &mut Option<Exchange>,
-) -> Result<Option<Vec<u8>>, ErrorInfo> {
-    let refused = |why: &str| {
-        ErrorInfo::new("28000", format!("the router cannot log in to a shard: {why}")).hint(
-            "Every shard must have the role with the same SCRAM verifier (CREATE ROLE through the \
-             router sees to that), or trust the router's host.",
-        )
-    };
-    let mut reader = Reader::new(&frame[HEADER..]);
-    match (reader.i32().map_err(|_| refused("a malformed request"))?, proof) {
-        (0, _) => Ok(None),
-        (3, Proof::Password(password)) => {
-            let mut answer = Vec::new();
-            put_cstr(&mut answer, password);
-            Ok(Some(answer))
-        }
-        (10, Proof::None) => Err(refused("it asks for a password, but the router has none")),
-        (10, _) => {
-            let first;
-            *exchange = Some(match proof {
-                Proof::Keys(keys) => {
-                    let (client, message) = scram::Client::first(keys.clone(), random()?);
-                    first = message.into_bytes();
-                    Exchange::Keys(client)
-                }
-                Proof::Password(password) => {
-                    let client = ScramSha256::new(password, ChannelBinding::unsupported());
-                    first = client.message().to_vec();
-                    Exchange::Password(client)
-                }
-                Proof::None => return Err(refused("it asks for a password")),
-            });
-            let mut answer = Vec::new();
-            put_cstr(&mut answer, scram::MECHANISM.as_bytes());
-            answer.extend_from_slice(&(first.len() as i32).to_be_bytes());
-            answer.extend_from_slice(&first);
-            Ok(Some(answer))
-        }
-        (11, _) => match exchange {
-            Some(Exchange::Keys(client)) => {
-                let proof = client.proof(reader.rest());
-                proof.map(|proof| Some(proof.into_bytes())).map_err(|e| refused(&e.to_string()))
+/// One login to a shard.
+struct Authentication<'a> {
+    user: &'a str,
+    secret: Secret<'a>,
+    /// What it can be bound to.
+    end_point: Option<&'a [u8]>,
+    exchange: Option<Exchange>,
+}
+
+fn refused(why: &str) -> ErrorInfo {
+    ErrorInfo::new("28000", format!("the router cannot log in to a shard: {why}")).hint(
+        "Every shard must hold the role with the same verifier (CREATE ROLE through the router \
+         sees to that), or trust the router's host or certificate.",
+    )
+}
+
+impl Authentication<'_> {
+    /// The answer to one authentication request.
+    fn answer(&mut self, frame: &Bytes) -> Result<Option<Vec<u8>>, ErrorInfo> {
+        let mut reader = Reader::new(&frame[HEADER..]);
+        let malformed = |_| refused("a malformed request");
+        match (reader.i32().map_err(malformed)?, self.secret) {
+            // Whoever lets us in before the exchange has ended has not shown that it knows us.
+            (0, _) if self.exchange.is_some() => Err(refused("it did not end the exchange")),
+            (0, _) => Ok(None),
+            (3, Secret::Password(password)) => Ok(Some(terminated(password))),
+            (5, Secret::Md5(verifier)) => {
+                let salt = salt(&mut reader).map_err(malformed)?;
+                Ok(Some(terminated(verifier.answer(salt).as_bytes())))
             }
-            Some(Exchange::Password(client)) => {
-                client.update(reader.rest()).map_err(|_| refused("SCRAM failed"))?;
-                Ok(Some(client.message().to_vec()))
+            (5, Secret::Password(password)) => {
+                let salt = salt(&mut reader).map_err(malformed)?;
+                let hash = authentication::md5_hash(self.user.as_bytes(), password, salt);
+                Ok(Some(terminated(hash.as_bytes())))
             }
-            None => Err(refused("SCRAM out of order")),
-        },
-        (12, _) => {
-            let proven = match exchange.take() {
-                Some(Exchange::Keys(client)) => client.finish(reader.rest()).is_ok(),
-                Some(Exchange::Password(mut client)) => client.finish(reader.rest()).is_ok(),
-                None => false,
-            };
-            if proven { Ok(None) } else { Err(refused("the shard does not know the password")) }
+            (10, Secret::Keys(_) | Secret::Password(_)) => self.first(reader.rest()).map(Some),
+            (11, _) => match &mut self.exchange {
+                Some(Exchange::Keys(client)) => {
+                    let proof = client.proof(reader.rest());
+                    proof.map(|proof| Some(proof.into_bytes())).map_err(|e| refused(&e.to_string()))
+                }
+                Some(Exchange::Password(client)) => {
+                    client.update(reader.rest()).map_err(|_| refused("SCRAM failed"))?;
+                    Ok(Some(client.message().to_vec()))
+                }
+                None => Err(refused("SCRAM out of order")),
+            },
+            (12, _) => {
+                let proven = match self.exchange.take() {
+                    Some(Exchange::Keys(client)) => client.finish(reader.rest()).is_ok(),
+                    Some(Exchange::Password(mut client)) => client.finish(reader.rest()).is_ok(),
+                    None => false,
+                };
+                match proven {
+                    true => Ok(None),
+                    false => Err(refused("the shard does not know the password")),
+                }
+            }
+            (3 | 5 | 10, Secret::None) => {
+                Err(refused("it asks for a password, but the client has shown the router none"))
+            }
+            (10, _) => Err(refused("it asks for SCRAM, but the role's verifier here is md5")),
+            (5, _) => Err(refused("it asks for md5, but the role's verifier here is SCRAM")),
+            (3, _) => Err(refused("it asks for a password in clear")),
+            _ => Err(refused("it asks for a method other than scram-sha-256 and md5")),
         }
-        (3, _) => Err(refused("it asks for a password in clear")),
-        _ => Err(refused("it asks for a method other than scram-sha-256")),
     }
+
+    /// Opens the exchange by the strongest mechanism that both sides have.
+    fn first(&mut self, mut offered: &[u8]) -> Result<Vec<u8>, ErrorInfo> {
+        let mut has = (false, false);
+        while let Some(end) = offered.iter().position(|byte| *byte == 0).filter(|end| *end > 0) {
+            has.0 |= &offered[..end] == scram::MECHANISM_PLUS.as_bytes();
+            has.1 |= &offered[..end] == scram::MECHANISM.as_bytes();
+            offered = &offered[end + 1..];
+        }
+        let (channel, mechanism) = match (has, self.end_point) {
+            ((true, _), Some(hash)) => (scram::Channel::EndPoint(hash), scram::MECHANISM_PLUS),
+            ((_, true), Some(_)) => (scram::Channel::Unbound, scram::MECHANISM),
+            ((_, true), None) => (scram::Channel::None, scram::MECHANISM),
+            _ => return Err(refused("it offers no SASL mechanism that the router has")),
+        };
+        let (exchange, first) = match self.secret {
+            Secret::Keys(keys) => {
+                let (client, first) = scram::Client::first(keys.clone(), channel, random()?);
+                (Exchange::Keys(client), first.into_bytes())
+            }
+            Secret::Password(password) => {
+                let binding = match channel {
+                    scram::Channel::None => ChannelBinding::unsupported(),
+                    scram::Channel::Unbound => ChannelBinding::unrequested(),
+                    scram::Channel::EndPoint(hash) => {
+                        ChannelBinding::tls_server_end_point(hash.to_vec())
+                    }
+                };
+                let client = ScramSha256::new(password, binding);
+                let first = client.message().to_vec();
+                (Exchange::Password(client), first)
+            }
+            Secret::Md5(_) | Secret::None => return Err(refused("SCRAM out of order")),
+        };
+        self.exchange = Some(exchange);
+        let mut answer = Vec::new();
+        put_cstr(&mut answer, mechanism.as_bytes());
+        answer.extend_from_slice(&(first.len() as i32).to_be_bytes());
+        answer.extend_from_slice(&first);
+        Ok(answer)
+    }
+}
+
+fn salt(reader: &mut Reader<'_>) -> Result<[u8; 4], Malformed> {
+    Ok(reader.i32()?.to_be_bytes())
+}
+
+/// A text as the protocol has it.
+fn terminated(text: &[u8]) -> Vec<u8> {
+    let mut answer = Vec::with_capacity(text.len() + 1);
+    put_cstr(&mut answer, text);
+    answer
 }
 
 fn random() -> Result<[u8; 18], ErrorInfo> {

@@ -11,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 use foldhash::{HashSet, HashSetExt};
 use pgherd_shard_map::ShardId;
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
+use crate::dial::Stream;
 use crate::session::Settings;
 use crate::wire::{self, HEADER, backend};
 
@@ -27,7 +27,7 @@ pub const COLLECT_MAX: usize = 256 << 20;
 
 pub struct Server {
     pub shard: ShardId,
-    stream: TcpStream,
+    stream: Stream,
     pub inbuf: BytesMut,
     /// Of the last ReadyForQuery; `0` while a reply is outstanding.
     pub status: u8,
@@ -69,7 +69,7 @@ impl std::fmt::Debug for Server {
 
 impl Server {
     #[must_use]
-    pub fn new(shard: ShardId, stream: TcpStream, address: SocketAddr) -> Self {
+    pub fn new(shard: ShardId, stream: Stream, address: SocketAddr) -> Self {
         Self {
             shard,
             stream,
@@ -149,7 +149,22 @@ impl Server {
             })
             .await?;
         }
-        Ok(())
+        // TLS may still hold a part; on a plain socket this is nothing.
+        std::future::poll_fn(|cx| {
+            let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+            if flushed.is_pending()
+                && self.inbuf.len() < COLLECT_MAX
+                && let Poll::Ready(read) = self.poll_fill(cx)
+            {
+                match read {
+                    Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                    Ok(_) => cx.waker().wake_by_ref(),
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            flushed
+        })
+        .await
     }
 
     /// The next whole frame: its type and its bytes, header included.

@@ -5,6 +5,9 @@ use super::{Malformed, Reader};
 /// The longest startup packet that is read (PostgreSQL's own limit).
 pub const STARTUP_MAX: usize = 10_000;
 
+/// What asks a server for TLS.
+pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
 #[derive(Debug, PartialEq, Eq)]
 pub enum Startup {
     Ssl,

@@ -43,6 +43,16 @@ CREATE TABLE IF NOT EXISTS pgherd.table_list (
     group_id integer REFERENCES pgherd.group_list,
     key_column integer
 );
+-- From which routers make up the salt of a user that does not exist: the same at every router,
+-- before and after a restart, and known to nobody who has not logged in as a superuser.
+CREATE TABLE IF NOT EXISTS pgherd.secret (
+    only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+    mock_authentication_nonce bytea NOT NULL
+);
+INSERT INTO pgherd.secret (mock_authentication_nonce) VALUES (decode(
+    replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'
+)) ON CONFLICT DO NOTHING;
+REVOKE ALL ON pgherd.secret FROM PUBLIC;
 GRANT SELECT ON pgherd.cluster, pgherd.group_list, pgherd.range_list, pgherd.value_range_list,
     pgherd.value_list, pgherd.table_list, pgherd.shard_list TO PUBLIC;
 

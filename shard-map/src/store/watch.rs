@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio_postgres::AsyncMessage;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{AsyncMessage, Socket};
 
-use super::{StoreError, bounded, epoch, load, open};
+use super::{StoreError, Target, bounded, epoch, load, open};
 use crate::{Epoch, ShardMap};
 
 /// A follower's `application_name`: this and its epoch.
@@ -18,24 +19,39 @@ pub(super) const FOLLOWER: &str = "pgherd map ";
 
 /// Calls `on_map` with every newer map, forever: at once when it is announced, else within `poll`.
 /// While the catalog cannot be reached, or answers with an older epoch (a standby that lags), the
-/// last map stays.
-pub async fn watch(dsn: String, poll: Duration, mut on_map: impl FnMut(Arc<ShardMap>) + Send) {
+/// last map stays. `find` says where it is before each attempt: certificates may have changed.
+pub async fn watch<T>(
+    find: impl Fn() -> Result<Target<T>, String>,
+    poll: Duration,
+    mut on_map: impl FnMut(Arc<ShardMap>) + Send,
+) where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
     let mut seen = None;
     loop {
-        if let Err(error) = follow(&dsn, poll, &mut seen, &mut on_map).await {
+        let followed = match find() {
+            Ok(target) => follow(target, poll, &mut seen, &mut on_map).await,
+            Err(message) => Err(StoreError::Postgres { code: String::new(), message }),
+        };
+        if let Err(error) = followed {
             tracing::warn!(%error, "catalog not reachable; serving with the map at hand");
         }
         tokio::time::sleep(poll).await;
     }
 }
 
-async fn follow(
-    dsn: &str,
+async fn follow<T>(
+    target: Target<T>,
     poll: Duration,
     seen: &mut Option<Epoch>,
     on_map: &mut (impl FnMut(Arc<ShardMap>) + Send),
-) -> Result<(), StoreError> {
-    let (client, mut connection) = open(dsn).await?;
+) -> Result<(), StoreError>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, mut connection) = open(target).await?;
     let (told, mut news) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
         let mut messages = futures_util::stream::poll_fn(move |cx| connection.poll_message(cx));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_shard_map::ShardMap;
-use pgherd_shard_map::store::{self, Catalog};
+use pgherd_shard_map::store::{self, Catalog, Target};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
@@ -23,11 +23,15 @@ pub(crate) async fn connect(server: &Server, database: &str) -> Client {
     client
 }
 
+pub(crate) fn target(dsn: &str) -> Target<NoTls> {
+    Target::plain(dsn).unwrap()
+}
+
 pub(crate) async fn cluster() -> (Server, Client, Catalog) {
     let server = Server::start();
     let client = connect(&server, "postgres").await;
     store::init_catalog(&client, "test", "postgres://home/db").await.unwrap();
-    let catalog = Catalog::connect(&server.dsn("postgres")).await.unwrap();
+    let catalog = Catalog::connect(target(&server.dsn("postgres"))).await.unwrap();
     for address in ["postgres://one/db", "postgres://two/db"] {
         catalog.add_shard(address, catalog.epoch().await.unwrap()).await.unwrap();
     }
@@ -39,7 +43,9 @@ pub(crate) fn watching(
     poll: Duration,
 ) -> (UnboundedReceiver<Arc<ShardMap>>, JoinHandle<()>) {
     let (told, maps) = unbounded_channel();
-    let watch = store::watch(server.dsn("postgres"), poll, move |map| {
+    let dsn = server.dsn("postgres");
+    let find = move || Target::plain(&dsn).map_err(|error| error.to_string());
+    let watch = store::watch(find, poll, move |map| {
         told.send(map).ok();
     });
     (maps, tokio::spawn(watch))
