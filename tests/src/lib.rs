@@ -8,6 +8,7 @@ pub mod dev;
 pub mod parity;
 pub mod router;
 pub mod wire;
+pub mod wire_scripts;
 
 use std::path::PathBuf;
 use std::process::Command;
