@@ -9,6 +9,9 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+/// What a client that speaks TLS from its first byte must ask for (ALPN).
+pub const PROTOCOL: &[u8] = b"postgresql";
+
 #[derive(Clone)]
 pub struct Acceptor(pub TlsAcceptor);
 
@@ -28,9 +31,10 @@ pub fn acceptor(cert: &Path, key: &Path) -> Result<Acceptor, String> {
         .map_err(|error| format!("[tls] cert {}: {error}", cert.display()))?;
     let key_der = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| format!("[tls] key {}: {error}", key.display()))?;
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key_der))
         .map_err(|error| format!("[tls] {}: {error}", cert.display()))?;
+    config.alpn_protocols = vec![PROTOCOL.to_vec()];
     Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
 }

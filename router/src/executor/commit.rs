@@ -22,9 +22,8 @@ use crate::wire::{backend, frontend};
 impl Conn {
     /// The client's COMMIT.
     pub(super) async fn commit(&mut self, and_chain: bool) -> Result<(), Failure> {
+        self.need_own_block(and_chain, "COMMIT AND CHAIN")?;
         let Some(block) = self.session.transaction.block() else {
-            let notice = ErrorInfo::new("25P01", "there is no transaction in progress");
-            backend::notice_response(&mut self.client.out, "WARNING", &notice);
             self.client.complete("COMMIT");
             return Ok(());
         };
@@ -42,18 +41,28 @@ impl Conn {
     }
 
     pub(super) async fn roll_back(&mut self, and_chain: bool) -> Result<(), Failure> {
+        self.need_own_block(and_chain, "ROLLBACK AND CHAIN")?;
         let begin = self.session.transaction.block().map(|block| block.begin.clone());
-        match begin {
-            None => {
-                let notice = ErrorInfo::new("25P01", "there is no transaction in progress");
-                backend::notice_response(&mut self.client.out, "WARNING", &notice);
-            }
-            Some(begin) => {
-                self.roll_back_all().await;
-                self.chain(and_chain, &begin);
-            }
+        if let Some(begin) = begin {
+            self.roll_back_all().await;
+            self.chain(and_chain, &begin);
         }
         self.client.complete("ROLLBACK");
+        Ok(())
+    }
+
+    /// Outside the client's own block the end of one is worth a warning, and no chain follows it;
+    /// the router's block, what came before in a string or a pipeline, does end.
+    fn need_own_block(&mut self, and_chain: bool, what: &str) -> Result<(), Failure> {
+        if self.session.transaction.block().is_some_and(|block| !block.implicit) {
+            return Ok(());
+        }
+        if and_chain {
+            let message = format!("{what} can only be used in transaction blocks");
+            return Err(ErrorInfo::new("25P01", message).into());
+        }
+        let notice = ErrorInfo::new("25P01", "there is no transaction in progress");
+        backend::notice_response(&mut self.client.out, "WARNING", &notice);
         Ok(())
     }
 
@@ -78,6 +87,7 @@ impl Conn {
                 server.joined = false;
             }
         }
+        self.note_parameters();
         if let Transaction::Open(block) = std::mem::take(&mut self.session.transaction) {
             // Settings changed inside are gone on the servers, too.
             for server in &mut self.servers {
@@ -87,6 +97,12 @@ impl Conn {
         }
         self.session.portals.clear();
         self.release();
+    }
+
+    /// The client will hear of parameters that the end of the transaction has changed.
+    fn note_parameters(&mut self) {
+        let sound = self.servers.iter().find(|server| !server.spoiled);
+        self.session.news = sound.map(|server| Rc::clone(&server.parameters));
     }
 
     /// Commits everywhere, atomically.
@@ -112,6 +128,7 @@ impl Conn {
             self.roll_back_all().await;
             return Err(failure);
         }
+        self.note_parameters();
         self.session.transaction = Transaction::Idle;
         self.session.portals.clear();
         for server in &mut self.servers {

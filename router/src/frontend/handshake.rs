@@ -9,6 +9,7 @@ use crate::executor::Conn;
 use crate::pool::Login;
 use crate::scram::{self, ScramError};
 use crate::session::{Session, Settings, settings::startup_value};
+use crate::tls::Acceptor;
 use crate::wire::startup::{self, Startup};
 use crate::wire::{self, HEADER, backend, put_frame};
 use crate::worker::{Planning, Worker, send_cancel};
@@ -16,6 +17,9 @@ use bytes::Buf;
 
 /// How long a client may take to log in.
 const LOGIN: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// The minor version from which on cancel keys may have any length.
+const LONG_KEYS: u16 = 2;
 
 /// The longest password message that is read.
 const PASSWORD_MAX: usize = 8192;
@@ -26,8 +30,16 @@ pub(super) async fn handshake(client: Client, worker: Rc<Worker>) -> Option<Conn
     tokio::time::timeout(LOGIN, start(client, worker)).await.ok().flatten()
 }
 
-async fn start(mut client: Client, worker: Rc<Worker>) -> Option<Conn> {
-    let mut encrypted = false;
+/// What a client has asked for already: PostgreSQL answers each question once.
+#[derive(Default)]
+struct Asked {
+    ssl: bool,
+    gss: bool,
+}
+
+async fn start(client: Client, worker: Rc<Worker>) -> Option<Conn> {
+    let (mut client, encrypted) = accept_direct_tls(client, &worker).await?;
+    let mut asked = Asked { ssl: encrypted, gss: encrypted };
     loop {
         let packet = loop {
             match startup::packet(&client.inbuf) {
@@ -37,35 +49,48 @@ async fn start(mut client: Client, worker: Rc<Worker>) -> Option<Conn> {
                 }
                 Ok(None) => client.fill().await.ok()?,
                 Err(error) => {
-                    refuse(&mut client, &ErrorInfo::protocol(error.to_string())).await;
+                    client.dismiss(&error.into()).await;
                     return None;
                 }
             }
         };
         match packet {
-            Startup::Gss => client.write_all(b"N").await.ok()?,
-            Startup::Ssl => match &worker.tls {
-                // Bytes that came with the request were not encrypted: somebody put them there.
-                Some(tls) if !encrypted && client.inbuf.is_empty() => {
-                    client.write_all(b"S").await.ok()?;
-                    let Socket::Plain(stream) = client.into_socket() else { return None };
-                    let stream = tls.0.accept(stream).await.ok()?;
-                    client = Client::new(Socket::Tls(Box::new(stream)));
-                    encrypted = true;
+            Startup::Gss if !asked.gss => {
+                asked = Asked { ssl: false, gss: true };
+                client.write_all(b"N").await.ok()?;
+                refuse_early_bytes(&mut client, "GSSAPI encryption").await?;
+            }
+            Startup::Ssl if !asked.ssl => {
+                let tls = worker.tls.as_ref().filter(|_| client.is_tcp());
+                asked = Asked { ssl: true, gss: tls.is_some() };
+                // Before the handshake, so that what somebody has put in front of it is not taken
+                // for what the client says behind it.
+                refuse_early_bytes(&mut client, "SSL").await?;
+                match tls {
+                    Some(tls) => {
+                        client.write_all(b"S").await.ok()?;
+                        client = accept_tls(client, tls).await?;
+                    }
+                    None => client.write_all(b"N").await.ok()?,
                 }
-                _ => client.write_all(b"N").await.ok()?,
-            },
+            }
+            Startup::Gss => return refuse_protocol(&mut client, 1234, 5680).await,
+            Startup::Ssl => return refuse_protocol(&mut client, 1234, 5679).await,
+            Startup::Other { major, minor } => {
+                return refuse_protocol(&mut client, major, minor).await;
+            }
             Startup::Cancel { pid, secret } => {
-                if let Ok(secret) = <[u8; 4]>::try_from(&*secret) {
-                    worker.shared.cancel(pid, u32::from_be_bytes(secret));
-                }
+                worker.shared.cancel(pid, secret);
                 return None;
             }
             Startup::Session { minor, parameters } => {
                 return match log_in(&mut client, &worker, minor, parameters).await {
-                    Ok((session, login)) => Some(greet(client, worker, session, login).await?),
+                    Ok((session, login)) => {
+                        let long_key = minor >= LONG_KEYS;
+                        Some(greet(client, worker, session, login, long_key).await?)
+                    }
                     Err(Some(error)) => {
-                        refuse(&mut client, &error).await;
+                        client.dismiss(&error).await;
                         None
                     }
                     Err(None) => None,
@@ -75,10 +100,59 @@ async fn start(mut client: Client, worker: Rc<Worker>) -> Option<Conn> {
     }
 }
 
-async fn refuse(client: &mut Client, error: &ErrorInfo) {
-    backend::error_response(&mut client.out, "FATAL", error);
-    // The client may be gone; its connection ends either way.
-    drop(client.flush().await);
+/// A connection whose first byte begins a TLS handshake (`sslnegotiation=direct`): the client must
+/// name the protocol that it means to speak, so that another's bytes are never taken for ours.
+async fn accept_direct_tls(mut client: Client, worker: &Worker) -> Option<(Client, bool)> {
+    let Some(tls) = worker.tls.as_ref().filter(|_| client.is_tcp()) else {
+        return Some((client, false));
+    };
+    if client.first_byte().await.ok()? != startup::TLS_HANDSHAKE {
+        return Some((client, false));
+    }
+    client = accept_tls(client, tls).await?;
+    if !client.names_our_protocol() {
+        let error = "received direct SSL connection request without ALPN protocol negotiation \
+                     extension";
+        client.dismiss(&ErrorInfo::protocol(error)).await;
+        return None;
+    }
+    Some((client, true))
+}
+
+async fn accept_tls(client: Client, tls: &Acceptor) -> Option<Client> {
+    let Socket::Plain(stream) = client.into_socket() else { return None };
+    let stream = tls.0.accept(stream).await.ok()?;
+    Some(Client::new(Socket::Tls(Box::new(stream))))
+}
+
+/// Bytes that came with a request for encryption were not encrypted: somebody put them there.
+async fn refuse_early_bytes(client: &mut Client, request: &str) -> Option<()> {
+    if client.inbuf.is_empty() {
+        return Some(());
+    }
+    let error = ErrorInfo::protocol(format!("received unencrypted data after {request} request"))
+        .detail(
+            "This could be either a client-software bug or evidence of an attempted \
+             man-in-the-middle attack.",
+        );
+    client.dismiss(&error).await;
+    None
+}
+
+async fn refuse_protocol(client: &mut Client, major: u16, minor: u16) -> Option<Conn> {
+    let message = format!(
+        "unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.{}",
+        startup::MINOR_MAX
+    );
+    if major < 3 {
+        // Such a client reads a text up to a zero.
+        client.out.extend_from_slice(format!("EFATAL:  {message}\n\0").as_bytes());
+        // It may be gone; its connection ends either way.
+        drop(client.flush().await);
+    } else {
+        client.dismiss(&ErrorInfo::new("0A000", message)).await;
+    }
+    None
 }
 
 /// `Err(None)` when the client is gone.
@@ -90,27 +164,25 @@ async fn log_in(
 ) -> Result<(Session, Login), Option<ErrorInfo>> {
     let shared = &worker.shared.settings;
     let named = |name: &str| parameters.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
-    let user = named("user").filter(|user| !user.is_empty()).ok_or_else(|| {
-        ErrorInfo::new("28000", "no PostgreSQL user name specified in startup packet")
-    })?;
-    let database = named("database").unwrap_or(user);
-    if minor > 0 || parameters.iter().any(|(name, _)| name.starts_with("_pq_.")) {
-        let options: Vec<_> =
-            parameters.iter().filter(|(name, _)| name.starts_with("_pq_.")).collect();
+    let options: Vec<_> =
+        parameters.iter().filter(|(name, _)| name.starts_with("_pq_.")).collect();
+    if minor > startup::MINOR_MAX || !options.is_empty() {
         put_frame(&mut client.out, b'v', |out| {
-            out.extend_from_slice(&0u32.to_be_bytes());
+            let version = 3 << 16 | u32::from(minor.min(startup::MINOR_MAX));
+            out.extend_from_slice(&version.to_be_bytes());
             out.extend_from_slice(&(options.len() as u32).to_be_bytes());
             for (name, _) in options {
                 wire::put_cstr(out, name.as_bytes());
             }
         });
     }
-    if named("replication").is_some_and(|v| !matches!(v, "false" | "off" | "no" | "0")) {
-        return Err(Some(
-            ErrorInfo::new("0A000", "replication connections are not supported by the router")
-                .hint("Connect to a shard directly; \"pgherd status\" lists their addresses."),
-        ));
+    if let Some(value) = named("replication") {
+        refuse_replication(value)?;
     }
+    let user = named("user").filter(|user| !user.is_empty()).ok_or_else(|| {
+        ErrorInfo::new("28000", "no PostgreSQL user name specified in startup packet")
+    })?;
+    let database = named("database").filter(|name| !name.is_empty()).unwrap_or(user);
     if worker.sessions() >= shared.max_clients.div_ceil(shared.workers) {
         return Err(Some(ErrorInfo::new("53300", "sorry, too many clients already")));
     }
@@ -118,6 +190,7 @@ async fn log_in(
         true => None,
         false => Some(Rc::new(prove(client, worker, user).await?)),
     };
+    client.out.extend_from_slice(backend::AUTHENTICATION_OK);
     if database != &*shared.database {
         return Err(Some(
             ErrorInfo::new("3D000", format!("database \"{database}\" does not exist"))
@@ -127,6 +200,25 @@ async fn log_in(
     let settings = startup_settings(&parameters)?;
     let login = Login { user: user.into(), database: database.into(), keys };
     Ok((Session::new(user, worker.intern(settings)), login))
+}
+
+/// The router has no log of changes to stream: the shards have one each.
+fn refuse_replication(value: &str) -> Result<(), ErrorInfo> {
+    let word = value.to_ascii_lowercase();
+    let is = |whole: &str, least: usize| word.len() >= least && whole.starts_with(&word);
+    if is("false", 1) || is("no", 1) || is("off", 2) || word == "0" {
+        return Ok(());
+    }
+    if is("true", 1) || is("yes", 1) || word == "on" || word == "1" || word == "database" {
+        return Err(ErrorInfo::new(
+            "0A000",
+            "replication connections are not supported by the router",
+        )
+        .hint("Connect to a shard directly; \"pgherd status\" lists their addresses."));
+    }
+    let message = format!("invalid value for parameter \"replication\": \"{value}\"");
+    Err(ErrorInfo::new("22023", message)
+        .hint("Valid values are: \"false\", 0, \"true\", 1, \"database\"."))
 }
 
 /// SCRAM-SHA-256 against the home shard's verifier: the keys that log in to the shards.
@@ -167,7 +259,7 @@ async fn prove(
     };
     let first = password_message(client).await?;
     let mut reader = wire::Reader::new(&first);
-    let malformed = |error: wire::Malformed| Some(ErrorInfo::protocol(error.to_string()));
+    let malformed = |error: wire::Malformed| Some(ErrorInfo::from(error));
     if reader.cstr().map_err(malformed)? != scram::MECHANISM.as_bytes() {
         return Err(Some(ErrorInfo::protocol(
             "client selected an invalid SASL authentication mechanism",
@@ -196,7 +288,7 @@ fn put_sasl(out: &mut Vec<u8>, code: i32, message: &str) {
 async fn password_message(client: &mut Client) -> Result<bytes::Bytes, Option<ErrorInfo>> {
     client.flush().await.map_err(|_| None)?;
     loop {
-        match wire::peek(&client.inbuf).map_err(|e| ErrorInfo::protocol(e.to_string()))? {
+        match wire::peek(&client.inbuf).map_err(ErrorInfo::from)? {
             Some((b'p', size)) if size > PASSWORD_MAX => {
                 return Err(Some(ErrorInfo::protocol("the password is too long")));
             }
@@ -274,44 +366,38 @@ async fn greet(
     worker: Rc<Worker>,
     session: Session,
     login: Login,
+    long_key: bool,
 ) -> Option<Conn> {
     let map = worker.map();
     let home = match worker.pools.checkout(map.home, &login, &map).await {
         Ok(server) => server,
         Err(error) => {
-            refuse(&mut client, &error).await;
+            client.dismiss(&error).await;
             return None;
         }
     };
     let planning = Planning::new(map, &session.settings, &session.user, false);
-    let cancel = worker.register();
+    let cancel = worker.register(long_key);
     let mut conn = Conn::new(client, session, worker, login, cancel, planning);
-    let parameters = home.parameters.clone();
     conn.servers.push(home);
     let settled = conn.bring_settings(0).await;
+    conn.session.reported = Rc::clone(&conn.servers[0].parameters);
     conn.release();
     if let Err(failure) = settled {
         if let crate::error::Failure::Shard(frame) = failure {
             let error = crate::pool::connect::shard_error(&frame);
-            refuse(&mut conn.client, &error).await;
+            conn.client.dismiss(&error).await;
         }
         conn.worker.unregister(&conn.cancel);
         return None;
     }
     let out = &mut conn.client.out;
-    out.extend_from_slice(backend::AUTHENTICATION_OK);
-    for (name, value) in parameters.iter() {
-        let own = conn.session.settings.value(name).map(|value| value.trim_matches('\''));
-        let value = match (&**name, own) {
-            ("session_authorization", _) => &*conn.session.user,
-            (_, Some(own)) => own,
-            (_, None) => value,
-        };
+    for (name, value) in conn.session.reported.iter() {
         backend::parameter_status(out, name, value);
     }
     put_frame(out, b'K', |out| {
         out.extend_from_slice(&conn.cancel.pid.to_be_bytes());
-        out.extend_from_slice(&conn.cancel.secret.to_be_bytes());
+        out.extend_from_slice(conn.cancel.secret());
     });
     backend::ready_for_query(out, b'I');
     conn.client.flush().await.ok()?;
@@ -319,8 +405,8 @@ async fn greet(
 }
 
 /// Passes a cancel request on to the servers that work for the session it names.
-pub async fn cancel(worker: Rc<Worker>, pid: u32, secret: u32) {
-    for (address, pid, secret) in worker.cancel_targets(pid, secret) {
+pub async fn cancel(worker: Rc<Worker>, pid: u32, secret: Box<[u8]>) {
+    for (address, pid, secret) in worker.cancel_targets(pid, &secret) {
         send_cancel(address, pid, secret).await;
     }
 }

@@ -222,13 +222,21 @@ impl Decoder {
     /// The next message: its name and its line.
     pub(super) fn next(&mut self) -> Result<Option<(&'static str, String)>, String> {
         let Some(tag) = self.received.first().copied() else { return Ok(None) };
-        if self.bare > 0 && matches!(tag, b'N' | b'S') {
+        if self.bare > 0 && matches!(tag, b'N' | b'S' | b'G') {
             self.bare -= 1;
             self.received.remove(0);
             return Ok(Some(("Negotiation", format!("Negotiation {}", char::from(tag)))));
         }
         let Some(header) = self.received.get(1..5) else { return Ok(None) };
         let length = u32::from_be_bytes([header[0], header[1], header[2], header[3]]) as usize;
+        if tag == b'E' && header == b"FATA" {
+            // How clients of protocol 2 are told.
+            let Some(end) = self.received.iter().position(|byte| *byte == 0) else {
+                return Ok(None);
+            };
+            let text: Vec<u8> = self.received.drain(..=end).collect();
+            return Ok(Some(("OldError", format!("OldError {}", quoted(&text[1..end])))));
+        }
         if length < 4 {
             return Err(format!("the server's message {tag} has the length {length}"));
         }
