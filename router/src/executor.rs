@@ -260,6 +260,7 @@ impl Conn {
         match self.session.transaction.block() {
             Some(block) if !server.joined => {
                 server.joined = true;
+                server.settings_before = Rc::clone(&server.settings);
                 let mut replies = 0;
                 for sql in block.join_statements() {
                     crate::wire::frontend::put_query(request, sql);

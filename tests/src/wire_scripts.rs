@@ -92,7 +92,8 @@ pub fn run(side: &Side, case: &Case, pace: Pace, router: bool) -> Result<Answers
 
 /// Rows between two other messages have no order that is promised.
 fn sort_rows(lines: &mut [String]) {
-    for rows in lines.chunk_by_mut(|a, b| a.starts_with("DataRow") && b.starts_with("DataRow")) {
+    let is_row = |line: &String| line.starts_with("DataRow") || line.starts_with("CopyData");
+    for rows in lines.chunk_by_mut(|a, b| is_row(a) && is_row(b)) {
         rows.sort();
     }
 }

@@ -85,14 +85,12 @@ impl Conn {
                 };
                 server.spoiled |= !rolled_back;
                 server.joined = false;
+                // What was set inside is gone; what it was given before it joined is not.
+                server.settings = Rc::clone(&server.settings_before);
             }
         }
         self.note_parameters();
         if let Transaction::Open(block) = std::mem::take(&mut self.session.transaction) {
-            // Settings changed inside are gone on the servers, too.
-            for server in &mut self.servers {
-                server.settings = Rc::clone(&block.settings);
-            }
             self.session.settings = block.settings;
         }
         self.session.portals.clear();

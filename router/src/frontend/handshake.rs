@@ -63,15 +63,18 @@ async fn start(client: Client, worker: Rc<Worker>) -> Option<Conn> {
             Startup::Ssl if !asked.ssl => {
                 let tls = worker.tls.as_ref().filter(|_| client.is_tcp());
                 asked = Asked { ssl: true, gss: tls.is_some() };
-                // Before the handshake, so that what somebody has put in front of it is not taken
-                // for what the client says behind it.
-                refuse_early_bytes(&mut client, "SSL").await?;
                 match tls {
                     Some(tls) => {
+                        // Before the handshake, so that what somebody has put in front of it is
+                        // not taken for what the client says behind it.
+                        refuse_early_bytes(&mut client, "SSL").await?;
                         client.write_all(b"S").await.ok()?;
                         client = accept_tls(client, tls).await?;
                     }
-                    None => client.write_all(b"N").await.ok()?,
+                    None => {
+                        client.write_all(b"N").await.ok()?;
+                        refuse_early_bytes(&mut client, "SSL").await?;
+                    }
                 }
             }
             Startup::Gss => return refuse_protocol(&mut client, 1234, 5680).await,

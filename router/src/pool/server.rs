@@ -33,6 +33,8 @@ pub struct Server {
     pub status: u8,
     pub statements: HashSet<u128>,
     pub settings: Rc<Settings>,
+    /// Those that it had when it joined the transaction: a rollback brings them back.
+    pub settings_before: Rc<Settings>,
     /// What ParameterStatus has said last of each.
     pub parameters: Parameters,
     /// For CancelRequest.
@@ -79,6 +81,7 @@ impl Server {
             status: 0,
             statements: HashSet::new(),
             settings: Rc::default(),
+            settings_before: Rc::default(),
             parameters: Rc::default(),
             address,
             pid: 0,

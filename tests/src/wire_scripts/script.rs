@@ -66,7 +66,11 @@ impl Script {
             let rest = rest.trim();
             if step.read && !matches!(word, "<" | "<p" | "<r") {
                 script.end_step(&mut step);
-            } else if word == ">" && (step.until.is_some() || step.differs.is_some()) {
+            } else if !step.send.is_empty()
+                && (word == "on:"
+                    || word.starts_with('#')
+                    || word == ">" && (step.until.is_some() || step.differs.is_some()))
+            {
                 script.end_step(&mut step);
             }
             let Some(case) = script.cases.last_mut() else { continue };
