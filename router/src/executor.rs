@@ -430,7 +430,11 @@ impl Conn {
     }
 
     /// One statement of the simple protocol on one shard, without its ReadyForQuery.
-    pub(super) async fn run_one(&mut self, shard: ShardId, statement: Statement<'_>) -> Result<(), Failure> {
+    pub(super) async fn run_one(
+        &mut self,
+        shard: ShardId,
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
         let at = self.server_for(shard).await?;
         let mut request = std::mem::take(&mut self.request);
         request.clear();

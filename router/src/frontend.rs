@@ -90,9 +90,7 @@ impl Conn {
                 Ok(Arrived::Unwanted(tag, size))
             }
             b'd' => Ok(Arrived::Unwanted(tag, size)),
-            b'D' | b'E' | b'C' | b'H' | b'S' | b'X' | b'c' | b'f'
-                if size > frontend::SHORT_MAX =>
-            {
+            b'D' | b'E' | b'C' | b'H' | b'S' | b'X' | b'c' | b'f' if size > frontend::SHORT_MAX => {
                 Err(fatal(wire::Malformed::Rule("invalid message length")))
             }
             b'Q' | b'P' | b'B' | b'F' | b'D' | b'E' | b'C' | b'H' | b'S' | b'X' | b'c' | b'f' => {
@@ -115,8 +113,10 @@ impl Conn {
         let limit = self.worker.shared.settings.message_max;
         let error = ErrorInfo::new("54000", format!("a message of {size} bytes is too long"))
             .detail(format!("The router takes messages of up to {limit} bytes."))
-            .hint("COPY takes data of any length; max_message_size in the router's configuration \
-                   sets the limit.");
+            .hint(
+                "COPY takes data of any length; max_message_size in the router's configuration \
+                   sets the limit.",
+            );
         self.tell(error.into())?;
         if matches!(tag, b'P' | b'B') {
             self.session.skip_to_sync = true;

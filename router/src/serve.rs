@@ -96,9 +96,7 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     // Port 0 is answered with the one that was found.
     let listen = listener.local_addr().unwrap_or(config.listen);
     let socket = match &config.unix_socket_dir {
-        Some(dir) => {
-            Some(UnixSocket::bind(dir, listen.port(), config.unix_socket_permissions)?)
-        }
+        Some(dir) => Some(UnixSocket::bind(dir, listen.port(), config.unix_socket_permissions)?),
         None => None,
     };
     tracing::info!(%listen, workers, "ready");

@@ -144,7 +144,8 @@ impl<'a> Reader<'a> {
     }
 
     pub fn cstr(&mut self) -> Result<&'a [u8], Malformed> {
-        let end = memchr::memchr(0, self.rest).ok_or(Malformed::Rule("invalid string in message"))?;
+        let end =
+            memchr::memchr(0, self.rest).ok_or(Malformed::Rule("invalid string in message"))?;
         let text = &self.rest[..end];
         self.rest = &self.rest[end + 1..];
         Ok(text)

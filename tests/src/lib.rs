@@ -5,6 +5,7 @@
 //! without fsync; dropping it stops it, also when a test panics or is killed.
 
 pub mod dev;
+pub mod hostile;
 pub mod parity;
 pub mod router;
 pub mod wire;

@@ -165,9 +165,8 @@ fn a_long_cancel_key_of_protocol_3_2_cancels_and_a_wrong_one_does_not() {
     assert_eq!(key.len(), 4 + 32);
     client.send_while_reading(&query("SELECT pg_sleep(100)"));
     let home = &cluster.file.shards[0].dsn;
-    let sleeping = || {
-        run(home, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == "1"
-    };
+    let sleeping =
+        || run(home, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == "1";
     wait_until("it sleeps", sleeping);
     let mut wrong = key.clone();
     wrong[20] ^= 1;

@@ -279,7 +279,11 @@ impl Conn {
         if self.session.transaction.block().is_some() {
             // PostgreSQL says it in the statement's own words.
             self.run_one(self.planning.map.home, statement).await?;
-            return Err(ErrorInfo::new("25001", "this statement cannot run inside a transaction block").into());
+            return Err(ErrorInfo::new(
+                "25001",
+                "this statement cannot run inside a transaction block",
+            )
+            .into());
         }
         let mut tag = None;
         let mut notices = Vec::new();

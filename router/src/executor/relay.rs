@@ -16,8 +16,8 @@ use crate::client::AHEAD_MAX;
 use crate::error::{ErrorInfo, Failure};
 use crate::pool::Server;
 use crate::pool::server::note_parameter;
-use crate::wire::reply::Step;
 use crate::wire::frontend::{self, SHORT_MAX};
+use crate::wire::reply::Step;
 use crate::wire::{self, HEADER, backend};
 
 /// Whether the client sees the ReadyForQuery that ends the reply.
@@ -277,9 +277,9 @@ impl Conn {
                     }
                     b'X' => return Err(Failure::ClientGone),
                     _ => {
-                        return Err(Failure::Fatal(ErrorInfo::protocol(
-                            format!("unexpected message type 0x{tag:02X} during COPY from stdin"),
-                        )));
+                        return Err(Failure::Fatal(ErrorInfo::protocol(format!(
+                            "unexpected message type 0x{tag:02X} during COPY from stdin"
+                        ))));
                     }
                 }
                 if done {

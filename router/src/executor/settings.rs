@@ -182,16 +182,10 @@ impl Conn {
     }
 
     /// SET LOCAL and SET TRANSACTION: now where the transaction runs, later where it will.
-    async fn set_in_block(
-        &mut self,
-        what: &str,
-        statement: Statement<'_>,
-    ) -> Result<(), Failure> {
+    async fn set_in_block(&mut self, what: &str, statement: Statement<'_>) -> Result<(), Failure> {
         if matches!(self.session.transaction, Transaction::Idle) {
-            let notice = ErrorInfo::new(
-                "25P01",
-                format!("{what} can only be used in transaction blocks"),
-            );
+            let notice =
+                ErrorInfo::new("25P01", format!("{what} can only be used in transaction blocks"));
             backend::notice_response(&mut self.client.out, "WARNING", &notice);
             self.client.complete("SET");
             return Ok(());

@@ -21,22 +21,45 @@ use bytes::Buf;
 use pgherd_planner::Action;
 use pgherd_shard_map::ShardId;
 
+use super::Arrived;
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::{Conn, Ready};
 use crate::session::{Portal, Prepared};
-use super::Arrived;
 use crate::wire::{HEADER, frontend};
 
 /// One message of a pipeline.
 #[derive(Debug)]
 enum Op {
-    Parse { statement: Rc<Prepared>, unnamed: bool, name: Box<[u8]>, replaced: Option<Rc<Prepared>> },
-    Bind { portal: Rc<Portal>, name: Box<[u8]> },
-    DescribeStatement { statement: Rc<Prepared>, unnamed: bool },
-    DescribePortal { portal: Rc<Portal>, name: Box<[u8]> },
-    Execute { portal: Rc<Portal>, name: Box<[u8]>, limit: i32 },
-    CloseStatement { name: Box<[u8]>, closed: Option<Rc<Prepared>> },
-    ClosePortal { name: Box<[u8]> },
+    Parse {
+        statement: Rc<Prepared>,
+        unnamed: bool,
+        name: Box<[u8]>,
+        replaced: Option<Rc<Prepared>>,
+    },
+    Bind {
+        portal: Rc<Portal>,
+        name: Box<[u8]>,
+    },
+    DescribeStatement {
+        statement: Rc<Prepared>,
+        unnamed: bool,
+    },
+    DescribePortal {
+        portal: Rc<Portal>,
+        name: Box<[u8]>,
+    },
+    Execute {
+        portal: Rc<Portal>,
+        name: Box<[u8]>,
+        limit: i32,
+    },
+    CloseStatement {
+        name: Box<[u8]>,
+        closed: Option<Rc<Prepared>>,
+    },
+    ClosePortal {
+        name: Box<[u8]>,
+    },
 }
 
 /// Of a pipeline that goes on beyond so many messages, or bytes of them, these are run first.
@@ -181,7 +204,9 @@ impl Conn {
                 let copy = matches!(op, Op::Execute { portal, .. }
                     if matches!(portal.statement.plan.action, Action::CopyIn(_)));
                 if copy && rest.len() > 1 {
-                    return Err(ErrorInfo::protocol("unexpected message during COPY from stdin").into());
+                    return Err(
+                        ErrorInfo::protocol("unexpected message during COPY from stdin").into()
+                    );
                 }
                 self.run_op(op, alone).await?;
                 *done += 1;

@@ -167,8 +167,7 @@ async fn log_in(
 ) -> Result<(Session, Login), Option<ErrorInfo>> {
     let shared = &worker.shared.settings;
     let named = |name: &str| parameters.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
-    let options: Vec<_> =
-        parameters.iter().filter(|(name, _)| name.starts_with("_pq_.")).collect();
+    let options: Vec<_> = parameters.iter().filter(|(name, _)| name.starts_with("_pq_.")).collect();
     if minor > startup::MINOR_MAX || !options.is_empty() {
         put_frame(&mut client.out, b'v', |out| {
             let version = 3 << 16 | u32::from(minor.min(startup::MINOR_MAX));

@@ -188,9 +188,12 @@ impl Conn {
             self.release();
         }
         let Some(frame) = refusal else {
-            return Err(ErrorInfo::new("0A000", "the statements of this string cannot be told apart")
-                .hint("Send them one by one.")
-                .into());
+            return Err(ErrorInfo::new(
+                "0A000",
+                "the statements of this string cannot be told apart",
+            )
+            .hint("Send them one by one.")
+            .into());
         };
         // "cannot insert multiple commands": unlike a syntax error it has no position.
         let positioned = backend::report_field(&frame[HEADER..], b'P').is_some();

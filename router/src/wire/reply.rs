@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Malformed, peek};
+use super::{HEADER, Malformed, peek};
 
 /// The largest frame that is waited for whole; errors and notices are far smaller.
 const WHOLE_MAX: usize = 1 << 20;
@@ -146,7 +146,9 @@ impl ReplyScanner {
         let hidden = self.hidden > 0;
         Ok(match tag {
             b'Z' => {
-                let status = *buf.get(5).ok_or(Malformed::Rule("ReadyForQuery without a status"))?;
+                let status = *buf[..size]
+                    .get(HEADER)
+                    .ok_or(Malformed::Rule("ReadyForQuery without a status"))?;
                 if hidden {
                     self.hidden -= 1;
                     Step::HiddenReady { size, status }
@@ -204,12 +206,19 @@ mod tests {
                 Step::More if have >= bytes.len() => return out,
                 Step::More => have += chunk,
                 Step::Insert(message) => out.extend_from_slice(message),
-                Step::Pass(n) | Step::Parameter(n) | Step::Error(n) | Step::CopyIn(n) | Step::Ready { size: n, .. } => {
+                Step::Pass(n)
+                | Step::Parameter(n)
+                | Step::Error(n)
+                | Step::CopyIn(n)
+                | Step::Ready { size: n, .. } => {
                     out.extend_from_slice(&bytes[..n]);
                     bytes = &bytes[n..];
                     have -= n;
                 }
-                Step::Drop(n) | Step::HiddenParameter(n) | Step::HiddenError(n) | Step::HiddenReady { size: n, .. } => {
+                Step::Drop(n)
+                | Step::HiddenParameter(n)
+                | Step::HiddenError(n)
+                | Step::HiddenReady { size: n, .. } => {
                     bytes = &bytes[n..];
                     have -= n;
                 }

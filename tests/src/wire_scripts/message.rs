@@ -23,9 +23,10 @@ pub(super) fn encode(line: &str, out: &mut Vec<u8>) -> Result<Sent, String> {
     let mut body = Vec::new();
     let tag = match &*name {
         "Startup" => {
-            let (major, minor) = words[0].text().split_once('.').map_or((3, 0), |(major, minor)| {
-                (major.parse::<u32>().unwrap_or(3), minor.parse::<u32>().unwrap_or(0))
-            });
+            let (major, minor) =
+                words[0].text().split_once('.').map_or((3, 0), |(major, minor)| {
+                    (major.parse::<u32>().unwrap_or(3), minor.parse::<u32>().unwrap_or(0))
+                });
             body.extend_from_slice(&(major << 16 | minor).to_be_bytes());
             for word in &words[1..] {
                 let text = word.text();
@@ -68,7 +69,9 @@ pub(super) fn encode(line: &str, out: &mut Vec<u8>) -> Result<Sent, String> {
             let codes = |name: &str| -> Vec<u8> {
                 let codes = settings.iter().find_map(|word| {
                     let text = word.text();
-                    text.strip_prefix(name).and_then(|text| text.strip_prefix('=')).map(str::to_owned)
+                    text.strip_prefix(name)
+                        .and_then(|text| text.strip_prefix('='))
+                        .map(str::to_owned)
                 });
                 let codes = codes.unwrap_or_default();
                 codes.split(',').filter_map(|code| code.parse().ok()).collect()
@@ -279,7 +282,8 @@ impl Decoder {
             // Servers of different ages and machines differ in their values.
             b'S' => {
                 rest = String::from_utf8_lossy(body.cstr()?).into_owned();
-                rest += &if self.ready { format!(" {}", quoted(body.cstr()?)) } else { " *".into() };
+                rest +=
+                    &if self.ready { format!(" {}", quoted(body.cstr()?)) } else { " *".into() };
                 "ParameterStatus"
             }
             b'K' => {

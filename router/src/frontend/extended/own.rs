@@ -30,11 +30,11 @@ impl Conn {
                     action => matches!(
                         action,
                         Action::Session(_)
-                        | Action::Cluster(_)
-                        | Action::Empty
-                        | Action::Explain(_)
-                        | Action::CopyIn(_)
-                        | Action::CopyOut(_)
+                            | Action::Cluster(_)
+                            | Action::Empty
+                            | Action::Explain(_)
+                            | Action::CopyIn(_)
+                            | Action::CopyOut(_)
                     ),
                 };
                 if own {

@@ -49,7 +49,9 @@ impl Conn {
                 self.refuse_if_failed(&statement.plan.action)?;
                 let unnamed = message.statement.is_empty();
                 let bound = BindTail::new(message.tail).map_err(protocol)?.count();
-                if let Some(wanted) = statement.params.filter(|wanted| usize::from(*wanted) != bound) {
+                if let Some(wanted) =
+                    statement.params.filter(|wanted| usize::from(*wanted) != bound)
+                {
                     let name = String::from_utf8_lossy(message.statement);
                     return Err(ErrorInfo::protocol(format!(
                         "bind message supplies {bound} parameters, but prepared statement \
