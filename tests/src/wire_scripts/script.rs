@@ -64,13 +64,11 @@ impl Script {
             }
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
             let rest = rest.trim();
-            if step.read && !matches!(word, "<" | "<p" | "<r") {
-                script.end_step(&mut step);
-            } else if !step.send.is_empty()
-                && (word == "on:"
-                    || word.starts_with('#')
-                    || word == ">" && (step.until.is_some() || step.differs.is_some()))
-            {
+            let answer = matches!(word, "<" | "<p" | "<r");
+            let opens = word == "on:"
+                || word.starts_with('#')
+                || word == ">" && (step.until.is_some() || step.differs.is_some());
+            if step.read && !answer || !step.send.is_empty() && opens {
                 script.end_step(&mut step);
             }
             let Some(case) = script.cases.last_mut() else { continue };
