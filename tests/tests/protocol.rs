@@ -87,18 +87,27 @@ fn shards_work_on_a_pipeline_at_the_same_time() {
     let other = (2..6).find(|k| shard_of(*k) != shard_of(1)).expect("a key of another shard");
     let mut client = Connection::tcp(&cluster.file.routers[0].listen.to_string());
     client.log_in(0);
-    let mut pipeline = parse("SELECT pg_sleep(1), v FROM p WHERE k = $1");
+    let shards = [1, other].map(|k| &cluster.file.shards[shard_of(k).expect("the key is there")]);
+    // Somebody holds the row on each of them.
+    let mut holders = shards.map(|shard| Connection::tcp(&format!("127.0.0.1:{}", shard.port)));
+    for holder in &mut holders {
+        holder.log_in(0);
+        holder.send_while_reading(&query("BEGIN; SELECT * FROM p FOR UPDATE"));
+        holder.until_ready();
+    }
+    let mut pipeline = parse("UPDATE p SET v = 'x' WHERE k = $1");
     pipeline.extend(run_with(&["1"]));
     pipeline.extend(run_with(&[&other.to_string()]));
     pipeline.extend(sync());
     client.send_while_reading(&pipeline);
-    let sleeping = |shard: Option<usize>| {
-        let shard = &cluster.file.shards[shard.expect("the key is there")];
-        run(&shard.dsn, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == "1"
-    };
-    wait_until("both shards work", || sleeping(shard_of(1)) && sleeping(shard_of(other)));
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    wait_until("both shards work", || shards.iter().all(|shard| run(&shard.dsn, waits) == "1"));
+    for holder in &mut holders {
+        holder.send_while_reading(&query("COMMIT"));
+        holder.until_ready();
+    }
     let tags = client.until_ready();
-    assert_eq!(tags.iter().filter(|(tag, _)| *tag == b'C').count(), 2);
+    assert_eq!(tags.iter().filter(|(_, body)| body == b"UPDATE 1\0").count(), 2);
 }
 
 #[test]
