@@ -42,6 +42,14 @@ pub enum LiteralKind {
     OtherString,
 }
 
+impl Scan {
+    /// Nothing but white space and comments.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.normalized.is_empty()
+    }
+}
+
 pub(crate) fn scan(sql: &[u8], from: usize, seed: u64, out: &mut Scan) -> usize {
     out.literals.clear();
     out.normalized.clear();

@@ -8,19 +8,28 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use crate::error::ErrorInfo;
 use crate::wire::backend;
 
 /// How much is read at once.
 const READ: usize = 8 * 1024;
 
+/// While a client pipelines beyond this, it is not read: the statement in hand comes first.
+pub const AHEAD_MAX: usize = 64 * 1024;
+
 /// Router-made output is sent on at this size at the latest.
 pub const OUT_HIGH: usize = 64 * 1024;
+
+/// How long, and how much, a client that was told to leave is still read.
+const HANG_UP: Duration = Duration::from_secs(1);
+const HANG_UP_BYTES: usize = 1 << 20;
 
 /// Buffers of each kind that clients of this thread have given back.
 const SPARE_MAX: usize = 64;
@@ -71,9 +80,17 @@ fn give_back(mut buffer: BytesMut) {
     }
 }
 
+/// A connection as the acceptor hands it to a worker: not yet part of any runtime.
+#[derive(Debug)]
+pub enum Stream {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
 pub enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Unix(UnixStream),
 }
 
 pub struct Client {
@@ -87,6 +104,7 @@ impl std::fmt::Debug for Socket {
         f.write_str(match self {
             Self::Plain(_) => "Plain",
             Self::Tls(_) => "Tls",
+            Self::Unix(_) => "Unix",
         })
     }
 }
@@ -103,18 +121,58 @@ impl Client {
         Self { socket, inbuf: BytesMut::new(), out: Vec::new() }
     }
 
+    /// Makes the connection a part of this thread's runtime.
+    ///
+    /// # Errors
+    /// The runtime's.
+    pub fn from_stream(stream: Stream) -> io::Result<Self> {
+        Ok(Self::new(match stream {
+            Stream::Tcp(stream) => Socket::Plain(TcpStream::from_std(stream)?),
+            Stream::Unix(stream) => Socket::Unix(UnixStream::from_std(stream)?),
+        }))
+    }
+
+    /// Encryption is offered over TCP only, as PostgreSQL does.
+    #[must_use]
+    pub fn is_tcp(&self) -> bool {
+        matches!(self.socket, Socket::Plain(_))
+    }
+
+    /// The first byte, which stays to be read.
+    ///
+    /// # Errors
+    /// The socket's; the end of the connection is one.
+    pub async fn first_byte(&self) -> io::Result<u8> {
+        let Socket::Plain(stream) = &self.socket else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let mut byte = [0];
+        match stream.peek(&mut byte).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(byte[0]),
+        }
+    }
+
+    /// Whether the TLS handshake has agreed on PostgreSQL's protocol (ALPN).
+    #[must_use]
+    pub fn names_our_protocol(&self) -> bool {
+        matches!(&self.socket, Socket::Tls(stream)
+            if stream.get_ref().1.alpn_protocol() == Some(crate::tls::server::ALPN))
+    }
+
     /// The bare socket, for a TLS handshake.
     #[must_use]
     pub fn into_socket(self) -> Socket {
         self.socket
     }
 
-    /// Where it comes from.
+    /// Where it comes from; nowhere by a Unix socket.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         let stream = match &self.socket {
             Socket::Plain(stream) => stream,
             Socket::Tls(stream) => stream.get_ref().0,
+            Socket::Unix(_) => return None,
         };
         stream.peer_addr().ok().map(|address| address.ip())
     }
@@ -122,8 +180,10 @@ impl Client {
     /// Reads what has arrived; `0` is the end of the connection.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         // A client that says nothing costs no buffer: its socket is asked first.
-        if let Socket::Plain(stream) = &self.socket {
-            ready!(stream.poll_read_ready(cx))?;
+        match &self.socket {
+            Socket::Plain(stream) => ready!(stream.poll_read_ready(cx))?,
+            Socket::Unix(stream) => ready!(stream.poll_read_ready(cx))?,
+            Socket::Tls(_) => {}
         }
         if self.inbuf.capacity() == 0 {
             self.inbuf = take_buffer();
@@ -138,6 +198,9 @@ impl Client {
             }
             Socket::Tls(stream) => {
                 tokio_util::io::poll_read_buf(Pin::new(&mut **stream), cx, &mut self.inbuf)
+            }
+            Socket::Unix(stream) => {
+                tokio_util::io::poll_read_buf(Pin::new(stream), cx, &mut self.inbuf)
             }
         }
     }
@@ -191,6 +254,7 @@ impl Client {
             let written = std::future::poll_fn(|cx| match &mut self.socket {
                 Socket::Plain(stream) => Pin::new(stream).poll_write(cx, &bytes[at..]),
                 Socket::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, &bytes[at..]),
+                Socket::Unix(stream) => Pin::new(stream).poll_write(cx, &bytes[at..]),
             })
             .await?;
             if written == 0 {
@@ -202,6 +266,54 @@ impl Client {
             std::future::poll_fn(|cx| Pin::new(&mut **stream).poll_flush(cx)).await?;
         }
         Ok(())
+    }
+
+    /// Reads over so many bytes without keeping them. Cancel safe only as far as the caller
+    /// forgets the rest.
+    ///
+    /// # Errors
+    /// The end of the connection is an error.
+    pub async fn skip(&mut self, mut size: usize) -> io::Result<()> {
+        while size > 0 {
+            if self.inbuf.is_empty() {
+                self.fill().await?;
+            }
+            let piece = size.min(self.inbuf.len());
+            self.inbuf.advance(piece);
+            size -= piece;
+        }
+        Ok(())
+    }
+
+    /// Tells the client why its connection ends, and ends it.
+    pub async fn dismiss(&mut self, error: &ErrorInfo) {
+        backend::error_response(&mut self.out, "FATAL", error);
+        // The client may be gone; its connection ends either way.
+        drop(self.flush().await);
+        self.hang_up().await;
+    }
+
+    /// Ends the connection so that what was written last arrives: a socket that is closed with
+    /// bytes unread takes back what the peer has not read yet. Reads for a moment, keeps nothing.
+    async fn hang_up(&mut self) {
+        let leaving = async {
+            match &mut self.socket {
+                Socket::Plain(stream) => stream.shutdown().await?,
+                Socket::Tls(stream) => stream.shutdown().await?,
+                Socket::Unix(stream) => stream.shutdown().await?,
+            }
+            let mut unread = 0;
+            while unread < HANG_UP_BYTES {
+                self.inbuf.clear();
+                match std::future::poll_fn(|cx| self.poll_fill(cx)).await? {
+                    0 => break,
+                    count => unread += count,
+                }
+            }
+            io::Result::Ok(())
+        };
+        // Whatever goes wrong, the connection ends.
+        drop(tokio::time::timeout(HANG_UP, leaving).await);
     }
 
     /// Appends a command tag to what will be written.

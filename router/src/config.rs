@@ -28,6 +28,10 @@ pub use value::Dsn;
 pub const MAX_CLIENTS_LIMIT: usize = 1_000_000;
 /// Server connections per shard, at most.
 pub const POOL_SIZE_LIMIT: usize = 10_000;
+/// Shorter messages are never refused for their length.
+const MESSAGE_SIZE_LEAST: usize = 16 << 10;
+/// PostgreSQL's own limit for a message, just below 1 GB.
+pub const FRAME_MAX: usize = 0x3fff_ffff;
 /// A router's name is part of every prepared transaction's gid, which has 200 bytes.
 pub const ROUTER_NAME_BYTES: usize = 40;
 
@@ -52,6 +56,15 @@ pub struct Config {
     /// Clients connected at a time; more are refused with 53300.
     #[serde(default = "default_max_clients")]
     pub max_clients: usize,
+    /// Where the Unix socket `.s.PGSQL.<port>` is made, too; nowhere when it is left out.
+    #[serde(default)]
+    pub unix_socket_dir: Option<PathBuf>,
+    /// Who may connect to it: the file's mode in octal.
+    #[serde(default = "default_permissions", deserialize_with = "value::permissions")]
+    pub unix_socket_permissions: u32,
+    /// A message of a client that is longer is refused with 54000; data of COPY is not limited.
+    #[serde(default = "default_message_size", deserialize_with = "value::size")]
+    pub max_message_size: usize,
     /// What this router is called in prepared transactions and logs: unique in the cluster.
     #[serde(default)]
     pub router_name: String,
@@ -229,6 +242,14 @@ impl Config {
         if self.pool.connect_timeout.is_zero() {
             return invalid("pool.connect_timeout", "must be longer than 0".into());
         }
+        if !(MESSAGE_SIZE_LEAST..=FRAME_MAX).contains(&self.max_message_size) {
+            return invalid("max_message_size", "from 16kB to 1GB".into());
+        }
+        if let Some(dir) = &self.unix_socket_dir
+            && !dir.is_dir()
+        {
+            return invalid("unix_socket_dir", format!("{} is no directory", dir.display()));
+        }
         if self.http == Some(self.listen) && self.listen.port() != 0 {
             return invalid("http", format!("{} is where clients connect", self.listen));
         }
@@ -280,6 +301,14 @@ impl Default for LogConfig {
 
 fn default_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 6432))
+}
+
+const fn default_permissions() -> u32 {
+    0o777
+}
+
+const fn default_message_size() -> usize {
+    FRAME_MAX
 }
 
 const fn default_max_clients() -> usize {

@@ -57,6 +57,15 @@ impl ErrorInfo {
         self
     }
 
+    /// In a failed transaction only its end is accepted.
+    #[must_use]
+    pub fn failed_block() -> Self {
+        Self::new(
+            "25P02",
+            "current transaction is aborted, commands ignored until end of transaction block",
+        )
+    }
+
     /// The client broke the protocol (08P01).
     pub fn protocol(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new("08P01", message)

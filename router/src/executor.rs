@@ -59,6 +59,8 @@ pub struct Conn {
     /// What goes to a server next; kept for its memory.
     pub request: Vec<u8>,
     pub planning: Planning,
+    /// How many characters of the client's string come before the statement in hand.
+    pub statement_at: u32,
     /// Of the last error that was relayed.
     pub last_sqlstate: [u8; 5],
     /// Admission to hold connections of several shards.
@@ -109,6 +111,7 @@ impl Conn {
             scanner: ReplyScanner::default(),
             request: Vec::new(),
             planning,
+            statement_at: 0,
             last_sqlstate: *b"00000",
             ticket: None,
         }
@@ -264,6 +267,7 @@ impl Conn {
         match self.session.transaction.block() {
             Some(block) if !server.joined => {
                 server.joined = true;
+                server.settings_before = Rc::clone(&server.settings);
                 let mut replies = 0;
                 for sql in block.join_statements() {
                     crate::wire::frontend::put_query(request, sql);
@@ -330,6 +334,19 @@ impl Conn {
             statement = &*text,
             "slow statement"
         );
+    }
+
+    /// Tells the client of parameters that a server has changed where the client could not see it:
+    /// the end of a transaction brings back what was set inside.
+    pub fn report_parameters(&mut self) {
+        let Some(news) = self.session.news.take() else { return };
+        for (name, value) in news.iter() {
+            let told = self.session.reported.iter().find(|(other, _)| other == name);
+            if told.is_some_and(|(_, told)| told != value) && !is_fixed(name) {
+                backend::parameter_status(&mut self.client.out, name, value);
+            }
+        }
+        self.session.reported = news;
     }
 
     /// Opens a block of the router's own around what touches several shards.
@@ -432,12 +449,17 @@ impl Conn {
     }
 
     /// One statement of the simple protocol on one shard, without its ReadyForQuery.
-    async fn run_one(&mut self, shard: ShardId, statement: Statement<'_>) -> Result<(), Failure> {
+    pub(super) async fn run_one(
+        &mut self,
+        shard: ShardId,
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
         let at = self.server_for(shard).await?;
         let mut request = std::mem::take(&mut self.request);
         request.clear();
         let hidden = self.put_join(at, &mut request);
         self.put_statement(&mut request, statement.sql, statement.portal);
+        self.expect_statement(statement.portal);
         let end = self.relay(at, &request, hidden, Ready::Keep, statement.plan).await;
         self.request = request;
         if end?.failed {
@@ -445,6 +467,11 @@ impl Conn {
         }
         Ok(())
     }
+}
+
+/// Parameters that no statement changes; shards may differ in them.
+fn is_fixed(name: &str) -> bool {
+    matches!(name, "server_version" | "server_encoding" | "integer_datetimes" | "in_hot_standby")
 }
 
 async fn roll_back(mut server: Server, pools: Rc<crate::pool::Pools>, login: Login) {

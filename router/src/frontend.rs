@@ -3,28 +3,26 @@
 
 mod authenticate;
 mod extended;
+mod function;
 mod handshake;
 mod simple;
 
 pub use handshake::cancel;
 
-use std::net::TcpStream as StdTcpStream;
 use std::rc::Rc;
 
 use bytes::Buf;
-use tokio::net::TcpStream;
 
-use crate::client::{Client, Socket, give_out_back, take_out};
+use crate::client::{Client, Stream, give_out_back, take_out};
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::Conn;
-use crate::wire::{self, backend};
+use crate::wire::{self, backend, frontend};
 use crate::worker::Worker;
 
 /// Serves one client until it leaves. Never fails: what goes wrong is told to the client or ends
 /// its connection.
-pub async fn serve_client(worker: Rc<Worker>, stream: StdTcpStream) {
-    let Ok(stream) = TcpStream::from_std(stream) else { return };
-    let client = Client::new(Socket::Plain(stream));
+pub async fn serve_client(worker: Rc<Worker>, stream: Stream) {
+    let Ok(client) = Client::from_stream(stream) else { return };
     let Some(mut conn) = Box::pin(handshake::handshake(client, Rc::clone(&worker))).await else {
         return;
     };
@@ -32,47 +30,50 @@ pub async fn serve_client(worker: Rc<Worker>, stream: StdTcpStream) {
     let ended = conn.serve().await;
     conn.abandon();
     if let Err(Failure::Fatal(error)) = ended {
-        backend::error_response(&mut conn.client.out, "FATAL", &error);
-        // The client may be gone already; its connection ends either way.
-        drop(conn.client.flush().await);
+        Box::pin(conn.client.dismiss(&error)).await;
     }
     worker.unregister(&conn.cancel);
     worker.metrics.client_left();
+}
+
+/// What stands at the start of the client's buffer.
+enum Arrived {
+    /// No whole message yet.
+    Part,
+    /// Type and size.
+    Whole(u8, usize),
+    /// Its header; what follows is not to be kept: it is too long, or COPY data without a COPY.
+    Unwanted(u8, usize),
 }
 
 impl Conn {
     /// Reads messages and answers them until the client leaves.
     async fn serve(&mut self) -> Result<(), Failure> {
         loop {
-            let frame = wire::whole(&self.client.inbuf)
-                .map_err(|error| Failure::Fatal(ErrorInfo::protocol(error.to_string())))?;
-            let Some((tag, size)) = frame else {
-                if self.client.inbuf.is_empty() {
-                    self.client.flush().await?;
-                    self.rest();
+            let (tag, size) = match self.arrived()? {
+                Arrived::Part => {
+                    if self.client.inbuf.is_empty() {
+                        self.client.flush().await?;
+                        self.rest();
+                    }
+                    self.client.fill().await?;
+                    self.wake();
+                    continue;
                 }
-                self.client.fill().await?;
-                self.wake();
-                continue;
+                Arrived::Unwanted(tag, size) => {
+                    Box::pin(self.refuse_message(tag, size)).await?;
+                    continue;
+                }
+                Arrived::Whole(tag, size) => (tag, size),
             };
             match tag {
+                b'Q' | b'F' if self.session.skip_to_sync => self.client.inbuf.advance(size),
                 b'Q' => self.simple_query(size).await?,
-                b'P' | b'B' | b'D' | b'E' | b'C' | b'H' | b'S' => self.pipeline().await?,
+                b'F' => Box::pin(self.function_call(size)).await?,
                 b'X' => return Ok(()),
                 // What is left of a COPY that has failed.
-                b'd' | b'c' | b'f' => self.client.inbuf.advance(size),
-                b'F' => {
-                    self.client.inbuf.advance(size);
-                    let error = ErrorInfo::new("0A000", "function call messages are not supported")
-                        .hint("Call the function in a SELECT.");
-                    self.tell(Failure::Statement(error))?;
-                    self.ready();
-                }
-                _ => {
-                    return Err(Failure::Fatal(ErrorInfo::protocol(format!(
-                        "invalid frontend message type {tag}"
-                    ))));
-                }
+                b'c' | b'f' => self.client.inbuf.advance(size),
+                _ => self.pipeline().await?,
             }
         }
     }
@@ -88,8 +89,58 @@ impl Conn {
         take_out(&mut self.request);
     }
 
+    /// Looks at the header of the client's next message.
+    ///
+    /// # Errors
+    /// The client cannot be followed any more: no such message, or none of this length.
+    fn arrived(&self) -> Result<Arrived, Failure> {
+        let fatal = |error: wire::Malformed| Failure::Fatal(error.into());
+        let Some((tag, size)) = wire::peek(&self.client.inbuf).map_err(fatal)? else {
+            return Ok(Arrived::Part);
+        };
+        match tag {
+            b'Q' | b'P' | b'B' | b'F' if size > self.worker.shared.settings.message_max => {
+                Ok(Arrived::Unwanted(tag, size))
+            }
+            b'd' => Ok(Arrived::Unwanted(tag, size)),
+            b'D' | b'E' | b'C' | b'H' | b'S' | b'X' | b'c' | b'f' if size > frontend::SHORT_MAX => {
+                Err(fatal(wire::Malformed::Rule("invalid message length")))
+            }
+            b'Q' | b'P' | b'B' | b'F' | b'D' | b'E' | b'C' | b'H' | b'S' | b'X' | b'c' | b'f' => {
+                let whole = self.client.inbuf.len() >= size;
+                Ok(if whole { Arrived::Whole(tag, size) } else { Arrived::Part })
+            }
+            _ => {
+                let message = format!("invalid frontend message type {tag}");
+                Err(Failure::Fatal(ErrorInfo::protocol(message)))
+            }
+        }
+    }
+
+    /// Reads over a message that is not kept, and says why.
+    async fn refuse_message(&mut self, tag: u8, size: usize) -> Result<(), Failure> {
+        self.client.skip(size).await?;
+        if tag == b'd' || self.session.skip_to_sync {
+            return Ok(());
+        }
+        let limit = self.worker.shared.settings.message_max;
+        let error = ErrorInfo::new("54000", format!("a message of {size} bytes is too long"))
+            .detail(format!("The router takes messages of up to {limit} bytes."))
+            .hint(
+                "COPY takes data of any length; max_message_size in the router's configuration \
+                   sets the limit.",
+            );
+        self.tell(error.into())?;
+        if matches!(tag, b'P' | b'B') {
+            self.session.skip_to_sync = true;
+            return Ok(());
+        }
+        self.end_simple().await
+    }
+
     /// Writes ReadyForQuery with the session's transaction status.
     fn ready(&mut self) {
+        self.report_parameters();
         let status = self.session.transaction.status();
         backend::ready_for_query(&mut self.client.out, status);
     }
@@ -100,10 +151,13 @@ impl Conn {
     /// Failures that end the connection.
     fn tell(&mut self, failure: Failure) -> Result<(), Failure> {
         match failure {
-            Failure::Statement(error) => {
+            Failure::Statement(mut error) => {
+                error.position = error.position.map(|at| at + self.statement_at);
                 backend::error_response(&mut self.client.out, "ERROR", &error);
             }
-            Failure::Shard(frame) => self.client.out.extend_from_slice(&frame),
+            Failure::Shard(frame) => {
+                backend::put_moved_report(&mut self.client.out, &frame, self.statement_at);
+            }
             Failure::Told => {}
             Failure::ClientGone | Failure::Fatal(_) | Failure::Torn => return Err(failure),
         }
@@ -119,7 +173,7 @@ impl Conn {
 mod tests {
     use super::*;
 
-    fn size_of_future<F>(_: impl Fn(Rc<Worker>, StdTcpStream) -> F) -> usize {
+    fn size_of_future<F>(_: impl Fn(Rc<Worker>, Stream) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -4,6 +4,8 @@
 //! connections to the worker with the fewest clients; from then on a connection never changes
 //! threads. Everything that is not a client's statement runs on the control runtime.
 
+mod unix_socket;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +16,9 @@ use pgherd_shard_map::{Epoch, ShardMap, store};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 
+use unix_socket::UnixSocket;
+
+use crate::client::Stream;
 use crate::config::{Config, Dsn};
 use crate::dial::Dialer;
 use crate::telemetry::Metrics;
@@ -107,11 +112,15 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     }
     // Port 0 is answered with the one that was found.
     let listen = listener.local_addr().unwrap_or(config.listen);
+    let socket = match &config.unix_socket_dir {
+        Some(dir) => Some(UnixSocket::bind(dir, listen.port(), config.unix_socket_permissions)?),
+        None => None,
+    };
     tracing::info!(%listen, workers, "ready");
     // For whoever started this process and waits for it.
     println!("ready {listen}");
     tokio::select! {
-        () = accept(listener, handles) => Ok(()),
+        () = accept(listener, socket, handles) => Ok(()),
         () = stop_signal() => {
             tracing::info!("stopping");
             Ok(())
@@ -184,10 +193,10 @@ fn start_worker(
 }
 
 /// Deals connections to the worker with the fewest clients.
-async fn accept(listener: TcpListener, workers: Vec<WorkerHandle>) {
+async fn accept(listener: TcpListener, socket: Option<UnixSocket>, workers: Vec<WorkerHandle>) {
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let stream = match next_client(&listener, socket.as_ref()).await {
+            Ok(stream) => stream,
             Err(error) => {
                 // Out of file descriptors, mostly: wait for some to be closed.
                 tracing::error!(%error, "accept failed");
@@ -195,8 +204,6 @@ async fn accept(listener: TcpListener, workers: Vec<WorkerHandle>) {
                 continue;
             }
         };
-        let prepared = stream.set_nodelay(true).and_then(|()| stream.into_std());
-        let Ok(stream) = prepared else { continue };
         let Some(worker) = workers.iter().min_by_key(|w| w.clients.load(Ordering::Relaxed)) else {
             return;
         };
@@ -204,6 +211,27 @@ async fn accept(listener: TcpListener, workers: Vec<WorkerHandle>) {
         if worker.mail.send(Mail::Client(stream)).await.is_err() {
             return;
         }
+    }
+}
+
+/// A client of either listener. Cancel safe.
+async fn next_client(
+    listener: &TcpListener,
+    socket: Option<&UnixSocket>,
+) -> std::io::Result<Stream> {
+    let local = async {
+        match socket {
+            Some(socket) => socket.accept().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        accepted = listener.accept() => {
+            let (stream, _) = accepted?;
+            stream.set_nodelay(true)?;
+            Ok(Stream::Tcp(stream.into_std()?))
+        }
+        accepted = local => Ok(Stream::Unix(accepted?.into_std()?)),
     }
 }
 

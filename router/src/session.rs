@@ -17,6 +17,9 @@ use crate::wire::frontend::BindTail;
 pub use settings::Settings;
 pub use transaction::{Block, Transaction};
 
+/// What ParameterStatus messages say: names and values.
+pub type Parameters = Rc<[(Box<str>, Box<str>)]>;
+
 /// One client's state.
 #[derive(Debug)]
 pub struct Session {
@@ -24,6 +27,10 @@ pub struct Session {
     pub settings: Rc<Settings>,
     /// What the startup packet set: RESET goes back to these.
     pub startup: Rc<Settings>,
+    /// The parameters that the client was told of.
+    pub reported: Parameters,
+    /// Those that hold now, where the client may not know them yet.
+    pub news: Option<Parameters>,
     pub transaction: Transaction,
     pub statements: HashMap<Box<[u8]>, Rc<Prepared>>,
     pub portals: HashMap<Box<[u8]>, Rc<Portal>>,
@@ -41,6 +48,8 @@ pub struct Prepared {
     pub sql: Box<str>,
     /// Declared parameter types, four bytes each.
     pub types: Box<[u8]>,
+    /// How many parameters it has, where that is certain.
+    pub params: Option<u16>,
     /// A hash of text and types.
     pub id: u128,
     /// The name on servers, where the client gave one: `pgherd_` and the id in hexadecimal.
@@ -71,6 +80,8 @@ impl Session {
             user: user.into(),
             startup: Rc::clone(&settings),
             settings,
+            reported: Rc::default(),
+            news: None,
             transaction: Transaction::Idle,
             statements: HashMap::default(),
             portals: HashMap::default(),

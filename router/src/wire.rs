@@ -9,16 +9,74 @@ pub mod frontend;
 pub mod reply;
 pub mod startup;
 
+use crate::error::ErrorInfo;
+
 /// The bytes of a frame's header: type and length.
 pub const HEADER: usize = 5;
 
 /// The longest frame that is accepted: PostgreSQL's own limit for a message is 1 GB.
-pub const FRAME_MAX: usize = 0x3fff_ffff;
+pub use crate::config::FRAME_MAX;
 
-/// A frame that breaks the protocol; says which rule.
+/// A frame that breaks the protocol; says which rule, in PostgreSQL's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Malformed(pub &'static str);
+pub enum Malformed {
+    #[error("{0}")]
+    Rule(&'static str),
+    #[error("bind message has {formats} parameter formats but {values} parameters")]
+    Formats { formats: usize, values: usize },
+    #[error("invalid {message} message subtype {kind}")]
+    Subtype { message: &'static str, kind: u8 },
+    #[error("invalid byte sequence for encoding \"UTF8\": {0}")]
+    Encoding(BadBytes),
+}
+
+/// The first bytes of a text that are no UTF-8, as many as its first byte promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadBytes {
+    bytes: [u8; 4],
+    count: usize,
+}
+
+impl Malformed {
+    #[must_use]
+    pub fn sqlstate(&self) -> &'static str {
+        match self {
+            Self::Encoding(_) => "22021",
+            _ => "08P01",
+        }
+    }
+}
+
+impl From<Malformed> for ErrorInfo {
+    fn from(malformed: Malformed) -> Self {
+        Self::new(malformed.sqlstate(), malformed.to_string())
+    }
+}
+
+impl BadBytes {
+    fn at(text: &[u8], valid: usize) -> Self {
+        let rest = text.get(valid..).unwrap_or_default();
+        let promised = match rest.first() {
+            Some(0xc0..=0xdf) => 2,
+            Some(0xe0..=0xef) => 3,
+            Some(0xf0..=0xf7) => 4,
+            _ => 1,
+        };
+        let count = promised.min(rest.len());
+        let mut bytes = [0; 4];
+        bytes[..count].copy_from_slice(&rest[..count]);
+        Self { bytes, count }
+    }
+}
+
+impl std::fmt::Display for BadBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, byte) in self.bytes[..self.count].iter().enumerate() {
+            write!(f, "{}{byte:#04x}", if at > 0 { " " } else { "" })?;
+        }
+        Ok(())
+    }
+}
 
 /// The type and whole size (header included) of the frame at the start of `buf`, if its header has
 /// arrived. The body may still be missing.
@@ -30,7 +88,7 @@ pub fn peek(buf: &[u8]) -> Result<Option<(u8, usize)>, Malformed> {
     let length = i32::from_be_bytes([a, b, c, d]);
     match usize::try_from(length) {
         Ok(length) if (4..=FRAME_MAX).contains(&length) => Ok(Some((tag, length + 1))),
-        _ => Err(Malformed("invalid message length")),
+        _ => Err(Malformed::Rule("invalid message length")),
     }
 }
 
@@ -55,16 +113,18 @@ impl<'a> Reader<'a> {
     }
 
     pub fn bytes(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
-        if self.rest.len() < count {
-            return Err(Malformed("insufficient data left in message"));
-        }
-        let (taken, rest) = self.rest.split_at(count);
+        let Some((taken, rest)) = self.rest.split_at_checked(count) else {
+            return Err(Malformed::Rule("insufficient data left in message"));
+        };
         self.rest = rest;
         Ok(taken)
     }
 
     pub fn u8(&mut self) -> Result<u8, Malformed> {
-        Ok(self.bytes(1)?[0])
+        let (byte, rest) =
+            self.rest.split_first().ok_or(Malformed::Rule("no data left in message"))?;
+        self.rest = rest;
+        Ok(*byte)
     }
 
     pub fn i16(&mut self) -> Result<i16, Malformed> {
@@ -84,15 +144,17 @@ impl<'a> Reader<'a> {
     }
 
     pub fn cstr(&mut self) -> Result<&'a [u8], Malformed> {
-        let end = memchr::memchr(0, self.rest).ok_or(Malformed("invalid string in message"))?;
+        let end =
+            memchr::memchr(0, self.rest).ok_or(Malformed::Rule("invalid string in message"))?;
         let text = &self.rest[..end];
         self.rest = &self.rest[end + 1..];
         Ok(text)
     }
 
     pub fn str(&mut self) -> Result<&'a str, Malformed> {
-        std::str::from_utf8(self.cstr()?)
-            .map_err(|_| Malformed("invalid byte sequence for encoding \"UTF8\""))
+        let text = self.cstr()?;
+        std::str::from_utf8(text)
+            .map_err(|error| Malformed::Encoding(BadBytes::at(text, error.valid_up_to())))
     }
 
     /// A value with its length before it; `None` is NULL.
@@ -101,7 +163,7 @@ impl<'a> Reader<'a> {
         match usize::try_from(length) {
             Ok(length) => Ok(Some(self.bytes(length)?)),
             Err(_) if length == -1 => Ok(None),
-            Err(_) => Err(Malformed("invalid value length")),
+            Err(_) => Err(Malformed::Rule("insufficient data left in message")),
         }
     }
 
@@ -111,7 +173,7 @@ impl<'a> Reader<'a> {
     }
 
     pub fn end(&self) -> Result<(), Malformed> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Malformed("invalid message format")) }
+        if self.rest.is_empty() { Ok(()) } else { Err(Malformed::Rule("invalid message format")) }
     }
 }
 

@@ -17,8 +17,10 @@ use foldhash::{HashMap, HashSet};
 use pgherd_planner::Scan;
 use pgherd_shard_map::ShardMap;
 use smallvec::SmallVec;
+use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::client::Stream;
 use crate::config::{Config, Dsn};
 use crate::dial::Dialer;
 use crate::hba::Hba;
@@ -36,6 +38,9 @@ use statements::Statements;
 
 /// Above this, settings that nobody has any more are forgotten.
 const SETTINGS_MAX: usize = 1024;
+
+/// A cancel key's secret in bytes, where the protocol does not fix it at four.
+const SECRET_MAX: usize = 32;
 
 /// How long a worker is waited for when metrics are read.
 const FIGURES_WAIT: Duration = Duration::from_secs(1);
@@ -79,6 +84,8 @@ pub struct WorkerSettings {
     /// Bytes of rows that one statement may copy to the home shard.
     pub borrow_max: u64,
     pub max_clients: usize,
+    /// The longest message that is taken from a client.
+    pub message_max: usize,
     pub workers: usize,
 }
 
@@ -109,7 +116,7 @@ impl Shared {
     }
 
     /// Passes a cancel request on to the worker that its key names.
-    pub fn cancel(&self, pid: u32, secret: u32) {
+    pub fn cancel(&self, pid: u32, secret: Box<[u8]>) {
         let worker = self.mailboxes.get().and_then(|boxes| boxes.get((pid & 0xff) as usize));
         if let Some(worker) = worker {
             // A full mailbox loses the request, as a busy network may.
@@ -142,6 +149,7 @@ impl WorkerSettings {
             slow_statement: config.log.slow_statement,
             borrow_max: config.query.borrow_max,
             max_clients: config.max_clients,
+            message_max: config.max_message_size,
             // The worker's index is the low byte of a cancel key.
             workers: config.workers.min(256),
         }
@@ -151,8 +159,8 @@ impl WorkerSettings {
 /// What a worker is asked from outside.
 #[derive(Debug)]
 pub enum Mail {
-    Client(std::net::TcpStream),
-    Cancel { pid: u32, secret: u32 },
+    Client(Stream),
+    Cancel { pid: u32, secret: Box<[u8]> },
     Figures(oneshot::Sender<WorkerFigures>),
 }
 
@@ -196,12 +204,22 @@ impl std::ops::Deref for MapRef {
 #[derive(Debug)]
 pub struct Cancel {
     pub pid: u32,
-    pub secret: u32,
+    secret: [u8; SECRET_MAX],
+    /// How much of it the client's protocol version takes.
+    secret_size: usize,
     /// Servers that work for the session now: address, pid, secret.
     pub servers: RefCell<SmallVec<[(SocketAddr, i32, i32); 2]>>,
     /// A cancel was sent while these servers worked: they are not used again, since it may arrive
     /// late and hit somebody else's statement.
     pub sent: Cell<bool>,
+}
+
+impl Cancel {
+    /// What proves that a request comes from the session's client.
+    #[must_use]
+    pub fn secret(&self) -> &[u8] {
+        &self.secret[..self.secret_size]
+    }
 }
 
 impl std::fmt::Debug for Worker {
@@ -262,7 +280,7 @@ impl Worker {
     }
 
     /// Registers a session for CancelRequest: its key names the worker in its low bits.
-    pub fn register(&self) -> Rc<Cancel> {
+    pub fn register(&self, long_key: bool) -> Rc<Cancel> {
         let mut sessions = self.sessions.borrow_mut();
         let number = loop {
             let number = self.next_session.get();
@@ -271,9 +289,14 @@ impl Worker {
                 break number;
             }
         };
+        let mut secret = [0; SECRET_MAX];
+        for part in secret.chunks_exact_mut(8) {
+            part.copy_from_slice(&self.random_u64().to_ne_bytes());
+        }
         let cancel = Rc::new(Cancel {
             pid: (number << 8) | self.index as u32,
-            secret: self.random_u64() as u32,
+            secret,
+            secret_size: if long_key { SECRET_MAX } else { 4 },
             servers: RefCell::default(),
             sent: Cell::new(false),
         });
@@ -303,10 +326,10 @@ impl Worker {
 
     /// The servers to cancel, if the key is right.
     #[must_use]
-    pub fn cancel_targets(&self, pid: u32, secret: u32) -> Vec<(SocketAddr, i32, i32)> {
+    pub fn cancel_targets(&self, pid: u32, secret: &[u8]) -> Vec<(SocketAddr, i32, i32)> {
         let sessions = self.sessions.borrow();
         match sessions.get(&(pid >> 8)).and_then(Weak::upgrade) {
-            Some(cancel) if cancel.pid == pid && cancel.secret == secret => {
+            Some(cancel) if cancel.pid == pid && bool::from(cancel.secret().ct_eq(secret)) => {
                 cancel.sent.set(true);
                 cancel.servers.borrow().to_vec()
             }

@@ -5,9 +5,11 @@
 //! without fsync; dropping it stops it, also when a test panics or is killed.
 
 pub mod dev;
+pub mod hostile;
 pub mod parity;
 pub mod router;
 pub mod wire;
+pub mod wire_scripts;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -113,6 +113,36 @@ pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
     duration(from).map(|span| (!span.is_zero()).then_some(span))
 }
 
+pub(super) fn size<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    parse_size(&String::deserialize(from)?).map_err(D::Error::custom)
+}
+
+/// `64kB`, `16MB`, `1GB`: PostgreSQL's spellings, by 1024. `1GB` is one byte less, as much as a
+/// message can have.
+pub(super) fn parse_size(text: &str) -> Result<usize, String> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let shift = match unit.trim() {
+        "kB" => 10,
+        "MB" => 20,
+        "GB" => 30,
+        _ => return Err(format!("'{text}' is not a size such as \"64kB\", \"16MB\" or \"1GB\"")),
+    };
+    let number: usize = digits.parse().map_err(|_| format!("'{text}' is not a size"))?;
+    let size = number.checked_mul(1 << shift).ok_or_else(|| format!("'{text}' is too much"))?;
+    Ok(if size == 1 << 30 { super::FRAME_MAX } else { size })
+}
+
+/// A file's mode as `chmod` takes it: `"0770"`.
+pub(super) fn permissions<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let text = String::deserialize(from)?;
+    match u32::from_str_radix(&text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err(D::Error::custom(format!("'{text}' is not a file mode such as \"0770\""))),
+    }
+}
+
 /// `5s`, `250ms`, `10m`, `1h`, or `0`. A bare number is refused: its unit would be a guess.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();

@@ -23,9 +23,8 @@ use crate::wire::{backend, frontend};
 impl Conn {
     /// The client's COMMIT.
     pub(super) async fn commit(&mut self, and_chain: bool) -> Result<(), Failure> {
+        self.need_own_block(and_chain, "COMMIT AND CHAIN")?;
         let Some(block) = self.session.transaction.block() else {
-            let notice = ErrorInfo::new("25P01", "there is no transaction in progress");
-            backend::notice_response(&mut self.client.out, "WARNING", &notice);
             self.client.complete("COMMIT");
             return Ok(());
         };
@@ -43,18 +42,28 @@ impl Conn {
     }
 
     pub(super) async fn roll_back(&mut self, and_chain: bool) -> Result<(), Failure> {
+        self.need_own_block(and_chain, "ROLLBACK AND CHAIN")?;
         let begin = self.session.transaction.block().map(|block| block.begin.clone());
-        match begin {
-            None => {
-                let notice = ErrorInfo::new("25P01", "there is no transaction in progress");
-                backend::notice_response(&mut self.client.out, "WARNING", &notice);
-            }
-            Some(begin) => {
-                self.roll_back_all().await;
-                self.chain(and_chain, &begin);
-            }
+        if let Some(begin) = begin {
+            self.roll_back_all().await;
+            self.chain(and_chain, &begin);
         }
         self.client.complete("ROLLBACK");
+        Ok(())
+    }
+
+    /// Outside the client's own block the end of one is worth a warning, and no chain follows it;
+    /// the router's block, what came before in a string or a pipeline, does end.
+    fn need_own_block(&mut self, and_chain: bool, what: &str) -> Result<(), Failure> {
+        if self.session.transaction.block().is_some_and(|block| !block.implicit) {
+            return Ok(());
+        }
+        if and_chain {
+            let message = format!("{what} can only be used in transaction blocks");
+            return Err(ErrorInfo::new("25P01", message).into());
+        }
+        let notice = ErrorInfo::new("25P01", "there is no transaction in progress");
+        backend::notice_response(&mut self.client.out, "WARNING", &notice);
         Ok(())
     }
 
@@ -77,17 +86,22 @@ impl Conn {
                 };
                 server.spoiled |= !rolled_back;
                 server.joined = false;
+                // What was set inside is gone; what it was given before it joined is not.
+                server.settings = Rc::clone(&server.settings_before);
             }
         }
+        self.note_parameters();
         if let Transaction::Open(block) = std::mem::take(&mut self.session.transaction) {
-            // Settings changed inside are gone on the servers, too.
-            for server in &mut self.servers {
-                server.settings = Rc::clone(&block.settings);
-            }
             self.session.settings = block.settings;
         }
         self.session.portals.clear();
         self.release();
+    }
+
+    /// The client will hear of parameters that the end of the transaction has changed.
+    fn note_parameters(&mut self) {
+        let sound = self.servers.iter().find(|server| !server.spoiled);
+        self.session.news = sound.map(|server| Rc::clone(&server.parameters));
     }
 
     /// Commits everywhere, atomically.
@@ -113,6 +127,7 @@ impl Conn {
             self.roll_back_all().await;
             return Err(failure);
         }
+        self.note_parameters();
         self.session.transaction = Transaction::Idle;
         self.session.portals.clear();
         for server in &mut self.servers {

@@ -21,6 +21,7 @@ use crate::error::{ErrorInfo, Failure};
 use crate::pool::server::Reply;
 use crate::scram::Verifier;
 use crate::session::Portal;
+use crate::wire::reply::Expect;
 use crate::wire::{HEADER, backend, frontend};
 use crate::worker::send_cancel;
 
@@ -204,6 +205,15 @@ impl Conn {
         }
     }
 
+    /// What the client is not to see of the reply to [`Self::put_statement`]: its own Parse and Bind
+    /// have been answered.
+    pub fn expect_statement(&mut self, portal: Option<&Portal>) {
+        self.scanner.expects.clear();
+        if portal.is_some() {
+            self.scanner.expects.extend([Expect::HiddenParse, Expect::HiddenBind]);
+        }
+    }
+
     /// The same on every shard, one answer. The home shard goes first where locks are taken, so
     /// that two clients who change the schema meet there and not crosswise.
     async fn run_same(
@@ -251,6 +261,7 @@ impl Conn {
         }
         let Some(reply) = first else { return Ok(()) };
         let out = &mut self.client.out;
+        reply.notices.iter().for_each(|notice| out.extend_from_slice(notice));
         if let (Some(description), None) = (&reply.description, statement.portal) {
             out.extend_from_slice(description);
         }
@@ -269,7 +280,9 @@ impl Conn {
         shards: &[ShardId],
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
-        if self.session.transaction.block().is_some_and(|block| !block.implicit) {
+        if self.session.transaction.block().is_some() {
+            // PostgreSQL says it in the statement's own words.
+            self.run_one(self.planning.map.home, statement).await?;
             return Err(ErrorInfo::new(
                 "25001",
                 "this statement cannot run inside a transaction block",
@@ -277,6 +290,7 @@ impl Conn {
             .into());
         }
         let mut tag = None;
+        let mut notices = Vec::new();
         let mut failure = None;
         let tasks = self.tasks(shards, None).await?;
         for task in &tasks {
@@ -291,7 +305,11 @@ impl Conn {
                 Ok(Reply { error: Some(error), .. }) => {
                     failure.get_or_insert(Failure::Shard(error));
                 }
-                Ok(reply) => tag = reply.tags.last().cloned().or(tag),
+                Ok(reply) if tag.is_none() => {
+                    tag = reply.tags.last().cloned();
+                    notices = reply.notices;
+                }
+                Ok(_) => {}
                 Err(error) => {
                     let lost = self.lost(task.at, &error);
                     failure.get_or_insert(lost);
@@ -301,6 +319,7 @@ impl Conn {
         if let Some(failure) = failure {
             return Err(failure);
         }
+        notices.iter().for_each(|notice| self.client.out.extend_from_slice(notice));
         self.client.complete(tag.as_deref().unwrap_or(""));
         Ok(())
     }

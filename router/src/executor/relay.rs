@@ -5,13 +5,18 @@
 //! buffer that it was read into.
 
 use std::io;
+use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Buf;
 use pgherd_planner::{Access, Plan};
 
 use super::Conn;
+use crate::client::AHEAD_MAX;
 use crate::error::{ErrorInfo, Failure};
+use crate::pool::Server;
+use crate::pool::server::note_parameter;
+use crate::wire::frontend::{self, SHORT_MAX};
 use crate::wire::reply::Step;
 use crate::wire::{self, HEADER, backend};
 
@@ -32,9 +37,6 @@ pub struct RelayEnd {
     /// An ErrorResponse was passed on.
     pub failed: bool,
 }
-
-/// While a client pipelines beyond this, it is not read: the statement in hand comes first.
-const AHEAD_MAX: usize = 64 * 1024;
 
 enum Event {
     Server(io::Result<usize>),
@@ -126,8 +128,8 @@ impl Conn {
         ready: Ready,
         failed: &mut bool,
     ) -> Result<Passed, Failure> {
-        let Self { client, servers, scanner, last_sqlstate, .. } = self;
-        let inbuf = &mut servers[at].inbuf;
+        let Self { client, servers, scanner, last_sqlstate, session, .. } = self;
+        let Server { inbuf, parameters, .. } = &mut servers[at];
         let mut from = 0;
         let mut to = 0;
         let mut passed = Passed::More;
@@ -145,7 +147,24 @@ impl Conn {
                 Step::Error(size) => {
                     *failed = true;
                     *last_sqlstate = backend::sqlstate(&inbuf[to..to + size]);
+                    if self.statement_at > 0 {
+                        client.out.extend_from_slice(&inbuf[from..to]);
+                        let frame = &inbuf[to..to + size];
+                        backend::put_moved_report(&mut client.out, frame, self.statement_at);
+                        from = to + size;
+                    }
                     to += size;
+                }
+                Step::Parameter(size) if ready != Ready::Quiet => {
+                    note_parameter(parameters, &inbuf[to..to + size]);
+                    session.reported = Rc::clone(parameters);
+                    to += size;
+                }
+                Step::Parameter(size) | Step::HiddenParameter(size) => {
+                    note_parameter(parameters, &inbuf[to..to + size]);
+                    client.out.extend_from_slice(&inbuf[from..to]);
+                    to += size;
+                    from = to;
                 }
                 Step::Insert(message) => {
                     client.out.extend_from_slice(&inbuf[from..to]);
@@ -218,6 +237,8 @@ impl Conn {
         failed: &mut bool,
     ) -> Result<Option<u8>, Failure> {
         let extended = self.session.in_pipeline;
+        // One of several pieces of a pipeline, which ends with a Sync of the router's own.
+        let part = extended && ready != Ready::Pass;
         loop {
             let mut done = false;
             let mut to = 0;
@@ -226,6 +247,9 @@ impl Conn {
             {
                 let whole = self.client.inbuf.len() - to >= size;
                 match tag {
+                    b'c' | b'f' | b'H' | b'S' if size > SHORT_MAX => {
+                        return Err(Failure::Fatal(ErrorInfo::protocol("invalid message length")));
+                    }
                     b'd' if whole => to += size,
                     b'd' if size <= HEADER + AHEAD_MAX => break,
                     // A piece of any size is passed on as it comes.
@@ -238,10 +262,10 @@ impl Conn {
                     _ if !whole => break,
                     b'c' | b'f' => {
                         to += size;
-                        done = !extended;
+                        done = !extended || part;
                         self.session.copy_ended = true;
                     }
-                    b'S' if extended && (self.session.copy_ended || *failed) => {
+                    b'S' if extended && !part && (self.session.copy_ended || *failed) => {
                         to += size;
                         done = true;
                     }
@@ -253,9 +277,9 @@ impl Conn {
                     }
                     b'X' => return Err(Failure::ClientGone),
                     _ => {
-                        return Err(Failure::Fatal(ErrorInfo::protocol(
-                            "unexpected message type during COPY from stdin",
-                        )));
+                        return Err(Failure::Fatal(ErrorInfo::protocol(format!(
+                            "unexpected message type 0x{tag:02X} during COPY from stdin"
+                        ))));
                     }
                 }
                 if done {
@@ -264,6 +288,13 @@ impl Conn {
             }
             let piece = self.client.inbuf.split_to(to);
             self.send_to(at, &piece).await?;
+            if part && (done || *failed) {
+                // The Sync behind the statement was a part of the data for the server, and the
+                // client's next one ends the whole pipeline.
+                self.send_to(at, frontend::SYNC).await?;
+                self.session.copy_ended = true;
+                return Ok(None);
+            }
             if done {
                 self.session.copy_ended = false;
                 return Ok(None);
@@ -271,7 +302,7 @@ impl Conn {
             if self.server_spoke(at).await?
                 && let Passed::Ready(status) = self.pass_on(at, ready, failed).await?
             {
-                self.session.copy_ended = false;
+                self.session.copy_ended = part;
                 return Ok(Some(status));
             }
         }

@@ -28,7 +28,7 @@ impl Conn {
             SessionStatement::Rollback { and_chain } => self.roll_back(*and_chain).await,
             SessionStatement::Savepoint(name) => self.savepoint(name, statement).await,
             SessionStatement::ReleaseSavepoint(name) => {
-                self.need_savepoint(name)?;
+                self.need_savepoint("RELEASE SAVEPOINT", name)?;
                 self.on_joined(statement).await?;
                 if let Some(block) = self.session.transaction.block_mut() {
                     block.release(name);
@@ -37,7 +37,7 @@ impl Conn {
                 Ok(())
             }
             SessionStatement::RollbackToSavepoint(name) => {
-                self.need_savepoint(name)?;
+                self.need_savepoint("ROLLBACK TO SAVEPOINT", name)?;
                 self.on_joined(statement).await?;
                 if let Some(block) = self.session.transaction.block_mut()
                     && let Some(settings) = block.roll_back_to(name)
@@ -49,9 +49,11 @@ impl Conn {
             }
             SessionStatement::Set { name, value, local: true } => {
                 let _ = (name, value);
-                self.set_in_block(statement).await
+                self.set_in_block("SET LOCAL", statement).await
             }
-            SessionStatement::SetTransaction => self.set_in_block(statement).await,
+            SessionStatement::SetTransaction => {
+                self.set_in_block("SET TRANSACTION", statement).await
+            }
             SessionStatement::Set { name, value, local: false } => {
                 let mut settings = (*self.session.settings).clone();
                 settings.set(name, value.as_deref());
@@ -84,7 +86,12 @@ impl Conn {
                 }
                 self.session.statements.clear();
                 self.session.portals.clear();
-                self.session.settings = Rc::clone(&self.session.startup);
+                let startup = (*self.session.startup).clone();
+                if !Rc::ptr_eq(&self.session.settings, &self.session.startup) {
+                    // So that the client hears of the parameters that change by it.
+                    self.server_for(self.any_shard()).await?;
+                    self.back_to_startup(startup, None).await?;
+                }
                 self.client.complete("DISCARD ALL");
                 Ok(())
             }
@@ -140,8 +147,8 @@ impl Conn {
 
     fn need_block(&self, what: &str) -> Result<(), Failure> {
         match &self.session.transaction {
-            Transaction::Open(_) => Ok(()),
-            Transaction::Idle => Err(ErrorInfo::new(
+            Transaction::Open(block) if !block.implicit => Ok(()),
+            _ => Err(ErrorInfo::new(
                 "25P01",
                 format!("{what} can only be used in transaction blocks"),
             )
@@ -149,8 +156,8 @@ impl Conn {
         }
     }
 
-    fn need_savepoint(&self, name: &str) -> Result<(), Failure> {
-        self.need_block("SAVEPOINT")?;
+    fn need_savepoint(&self, what: &str, name: &str) -> Result<(), Failure> {
+        self.need_block(what)?;
         match self.session.transaction.block() {
             Some(block) if block.has_savepoint(name) => Ok(()),
             _ => {
@@ -171,12 +178,10 @@ impl Conn {
     }
 
     /// SET LOCAL and SET TRANSACTION: now where the transaction runs, later where it will.
-    async fn set_in_block(&mut self, statement: Statement<'_>) -> Result<(), Failure> {
+    async fn set_in_block(&mut self, what: &str, statement: Statement<'_>) -> Result<(), Failure> {
         if matches!(self.session.transaction, Transaction::Idle) {
-            let notice = ErrorInfo::new(
-                "25P01",
-                "SET LOCAL and SET TRANSACTION can only be used in transaction blocks",
-            );
+            let notice =
+                ErrorInfo::new("25P01", format!("{what} can only be used in transaction blocks"));
             backend::notice_response(&mut self.client.out, "WARNING", &notice);
             self.client.complete("SET");
             return Ok(());
@@ -264,6 +269,7 @@ impl Conn {
         let mut request = Vec::new();
         let hidden = self.put_join(at, &mut request);
         self.put_statement(&mut request, statement.sql, statement.portal);
+        self.expect_statement(statement.portal);
         let end = self.relay(at, &request, hidden, Ready::Keep, statement.plan).await?;
         if end.failed {
             return Err(Failure::Told);
@@ -296,6 +302,7 @@ impl Conn {
         for at in 0..self.servers.len() {
             self.bring_settings(at).await?;
         }
+        self.session.news = self.servers.first().map(|server| Rc::clone(&server.parameters));
         Ok(())
     }
 

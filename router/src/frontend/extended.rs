@@ -11,6 +11,9 @@ mod fast;
 mod own;
 mod read;
 mod send;
+mod spread;
+
+pub(super) use send::nothing_planned;
 
 use std::rc::Rc;
 
@@ -18,25 +21,50 @@ use bytes::Buf;
 use pgherd_planner::Action;
 use pgherd_shard_map::ShardId;
 
+use super::Arrived;
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::{Conn, Ready};
 use crate::session::{Portal, Prepared};
-use crate::wire;
+use crate::wire::{HEADER, frontend};
 
 /// One message of a pipeline.
 #[derive(Debug)]
 enum Op {
-    Parse { statement: Rc<Prepared>, unnamed: bool },
-    Bind { portal: Rc<Portal>, name: Box<[u8]> },
-    DescribeStatement { statement: Rc<Prepared>, unnamed: bool },
-    DescribePortal { portal: Rc<Portal>, name: Box<[u8]> },
-    Execute { portal: Rc<Portal>, name: Box<[u8]>, limit: i32 },
-    CloseStatement,
-    ClosePortal { name: Box<[u8]> },
+    Parse {
+        statement: Rc<Prepared>,
+        unnamed: bool,
+        name: Box<[u8]>,
+        replaced: Option<Rc<Prepared>>,
+    },
+    Bind {
+        portal: Rc<Portal>,
+        name: Box<[u8]>,
+    },
+    DescribeStatement {
+        statement: Rc<Prepared>,
+        unnamed: bool,
+    },
+    DescribePortal {
+        portal: Rc<Portal>,
+        name: Box<[u8]>,
+    },
+    Execute {
+        portal: Rc<Portal>,
+        name: Box<[u8]>,
+        limit: i32,
+    },
+    CloseStatement {
+        name: Box<[u8]>,
+        closed: Option<Rc<Prepared>>,
+    },
+    ClosePortal {
+        name: Box<[u8]>,
+    },
 }
 
-/// Messages of one pipeline at most; more are refused instead of buffered.
-const OPS_MAX: usize = 100_000;
+/// Of a pipeline that goes on beyond so many messages, or bytes of them, these are run first.
+const OPS_MAX: usize = 10_000;
+const BYTES_MAX: usize = 1 << 20;
 
 impl Conn {
     /// Reads messages up to Sync or Flush and runs them.
@@ -50,27 +78,35 @@ impl Conn {
     async fn slow_pipeline(&mut self) -> Result<(), Failure> {
         let mut ops: Vec<(Op, Option<ShardId>)> = Vec::new();
         let mut failure = None;
+        let mut bytes = 0;
         let sync = loop {
-            let frame = wire::whole(&self.client.inbuf)
-                .map_err(|error| Failure::Fatal(ErrorInfo::protocol(error.to_string())))?;
-            let Some((tag, size)) = frame else {
-                self.client.fill().await?;
-                continue;
+            if ops.len() >= OPS_MAX || bytes >= BYTES_MAX {
+                break false;
+            }
+            let (tag, size) = match self.arrived()? {
+                Arrived::Part => {
+                    self.client.fill().await?;
+                    continue;
+                }
+                // Run what came before it.
+                Arrived::Unwanted(..) => break false,
+                Arrived::Whole(tag, size) => (tag, size),
             };
             match tag {
                 b'S' | b'H' => {
+                    let skipped = self.session.skip_to_sync && tag == b'H';
+                    if let Err(error) = frontend::empty(&self.client.inbuf[HEADER..size])
+                        && !skipped
+                    {
+                        failure.get_or_insert(Failure::Statement(error.into()));
+                    }
                     self.client.inbuf.advance(size);
                     break tag == b'S';
                 }
                 b'P' | b'B' | b'D' | b'E' | b'C' => {
                     let skipped = self.session.skip_to_sync || failure.is_some();
                     if !skipped {
-                        if ops.len() >= OPS_MAX {
-                            return Err(Failure::Fatal(ErrorInfo::new(
-                                "54000",
-                                "too many messages in one pipeline",
-                            )));
-                        }
+                        bytes += size;
                         self.refresh_planning();
                         match self.read_op(tag, size) {
                             Ok(op) => ops.push(op),
@@ -105,7 +141,10 @@ impl Conn {
         let implicit = self.session.transaction.block().is_some_and(|block| block.implicit);
         if let (Some(shard), false) = (one, implicit) {
             match self.send_ops(shard, &ops, Ready::Pass).await {
-                Ok(_) => {
+                Ok(failed) => {
+                    if failed {
+                        self.forget_skipped(ops, self.scanner.done);
+                    }
                     self.release();
                     return Ok(());
                 }
@@ -114,7 +153,11 @@ impl Conn {
             return Box::pin(self.end_pipeline(true)).await;
         }
         self.session.copy_ended = false;
-        let ran = self.run_pieces(ops, sync).await;
+        let mut done = 0;
+        let ran = self.run_pieces(&ops, sync, &mut done).await;
+        if ran.is_err() {
+            self.forget_skipped(ops, done);
+        }
         // A Sync that came with a COPY FROM STDIN was a part of its data, as PostgreSQL has it.
         let sync = sync && !std::mem::take(&mut self.session.copy_ended);
         if let Err(failure) = ran {
@@ -146,47 +189,77 @@ impl Conn {
         Ok(())
     }
 
-    /// Runs consecutive messages of one shard together, the router's own one by one.
+    /// Runs consecutive messages of shards together, the router's own one by one.
     async fn run_pieces(
         &mut self,
-        ops: Vec<(Op, Option<ShardId>)>,
+        ops: &[(Op, Option<ShardId>)],
         sync: bool,
+        done: &mut usize,
     ) -> Result<(), Failure> {
         let executes = ops.iter().filter(|(op, _)| matches!(op, Op::Execute { .. })).count();
         let alone = executes <= 1 && sync;
-        let mut at = 0;
-        while at < ops.len() {
-            let shard = ops[at].1;
-            let end = match shard {
-                None => at + 1,
-                Some(_) => at + ops[at..].iter().take_while(|(_, other)| *other == shard).count(),
+        while let Some((op, shard)) = ops.get(*done) {
+            let rest = &ops[*done..];
+            let Some(shard) = *shard else {
+                let copy = matches!(op, Op::Execute { portal, .. }
+                    if matches!(portal.statement.plan.action, Action::CopyIn(_)));
+                if copy && rest.len() > 1 {
+                    return Err(
+                        ErrorInfo::protocol("unexpected message during COPY from stdin").into()
+                    );
+                }
+                self.run_op(op, alone).await?;
+                *done += 1;
+                continue;
             };
-            match shard {
-                Some(shard) => {
-                    let runs = ops[at..end].iter().any(|(op, _)| matches!(op, Op::Bind { .. }));
-                    if runs && !alone {
-                        self.open_implicit();
-                    }
-                    let ended = self.send_ops(shard, &ops[at..end], Ready::Keep).await?;
-                    if ended {
-                        return Err(Failure::Told);
-                    }
-                }
-                None => {
-                    let op = &ops[at].0;
-                    let copy = matches!(op, Op::Execute { portal, .. }
-                        if matches!(portal.statement.plan.action, Action::CopyIn(_)));
-                    if copy && end < ops.len() {
-                        let error =
-                            ErrorInfo::protocol("unexpected message during COPY from stdin");
-                        return Err(error.into());
-                    }
-                    self.run_op(op, alone).await?;
-                }
+            let of_shards = rest.iter().take_while(|(_, other)| other.is_some()).count();
+            let of_one = rest.iter().take_while(|(_, other)| *other == Some(shard)).count();
+            let spread = of_shards > of_one && spread::can_spread(&rest[..of_shards]);
+            let piece = &rest[..if spread { of_shards } else { of_one }];
+            if !alone && piece.iter().any(|(op, _)| matches!(op, Op::Bind { .. })) {
+                self.open_implicit();
             }
-            at = end;
+            let failed = if spread {
+                self.spread_ops(piece, done).await?
+            } else {
+                let failed = self.send_ops(shard, piece, Ready::Keep).await?;
+                *done += if failed { self.scanner.done } else { piece.len() };
+                failed
+            };
+            if failed {
+                return Err(Failure::Told);
+            }
         }
         Ok(())
+    }
+
+    /// Messages from number `done` on have failed or were skipped: what reading them has changed is
+    /// taken back. PostgreSQL has not seen them.
+    fn forget_skipped(&mut self, ops: Vec<(Op, Option<ShardId>)>, done: usize) {
+        let statements = &mut self.session.statements;
+        for (number, (op, _)) in ops.into_iter().enumerate().skip(done).rev() {
+            match op {
+                Op::Parse { statement, name, replaced, .. } => {
+                    if statements.get(&name).is_some_and(|known| Rc::ptr_eq(known, &statement)) {
+                        statements.remove(&name);
+                    }
+                    // A Parse that fails has forgotten the unnamed statement before.
+                    if let Some(replaced) = replaced.filter(|_| number > done) {
+                        statements.insert(name, replaced);
+                    }
+                }
+                Op::CloseStatement { name, closed: Some(closed) } => {
+                    statements.insert(name, closed);
+                }
+                Op::Bind { portal, name } => {
+                    let portals = &mut self.session.portals;
+                    if portals.get(&name).is_some_and(|known| Rc::ptr_eq(known, &portal)) {
+                        portals.remove(&name);
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 }
 
@@ -210,7 +283,7 @@ fn place_parses(ops: &mut [(Op, Option<ShardId>)]) {
     }
     // A Close of a statement is answered by the router, in its place: it goes with its neighbour.
     for at in 0..ops.len() {
-        if matches!(ops[at].0, Op::CloseStatement) {
+        if matches!(ops[at].0, Op::CloseStatement { .. }) {
             let neighbour =
                 if at > 0 { ops[at - 1].1 } else { ops.get(at + 1).and_then(|op| op.1) };
             ops[at].1 = neighbour;

@@ -8,7 +8,7 @@ use crate::error::ErrorInfo;
 use crate::executor::Conn;
 use crate::pool::Login;
 use crate::session::{Session, Settings, settings::startup_value};
-use crate::tls::server::Channel;
+use crate::tls::server::{Acceptor, Channel};
 use crate::wire::startup::{self, Startup};
 use crate::wire::{self, backend, put_frame};
 use crate::worker::{Planning, Worker, send_cancel};
@@ -17,14 +17,25 @@ use bytes::Buf;
 /// How long a client may take to log in.
 const LOGIN: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// The minor version from which on cancel keys may have any length.
+const LONG_KEYS: u16 = 2;
+
 /// A connection that is ready for queries, or nothing: the client was refused, was a cancel
 /// request, or left.
 pub(super) async fn handshake(client: Client, worker: Rc<Worker>) -> Option<Conn> {
     tokio::time::timeout(LOGIN, start(client, worker)).await.ok().flatten()
 }
 
-async fn start(mut client: Client, worker: Rc<Worker>) -> Option<Conn> {
-    let mut channel = None;
+/// What a client has asked for already: PostgreSQL answers each question once.
+#[derive(Default)]
+struct Asked {
+    ssl: bool,
+    gss: bool,
+}
+
+async fn start(client: Client, worker: Rc<Worker>) -> Option<Conn> {
+    let (mut client, mut channel) = accept_direct_tls(client, &worker).await?;
+    let mut asked = Asked { ssl: channel.is_some(), gss: channel.is_some() };
     loop {
         let packet = loop {
             match startup::packet(&client.inbuf) {
@@ -34,40 +45,54 @@ async fn start(mut client: Client, worker: Rc<Worker>) -> Option<Conn> {
                 }
                 Ok(None) => client.fill().await.ok()?,
                 Err(error) => {
-                    refuse(&mut client, &ErrorInfo::protocol(error.to_string())).await;
+                    client.dismiss(&error.into()).await;
                     return None;
                 }
             }
         };
         match packet {
-            Startup::Gss => client.write_all(b"N").await.ok()?,
-            Startup::Ssl => match &worker.shared.tls {
-                // Bytes that came with the request were not encrypted: somebody put them there.
-                Some(tls) if channel.is_none() && client.inbuf.is_empty() => {
-                    client.write_all(b"S").await.ok()?;
-                    let Socket::Plain(stream) = client.into_socket() else { return None };
-                    let (stream, secured) = tls
-                        .accept(stream)
-                        .await
-                        .inspect_err(|error| tracing::debug!(%error, "TLS handshake failed"))
-                        .ok()?;
-                    client = Client::new(Socket::Tls(Box::new(stream)));
-                    channel = Some(secured);
+            Startup::Gss if !asked.gss => {
+                asked = Asked { ssl: false, gss: true };
+                client.write_all(b"N").await.ok()?;
+                refuse_early_bytes(&mut client, "GSSAPI encryption").await?;
+            }
+            Startup::Ssl if !asked.ssl => {
+                let tls = worker.shared.tls.as_ref().filter(|_| client.is_tcp());
+                asked = Asked { ssl: true, gss: tls.is_some() };
+                match tls {
+                    Some(tls) => {
+                        // Before the handshake, so that what somebody has put in front of it is
+                        // not taken for what the client says behind it.
+                        refuse_early_bytes(&mut client, "SSL").await?;
+                        client.write_all(b"S").await.ok()?;
+                        let (secured, through) = accept_tls(client, tls).await?;
+                        client = secured;
+                        channel = Some(through);
+                    }
+                    None => {
+                        client.write_all(b"N").await.ok()?;
+                        refuse_early_bytes(&mut client, "SSL").await?;
+                    }
                 }
-                _ => client.write_all(b"N").await.ok()?,
-            },
+            }
+            Startup::Gss => return refuse_protocol(&mut client, 1234, 5680).await,
+            Startup::Ssl => return refuse_protocol(&mut client, 1234, 5679).await,
+            Startup::Other { major, minor } => {
+                return refuse_protocol(&mut client, major, minor).await;
+            }
             Startup::Cancel { pid, secret } => {
-                if let Ok(secret) = <[u8; 4]>::try_from(&*secret) {
-                    worker.shared.cancel(pid, u32::from_be_bytes(secret));
-                }
+                worker.shared.cancel(pid, secret);
                 return None;
             }
             Startup::Session { minor, parameters } => {
                 return match log_in(&mut client, &worker, channel.as_ref(), minor, parameters).await
                 {
-                    Ok((session, login)) => Some(greet(client, worker, session, login).await?),
+                    Ok((session, login)) => {
+                        let long_key = minor >= LONG_KEYS;
+                        Some(greet(client, worker, session, login, long_key).await?)
+                    }
                     Err(Some(error)) => {
-                        refuse(&mut client, &error).await;
+                        client.dismiss(&error).await;
                         None
                     }
                     Err(None) => None,
@@ -77,10 +102,61 @@ async fn start(mut client: Client, worker: Rc<Worker>) -> Option<Conn> {
     }
 }
 
-async fn refuse(client: &mut Client, error: &ErrorInfo) {
-    backend::error_response(&mut client.out, "FATAL", error);
-    // The client may be gone; its connection ends either way.
-    drop(client.flush().await);
+/// A connection whose first byte begins a TLS handshake (`sslnegotiation=direct`): the client must
+/// name the protocol that it means to speak, so that another's bytes are never taken for ours.
+async fn accept_direct_tls(client: Client, worker: &Worker) -> Option<(Client, Option<Channel>)> {
+    let Some(tls) = worker.shared.tls.as_ref().filter(|_| client.is_tcp()) else {
+        return Some((client, None));
+    };
+    if client.first_byte().await.ok()? != startup::TLS_HANDSHAKE {
+        return Some((client, None));
+    }
+    let (mut client, channel) = accept_tls(client, tls).await?;
+    if !client.names_our_protocol() {
+        let error = "received direct SSL connection request without ALPN protocol negotiation \
+                     extension";
+        client.dismiss(&ErrorInfo::protocol(error)).await;
+        return None;
+    }
+    Some((client, Some(channel)))
+}
+
+async fn accept_tls(client: Client, tls: &Acceptor) -> Option<(Client, Channel)> {
+    let Socket::Plain(stream) = client.into_socket() else { return None };
+    let accepted = tls.accept(stream).await;
+    let (stream, channel) =
+        accepted.inspect_err(|error| tracing::debug!(%error, "TLS handshake failed")).ok()?;
+    Some((Client::new(Socket::Tls(Box::new(stream))), channel))
+}
+
+/// Bytes that came with a request for encryption were not encrypted: somebody put them there.
+async fn refuse_early_bytes(client: &mut Client, request: &str) -> Option<()> {
+    if client.inbuf.is_empty() {
+        return Some(());
+    }
+    let error = ErrorInfo::protocol(format!("received unencrypted data after {request} request"))
+        .detail(
+            "This could be either a client-software bug or evidence of an attempted \
+             man-in-the-middle attack.",
+        );
+    client.dismiss(&error).await;
+    None
+}
+
+async fn refuse_protocol(client: &mut Client, major: u16, minor: u16) -> Option<Conn> {
+    let message = format!(
+        "unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.{}",
+        startup::MINOR_MAX
+    );
+    if major < 3 {
+        // Such a client reads a text up to a zero.
+        client.out.extend_from_slice(format!("EFATAL:  {message}\n\0").as_bytes());
+        // It may be gone; its connection ends either way.
+        drop(client.flush().await);
+    } else {
+        client.dismiss(&ErrorInfo::new("0A000", message)).await;
+    }
+    None
 }
 
 /// `Err(None)` when the client is gone.
@@ -93,27 +169,24 @@ async fn log_in(
 ) -> Result<(Session, Login), Option<ErrorInfo>> {
     let shared = &worker.shared.settings;
     let named = |name: &str| parameters.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
-    let user = named("user").filter(|user| !user.is_empty()).ok_or_else(|| {
-        ErrorInfo::new("28000", "no PostgreSQL user name specified in startup packet")
-    })?;
-    let database = named("database").unwrap_or(user);
-    if minor > 0 || parameters.iter().any(|(name, _)| name.starts_with("_pq_.")) {
-        let options: Vec<_> =
-            parameters.iter().filter(|(name, _)| name.starts_with("_pq_.")).collect();
+    let options: Vec<_> = parameters.iter().filter(|(name, _)| name.starts_with("_pq_.")).collect();
+    if minor > startup::MINOR_MAX || !options.is_empty() {
         put_frame(&mut client.out, b'v', |out| {
-            out.extend_from_slice(&0u32.to_be_bytes());
+            let version = 3 << 16 | u32::from(minor.min(startup::MINOR_MAX));
+            out.extend_from_slice(&version.to_be_bytes());
             out.extend_from_slice(&(options.len() as u32).to_be_bytes());
             for (name, _) in options {
                 wire::put_cstr(out, name.as_bytes());
             }
         });
     }
-    if named("replication").is_some_and(|v| !matches!(v, "false" | "off" | "no" | "0")) {
-        return Err(Some(
-            ErrorInfo::new("0A000", "replication connections are not supported by the router")
-                .hint("Connect to a shard directly; \"pgherd status\" lists their addresses."),
-        ));
+    if let Some(value) = named("replication") {
+        refuse_replication(value)?;
     }
+    let user = named("user").filter(|user| !user.is_empty()).ok_or_else(|| {
+        ErrorInfo::new("28000", "no PostgreSQL user name specified in startup packet")
+    })?;
+    let database = named("database").filter(|name| !name.is_empty()).unwrap_or(user);
     if worker.sessions() >= shared.max_clients.div_ceil(shared.workers) {
         return Err(Some(ErrorInfo::new("53300", "sorry, too many clients already")));
     }
@@ -133,6 +206,25 @@ async fn log_in(
     }
     let settings = startup_settings(&parameters)?;
     Ok((Session::new(user, worker.intern(settings)), login))
+}
+
+/// The router has no log of changes to stream: the shards have one each.
+fn refuse_replication(value: &str) -> Result<(), ErrorInfo> {
+    let word = value.to_ascii_lowercase();
+    let is = |whole: &str, least: usize| word.len() >= least && whole.starts_with(&word);
+    if is("false", 1) || is("no", 1) || is("off", 2) || word == "0" {
+        return Ok(());
+    }
+    if is("true", 1) || is("yes", 1) || word == "on" || word == "1" || word == "database" {
+        return Err(ErrorInfo::new(
+            "0A000",
+            "replication connections are not supported by the router",
+        )
+        .hint("Connect to a shard directly; \"pgherd status\" lists their addresses."));
+    }
+    let message = format!("invalid value for parameter \"replication\": \"{value}\"");
+    Err(ErrorInfo::new("22023", message)
+        .hint("Valid values are: \"false\", 0, \"true\", 1, \"database\"."))
 }
 
 fn startup_settings(parameters: &[(String, String)]) -> Result<Settings, ErrorInfo> {
@@ -193,44 +285,38 @@ async fn greet(
     worker: Rc<Worker>,
     session: Session,
     login: Login,
+    long_key: bool,
 ) -> Option<Conn> {
     let map = worker.map();
     let home = match worker.pools.checkout(map.home, &login, &map).await {
         Ok(server) => server,
         Err(error) => {
-            refuse(&mut client, &error).await;
+            client.dismiss(&error).await;
             return None;
         }
     };
     let planning = Planning::new(map, &session.settings, &session.user, false);
-    let cancel = worker.register();
+    let cancel = worker.register(long_key);
     let mut conn = Conn::new(client, session, worker, login, cancel, planning);
-    let parameters = home.parameters.clone();
     conn.servers.push(home);
     let settled = conn.bring_settings(0).await;
+    conn.session.reported = Rc::clone(&conn.servers[0].parameters);
     conn.release();
     if let Err(failure) = settled {
         if let crate::error::Failure::Shard(frame) = failure {
             let error = crate::pool::connect::shard_error(&frame);
-            refuse(&mut conn.client, &error).await;
+            conn.client.dismiss(&error).await;
         }
         conn.worker.unregister(&conn.cancel);
         return None;
     }
     let out = &mut conn.client.out;
-    out.extend_from_slice(backend::AUTHENTICATION_OK);
-    for (name, value) in parameters.iter() {
-        let own = conn.session.settings.value(name).map(|value| value.trim_matches('\''));
-        let value = match (&**name, own) {
-            ("session_authorization", _) => &*conn.session.user,
-            (_, Some(own)) => own,
-            (_, None) => value,
-        };
+    for (name, value) in conn.session.reported.iter() {
         backend::parameter_status(out, name, value);
     }
     put_frame(out, b'K', |out| {
         out.extend_from_slice(&conn.cancel.pid.to_be_bytes());
-        out.extend_from_slice(&conn.cancel.secret.to_be_bytes());
+        out.extend_from_slice(conn.cancel.secret());
     });
     backend::ready_for_query(out, b'I');
     conn.client.flush().await.ok()?;
@@ -238,8 +324,8 @@ async fn greet(
 }
 
 /// Passes a cancel request on to the servers that work for the session it names.
-pub async fn cancel(worker: Rc<Worker>, pid: u32, secret: u32) {
-    for (address, pid, secret) in worker.cancel_targets(pid, secret) {
+pub async fn cancel(worker: Rc<Worker>, pid: u32, secret: Box<[u8]>) {
+    for (address, pid, secret) in worker.cancel_targets(pid, &secret) {
         send_cancel(address, pid, secret).await;
     }
 }

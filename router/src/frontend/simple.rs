@@ -12,6 +12,10 @@ impl Conn {
     /// Runs the Query frame at the start of the client's buffer, ReadyForQuery included.
     pub(super) async fn simple_query(&mut self, size: usize) -> Result<(), Failure> {
         self.refresh_planning();
+        if !self.session.statements.is_empty() {
+            // PostgreSQL forgets the unnamed statement with each Query.
+            self.session.statements.remove(&b""[..]);
+        }
         match self.try_fast(size).await? {
             Fast::Done => Ok(()),
             Fast::Failed(failure) => {
@@ -25,7 +29,8 @@ impl Conn {
 
     /// One statement for one shard: its frame is passed on as it is.
     async fn try_fast(&mut self, size: usize) -> Result<Fast, Failure> {
-        if self.session.transaction.failed() {
+        // A block of the router's own is what came before in a pipeline: it ends with this.
+        if self.session.transaction.block().is_some_and(|block| block.failed || block.implicit) {
             return Ok(Fast::Other);
         }
         let (plan, shard) = {
@@ -83,11 +88,12 @@ impl Conn {
         let frame = self.client.inbuf.split_to(size).freeze();
         let result = match frontend::query(&frame[HEADER..]) {
             Ok(sql) => self.run_string(sql).await,
-            Err(error) => Err(Failure::Statement(ErrorInfo::protocol(error.to_string()))),
+            Err(error) => Err(Failure::Statement(error.into())),
         };
         if let Err(failure) = result {
             self.tell(failure)?;
         }
+        self.statement_at = 0;
         Box::pin(self.end_simple()).await
     }
 
@@ -95,13 +101,19 @@ impl Conn {
     async fn run_string(&mut self, sql: &str) -> Result<(), Failure> {
         let mut scanned = Scan::default();
         let mut from = 0;
-        let mut several = false;
+        let mut before = 0;
         let mut empty = true;
+        let several = self.holds_several(sql);
+        if several {
+            self.check_syntax(sql).await?;
+        }
         while from < sql.len() {
             self.refresh_planning();
             let end = scan(sql.as_bytes(), from, self.planning.seed, &mut scanned);
-            let text = without_semicolon(&sql[from..end]);
-            several |= end < sql.len();
+            let piece = &sql[from..end];
+            let text = without_semicolon(piece);
+            self.statement_at = before;
+            before += piece.chars().count() as u32;
             from = end;
             let plan = self.find_plan(text, &scanned)?;
             if matches!(plan.action, Action::Empty) {
@@ -109,9 +121,8 @@ impl Conn {
             }
             empty = false;
             self.refuse_if_failed(&plan.action)?;
-            // Statements of one string share a transaction, unless they are transaction control
-            // themselves.
-            if several && !matches!(plan.action, Action::Session(_)) {
+            // Statements of one string share a transaction, unless they begin or end one.
+            if several && !is_block_end(&plan.action) {
                 self.open_implicit();
             }
             let started = self.worker.metrics.start();
@@ -126,6 +137,72 @@ impl Conn {
         Ok(())
     }
 
+    /// Whether there is more than one statement in a string.
+    fn holds_several(&self, sql: &str) -> bool {
+        let mut scanned = self.worker.scan.borrow_mut();
+        let mut from = 0;
+        let mut found = 0;
+        while from < sql.len() && found < 2 {
+            from = scan(sql.as_bytes(), from, 0, &mut scanned);
+            found += u32::from(!scanned.is_empty());
+        }
+        found > 1
+    }
+
+    /// PostgreSQL reads a string of statements to its end before it runs the first: one that it
+    /// cannot read keeps all of them from running. It alone can say so. A Parse of several
+    /// statements is refused, but only after all of them have been read.
+    async fn check_syntax(&mut self, sql: &str) -> Result<(), Failure> {
+        let at = match self.servers.is_empty() {
+            true => self.server_for(self.planning.map.home).await?,
+            false => 0,
+        };
+        let server = &mut self.servers[at];
+        let in_block = server.status == b'T';
+        let mut request = Vec::new();
+        if in_block {
+            frontend::put_query(&mut request, "SAVEPOINT pgherd_syntax");
+        }
+        frontend::put_parse(&mut request, b"", sql, &[]);
+        request.extend_from_slice(frontend::SYNC);
+        if in_block {
+            let back = "ROLLBACK TO SAVEPOINT pgherd_syntax; RELEASE SAVEPOINT pgherd_syntax";
+            frontend::put_query(&mut request, back);
+        }
+        let mut refusal = None;
+        let mut replies = server.send(&request).await;
+        for round in 0..if in_block { 3 } else { 1 } {
+            if replies.is_err() {
+                break;
+            }
+            match self.servers[at].collect().await {
+                Ok(reply) if round == u8::from(in_block) => refusal = reply.error,
+                Ok(_) => {}
+                Err(error) => replies = Err(error),
+            }
+        }
+        if let Err(error) = replies {
+            return Err(self.lost(at, &error));
+        }
+        if matches!(self.session.transaction, Transaction::Idle) {
+            self.release();
+        }
+        let Some(frame) = refusal else {
+            return Err(ErrorInfo::new(
+                "0A000",
+                "the statements of this string cannot be told apart",
+            )
+            .hint("Send them one by one.")
+            .into());
+        };
+        // "cannot insert multiple commands": unlike a syntax error it has no position.
+        let positioned = backend::report_field(&frame[HEADER..], b'P').is_some();
+        if backend::sqlstate(&frame) == *b"42601" && !positioned {
+            return Ok(());
+        }
+        Err(Failure::Shard(frame))
+    }
+
     /// In a failed transaction only its end is accepted (25P02).
     pub(super) fn refuse_if_failed(&self, action: &Action) -> Result<(), Failure> {
         let ends = matches!(
@@ -137,17 +214,13 @@ impl Conn {
             )
         );
         if self.session.transaction.failed() && !ends {
-            return Err(ErrorInfo::new(
-                "25P02",
-                "current transaction is aborted, commands ignored until end of transaction block",
-            )
-            .into());
+            return Err(ErrorInfo::failed_block().into());
         }
         Ok(())
     }
 
     /// Ends the router's own block, if one is open, and writes ReadyForQuery.
-    async fn end_simple(&mut self) -> Result<(), Failure> {
+    pub(super) async fn end_simple(&mut self) -> Result<(), Failure> {
         if let Err(failure) = self.end_implicit().await {
             self.tell(failure)?;
             self.end_implicit().await.or_else(|failure| self.tell(failure))?;
@@ -169,6 +242,18 @@ impl Conn {
             _ => Ok(()),
         }
     }
+}
+
+/// BEGIN, COMMIT and ROLLBACK.
+fn is_block_end(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Session(
+            SessionStatement::Begin { .. }
+                | SessionStatement::Commit { .. }
+                | SessionStatement::Rollback { .. }
+        )
+    )
 }
 
 enum Fast {

@@ -13,7 +13,7 @@ use pgherd_shard_map::ShardId;
 use tokio::io::AsyncWrite;
 
 use crate::dial::Stream;
-use crate::session::Settings;
+use crate::session::{Parameters, Settings};
 use crate::wire::{self, HEADER, backend};
 
 /// How many statements a server keeps prepared before it is asked to forget all.
@@ -33,8 +33,10 @@ pub struct Server {
     pub status: u8,
     pub statements: HashSet<u128>,
     pub settings: Rc<Settings>,
-    /// What ParameterStatus said at login.
-    pub parameters: Rc<[(Box<str>, Box<str>)]>,
+    /// Those that it had when it joined the transaction: a rollback brings them back.
+    pub settings_before: Rc<Settings>,
+    /// What ParameterStatus has said last of each.
+    pub parameters: Parameters,
     /// For CancelRequest.
     pub address: SocketAddr,
     pub pid: i32,
@@ -59,6 +61,8 @@ pub struct Reply {
     /// The first ErrorResponse, a whole frame.
     pub error: Option<Bytes>,
     pub copy_data: Vec<Bytes>,
+    /// NoticeResponses, whole frames.
+    pub notices: Vec<Bytes>,
 }
 
 impl std::fmt::Debug for Server {
@@ -77,7 +81,8 @@ impl Server {
             status: 0,
             statements: HashSet::new(),
             settings: Rc::default(),
-            parameters: Rc::new([]),
+            settings_before: Rc::default(),
+            parameters: Rc::default(),
             address,
             pid: 0,
             secret: 0,
@@ -211,6 +216,8 @@ impl Server {
                 b'T' => reply.description = Some(frame),
                 b'D' => reply.rows.push(frame.slice(HEADER..)),
                 b'd' => reply.copy_data.push(frame),
+                b'N' => reply.notices.push(frame),
+                b'S' => note_parameter(&mut self.parameters, &frame),
                 b'C' => {
                     let tag = &frame[HEADER..frame.len() - 1];
                     reply.tags.push(String::from_utf8_lossy(tag).into_owned());
@@ -241,6 +248,18 @@ impl Server {
     pub fn has_room(&self) -> bool {
         self.statements.len() < STATEMENTS_MAX
     }
+}
+
+/// Keeps what a ParameterStatus says. They are rare: a new list costs nothing that counts.
+pub fn note_parameter(parameters: &mut Parameters, frame: &[u8]) {
+    let mut reader = wire::Reader::new(&frame[HEADER.min(frame.len())..]);
+    let (Ok(name), Ok(value)) = (reader.str(), reader.str()) else { return };
+    let mut list = parameters.to_vec();
+    match list.iter_mut().find(|(known, _)| &**known == name) {
+        Some((_, known)) => *known = value.into(),
+        None => list.push((name.into(), value.into())),
+    }
+    *parameters = list.into();
 }
 
 impl Reply {

@@ -16,8 +16,9 @@ use super::certificate::{common_name, end_point};
 use super::files::{self, Stamp};
 use crate::config::TlsConfig;
 
-/// What PostgreSQL calls itself in a TLS handshake.
-const ALPN: &[u8] = b"postgresql";
+/// What PostgreSQL calls itself in a TLS handshake; a client that speaks TLS from its first byte must
+/// ask for it.
+pub const ALPN: &[u8] = b"postgresql";
 
 /// Takes clients into TLS, with the newest certificate that could be read.
 pub struct Acceptor {

@@ -65,6 +65,29 @@ fn report(out: &mut Vec<u8>, tag: u8, severity: &str, error: &ErrorInfo) {
     });
 }
 
+/// An ErrorResponse or NoticeResponse whose position is counted in a text of which the statement
+/// is a part that begins after `by` characters.
+pub fn put_moved_report(out: &mut Vec<u8>, frame: &[u8], by: u32) {
+    let body = &frame[HEADER.min(frame.len())..];
+    let position = report_field(body, b'P').and_then(|text| text.parse::<u32>().ok());
+    let (Some(position), true) = (position, by > 0) else {
+        out.extend_from_slice(frame);
+        return;
+    };
+    put_frame(out, frame[0], |out| {
+        let mut reader = Reader::new(body);
+        while let Ok(code) = reader.u8() {
+            let Ok(text) = (if code == 0 { break } else { reader.cstr() }) else { break };
+            out.push(code);
+            match code {
+                b'P' => put_cstr(out, position.saturating_add(by).to_string().as_bytes()),
+                _ => put_cstr(out, text),
+            }
+        }
+        out.push(0);
+    });
+}
+
 /// A RowDescription of `text` columns that belong to no table.
 pub fn text_columns(out: &mut Vec<u8>, names: &[&str]) {
     put_frame(out, b'T', |out| {

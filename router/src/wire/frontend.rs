@@ -66,7 +66,7 @@ impl<'a> BindTail<'a> {
         let formats = reader.bytes(format_count * 2)?;
         let count = reader.count()?;
         if format_count > 1 && format_count != count {
-            return Err(Malformed("bind message has a wrong number of parameter formats"));
+            return Err(Malformed::Formats { formats: format_count, values: count });
         }
         let values = reader.rest();
         for _ in 0..count {
@@ -110,7 +110,8 @@ pub enum Named<'a> {
     Portal(&'a [u8]),
 }
 
-pub fn named(body: &[u8]) -> Result<Named<'_>, Malformed> {
+/// `message` is DESCRIBE or CLOSE.
+pub fn named<'a>(message: &'static str, body: &'a [u8]) -> Result<Named<'a>, Malformed> {
     let mut reader = Reader::new(body);
     let kind = reader.u8()?;
     let name = reader.cstr()?;
@@ -118,7 +119,7 @@ pub fn named(body: &[u8]) -> Result<Named<'_>, Malformed> {
     match kind {
         b'S' => Ok(Named::Statement(name)),
         b'P' => Ok(Named::Portal(name)),
-        _ => Err(Malformed("invalid DESCRIBE or CLOSE message subtype")),
+        _ => Err(Malformed::Subtype { message, kind }),
     }
 }
 
@@ -129,6 +130,20 @@ pub fn execute(body: &[u8]) -> Result<(&[u8], i32), Malformed> {
     let limit = reader.i32()?;
     reader.end()?;
     Ok((portal, limit))
+}
+
+/// Sync, Flush and their kin have no body.
+pub fn empty(body: &[u8]) -> Result<(), Malformed> {
+    Reader::new(body).end()
+}
+
+/// The longest message of a type whose messages are short: more is not waited for.
+pub const SHORT_MAX: usize = 10_000;
+
+/// Whether messages of a type carry text or values of any length.
+#[must_use]
+pub fn is_long(tag: u8) -> bool {
+    matches!(tag, b'Q' | b'P' | b'B' | b'F' | b'd')
 }
 
 pub fn query(body: &[u8]) -> Result<&str, Malformed> {

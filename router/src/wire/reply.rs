@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Malformed, peek};
+use super::{HEADER, Malformed, peek};
 
 /// The largest frame that is waited for whole; errors and notices are far smaller.
 const WHOLE_MAX: usize = 1 << 20;
@@ -19,6 +19,8 @@ pub enum Expect {
     Parse,
     /// The router's own Parse: the client did not ask.
     HiddenParse,
+    /// The router's own Bind: the client did not ask, or was answered already.
+    HiddenBind,
     /// The server has the statement already and was not asked: answer in its place.
     KnownParse,
     Bind,
@@ -48,6 +50,10 @@ pub enum Step {
         size: usize,
         status: u8,
     },
+    /// ParameterStatus, to be passed on.
+    Parameter(usize),
+    /// ParameterStatus within a reply that the router asked for itself.
+    HiddenParameter(usize),
     /// ErrorResponse, to be passed on.
     Error(usize),
     /// ErrorResponse within a reply that the router asked for itself.
@@ -63,6 +69,9 @@ pub struct ReplyScanner {
     pub expects: VecDeque<Expect>,
     /// How many ParseComplete the server has sent since [`Self::reset`].
     pub parsed: usize,
+    /// How many of the client's messages have been answered since then, as far as they are
+    /// expected; the last answer may still be on its way.
+    pub done: usize,
     /// Bytes of the current frame still to come, and whether they are passed on.
     rest: usize,
     passing: bool,
@@ -73,6 +82,7 @@ impl ReplyScanner {
         self.hidden = 0;
         self.expects.clear();
         self.parsed = 0;
+        self.done = 0;
         self.rest = 0;
     }
 
@@ -80,6 +90,12 @@ impl ReplyScanner {
     #[must_use]
     pub fn in_frame(&self) -> bool {
         self.rest > 0 && self.passing
+    }
+
+    /// Whether the last frame has been taken to its end.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        self.rest == 0
     }
 
     /// What the start of `buf` is. Call again with what follows the bytes of the answer.
@@ -99,10 +115,12 @@ impl ReplyScanner {
             match self.expects.front() {
                 Some(Expect::KnownParse) => {
                     self.expects.pop_front();
+                    self.done += 1;
                     return Ok(Step::Insert(super::backend::PARSE_COMPLETE));
                 }
                 Some(Expect::KnownClose) => {
                     self.expects.pop_front();
+                    self.done += 1;
                     return Ok(Step::Insert(super::backend::CLOSE_COMPLETE));
                 }
                 _ => {}
@@ -112,14 +130,14 @@ impl ReplyScanner {
         match tag {
             b'Z' | b'E' | b'S' | b'A' | b'G' => {
                 if size > WHOLE_MAX {
-                    return Err(Malformed("a status message of the server is too long"));
+                    return Err(Malformed::Rule("a status message of the server is too long"));
                 }
                 if buf.len() < size {
                     return Ok(Step::More);
                 }
                 self.status_frame(tag, size, buf)
             }
-            b'W' => Err(Malformed("unexpected CopyBothResponse")),
+            b'W' => Err(Malformed::Rule("unexpected CopyBothResponse")),
             _ => Ok(self.reply_frame(tag, size, buf.len())),
         }
     }
@@ -128,7 +146,9 @@ impl ReplyScanner {
         let hidden = self.hidden > 0;
         Ok(match tag {
             b'Z' => {
-                let status = *buf.get(5).ok_or(Malformed("ReadyForQuery without a status"))?;
+                let status = *buf[..size]
+                    .get(HEADER)
+                    .ok_or(Malformed::Rule("ReadyForQuery without a status"))?;
                 if hidden {
                     self.hidden -= 1;
                     Step::HiddenReady { size, status }
@@ -144,8 +164,9 @@ impl ReplyScanner {
             }
             // Nobody listens on a pooled connection, and hidden replies are nobody's news.
             b'A' => Step::Drop(size),
-            b'S' if hidden => Step::Drop(size),
-            b'G' if hidden => return Err(Malformed("unexpected CopyInResponse")),
+            b'S' if hidden => Step::HiddenParameter(size),
+            b'S' => Step::Parameter(size),
+            b'G' if hidden => return Err(Malformed::Rule("unexpected CopyInResponse")),
             b'G' => Step::CopyIn(size),
             _ => Step::Pass(size),
         })
@@ -158,8 +179,13 @@ impl ReplyScanner {
                 self.parsed += 1;
                 self.passing = self.expects.front() != Some(&Expect::HiddenParse);
             }
+            if tag == b'2' {
+                self.passing = self.expects.front() != Some(&Expect::HiddenBind);
+            }
             if matches!(tag, b'1' | b'2' | b'3' | b'T' | b'n' | b'C' | b'I' | b's') {
-                self.expects.pop_front();
+                let answered = self.expects.pop_front();
+                let own = [Some(Expect::HiddenParse), Some(Expect::HiddenBind)];
+                self.done += usize::from(!own.contains(&answered));
             }
         }
         let taken = size.min(arrived);
@@ -180,12 +206,19 @@ mod tests {
                 Step::More if have >= bytes.len() => return out,
                 Step::More => have += chunk,
                 Step::Insert(message) => out.extend_from_slice(message),
-                Step::Pass(n) | Step::Error(n) | Step::CopyIn(n) | Step::Ready { size: n, .. } => {
+                Step::Pass(n)
+                | Step::Parameter(n)
+                | Step::Error(n)
+                | Step::CopyIn(n)
+                | Step::Ready { size: n, .. } => {
                     out.extend_from_slice(&bytes[..n]);
                     bytes = &bytes[n..];
                     have -= n;
                 }
-                Step::Drop(n) | Step::HiddenError(n) | Step::HiddenReady { size: n, .. } => {
+                Step::Drop(n)
+                | Step::HiddenParameter(n)
+                | Step::HiddenError(n)
+                | Step::HiddenReady { size: n, .. } => {
                     bytes = &bytes[n..];
                     have -= n;
                 }

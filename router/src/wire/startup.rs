@@ -2,6 +2,12 @@
 
 use super::{Malformed, Reader};
 
+/// The newest minor version of protocol 3 that is spoken: 3.2 has cancel keys of any length.
+pub const MINOR_MAX: u16 = 2;
+
+/// The first bytes of a TLS connection that nothing was asked before.
+pub const TLS_HANDSHAKE: u8 = 0x16;
+
 /// The longest startup packet that is read (PostgreSQL's own limit).
 pub const STARTUP_MAX: usize = 10_000;
 
@@ -16,6 +22,11 @@ pub enum Startup {
         pid: u32,
         secret: Box<[u8]>,
     },
+    /// Another protocol than 3.
+    Other {
+        major: u16,
+        minor: u16,
+    },
     /// `minor` of protocol 3; names and values in order.
     Session {
         minor: u16,
@@ -29,7 +40,7 @@ pub fn packet(buf: &[u8]) -> Result<Option<(Startup, usize)>, Malformed> {
     let size = i32::from_be_bytes([a, b, c, d]);
     let size = match usize::try_from(size) {
         Ok(size) if (8..=STARTUP_MAX).contains(&size) => size,
-        _ => return Err(Malformed("invalid length of startup packet")),
+        _ => return Err(Malformed::Rule("invalid length of startup packet")),
     };
     if buf.len() < size {
         return Ok(None);
@@ -44,19 +55,26 @@ pub fn packet(buf: &[u8]) -> Result<Option<(Startup, usize)>, Malformed> {
             Startup::Cancel { pid, secret: reader.rest().into() }
         }
         (3, minor) => Startup::Session { minor: minor as u16, parameters: parameters(reader)? },
-        _ => return Err(Malformed("unsupported frontend protocol: the router speaks 3.0")),
+        (major, minor) => Startup::Other { major: major as u16, minor: minor as u16 },
     };
     Ok(Some((startup, size)))
 }
 
 fn parameters(mut reader: Reader<'_>) -> Result<Vec<(String, String)>, Malformed> {
+    const LAYOUT: Malformed =
+        Malformed::Rule("invalid startup packet layout: expected terminator as last byte");
+    let text = |reader: &mut Reader<'_>| match reader.str() {
+        Ok(text) => Ok(text.to_owned()),
+        Err(Malformed::Rule(_)) => Err(LAYOUT),
+        Err(encoding) => Err(encoding),
+    };
     let mut found = Vec::new();
     loop {
-        let name = reader.str()?;
+        let name = text(&mut reader)?;
         if name.is_empty() {
-            return Ok(found);
+            return if reader.rest().is_empty() { Ok(found) } else { Err(LAYOUT) };
         }
-        found.push((name.to_owned(), reader.str()?.to_owned()));
+        found.push((name, text(&mut reader)?));
     }
 }
 

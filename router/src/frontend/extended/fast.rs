@@ -95,6 +95,9 @@ impl Conn {
         }
         match end {
             Ok(end) => {
+                if end.failed && shape.parse > 0 && self.scanner.parsed == 0 {
+                    self.session.statements.remove(&b""[..]);
+                }
                 self.forget_stale_statements(at, end.failed);
                 let FastRoute { statement, shard, .. } = &route;
                 self.observe(&statement.plan, Some(*shard), started, statement.sql.as_bytes());
@@ -132,6 +135,9 @@ impl Conn {
         };
         let unnamed = bind.statement.is_empty();
         let tail = BindTail::new(bind.tail).ok()?;
+        if statement.params.is_some_and(|wanted| usize::from(wanted) != tail.count()) {
+            return None;
+        }
         let params = BoundParams { tail, types: &statement.types };
         let route = self.route(&statement.plan, &statement.sql, &statement.literals, &params);
         let Ok(Route::One(shard)) = route else { return None };

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use pgherd_planner::{Action, Plan};
+use pgherd_planner::{Action, Plan, SessionStatement};
 use pgherd_shard_map::ShardId;
 
 use super::Op;
@@ -17,7 +17,7 @@ impl Conn {
         match op {
             Op::Parse { .. } => self.client.out.extend_from_slice(backend::PARSE_COMPLETE),
             Op::Bind { .. } => self.client.out.extend_from_slice(backend::BIND_COMPLETE),
-            Op::CloseStatement | Op::ClosePortal { .. } => {
+            Op::CloseStatement { .. } | Op::ClosePortal { .. } => {
                 self.client.out.extend_from_slice(backend::CLOSE_COMPLETE);
             }
             Op::DescribeStatement { statement, .. } => {
@@ -25,15 +25,18 @@ impl Conn {
                 self.describe_own(&statement.plan);
             }
             Op::DescribePortal { portal, .. } => {
-                let own = matches!(
-                    portal.statement.plan.action,
-                    Action::Session(_)
-                        | Action::Cluster(_)
-                        | Action::Empty
-                        | Action::Explain(_)
-                        | Action::CopyIn(_)
-                        | Action::CopyOut(_)
-                );
+                let own = match &portal.statement.plan.action {
+                    Action::Session(SessionStatement::Show(name)) => name.starts_with("pgherd."),
+                    action => matches!(
+                        action,
+                        Action::Session(_)
+                            | Action::Cluster(_)
+                            | Action::Empty
+                            | Action::Explain(_)
+                            | Action::CopyIn(_)
+                            | Action::CopyOut(_)
+                    ),
+                };
                 if own {
                     let plan = Rc::clone(&portal.statement.plan);
                     self.describe_own(&plan);
@@ -115,7 +118,6 @@ impl Conn {
 
     /// The columns of what the router answers itself.
     fn describe_own(&mut self, plan: &Plan) {
-        use pgherd_planner::SessionStatement;
         let out = &mut self.client.out;
         match &plan.action {
             Action::Session(SessionStatement::Show(name)) => backend::text_columns(out, &[name]),

@@ -2,14 +2,14 @@
 
 use std::rc::Rc;
 
-use pgherd_planner::{Action, Scan, scan};
+use pgherd_planner::{Action, Scan, SessionStatement, StatementKind, scan};
 use pgherd_shard_map::ShardId;
 
 use super::Op;
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::{Conn, Route};
 use crate::session::{Portal, Prepared};
-use crate::wire::frontend::Named;
+use crate::wire::frontend::{BindTail, Named};
 use crate::wire::{self, HEADER, frontend};
 use crate::worker::statements::statement_id;
 
@@ -22,8 +22,7 @@ impl Conn {
     ) -> Result<(Op, Option<ShardId>), Failure> {
         let frame = self.client.inbuf[HEADER..size].to_vec();
         let body = frame.as_slice();
-        let protocol =
-            |error: wire::Malformed| Failure::Statement(ErrorInfo::protocol(error.to_string()));
+        let protocol = |error: wire::Malformed| Failure::Statement(error.into());
         let home = self.planning.map.home;
         match tag {
             b'P' => {
@@ -39,15 +38,32 @@ impl Conn {
                     )
                     .into());
                 }
-                self.session.statements.insert(message.name.into(), Rc::clone(&prepared));
-                let unnamed = message.name.is_empty();
-                Ok((Op::Parse { statement: prepared, unnamed }, shard))
+                let name: Box<[u8]> = message.name.into();
+                let replaced = self.session.statements.insert(name.clone(), Rc::clone(&prepared));
+                let unnamed = name.is_empty();
+                Ok((Op::Parse { statement: prepared, unnamed, name, replaced }, shard))
             }
             b'B' => {
                 let message = frontend::bind(body).map_err(protocol)?;
                 let statement = self.statement(message.statement)?;
                 self.refuse_if_failed(&statement.plan.action)?;
                 let unnamed = message.statement.is_empty();
+                let bound = BindTail::new(message.tail).map_err(protocol)?.count();
+                if let Some(wanted) =
+                    statement.params.filter(|wanted| usize::from(*wanted) != bound)
+                {
+                    let name = String::from_utf8_lossy(message.statement);
+                    return Err(ErrorInfo::protocol(format!(
+                        "bind message supplies {bound} parameters, but prepared statement \
+                         \"{name}\" requires {wanted}"
+                    ))
+                    .into());
+                }
+                if !message.portal.is_empty() && self.session.portals.contains_key(message.portal) {
+                    let name = String::from_utf8_lossy(message.portal);
+                    let message = format!("cursor \"{name}\" already exists");
+                    return Err(ErrorInfo::new("42P03", message).into());
+                }
                 let mut portal =
                     Portal { statement, unnamed, tail: message.tail.into(), shard: None };
                 let statement = &portal.statement;
@@ -63,7 +79,7 @@ impl Conn {
                 self.session.portals.insert(message.portal.into(), Rc::clone(&portal));
                 Ok((Op::Bind { portal, name: message.portal.into() }, shard))
             }
-            b'D' => match frontend::named(body).map_err(protocol)? {
+            b'D' => match frontend::named("DESCRIBE", body).map_err(protocol)? {
                 Named::Statement(name) => {
                     let statement = self.statement(name)?;
                     let local = self.statement_home(&statement).is_none();
@@ -83,10 +99,10 @@ impl Conn {
                 let shard = portal.shard;
                 Ok((Op::Execute { portal, name: name.into(), limit }, shard))
             }
-            _ => match frontend::named(body).map_err(protocol)? {
+            _ => match frontend::named("CLOSE", body).map_err(protocol)? {
                 Named::Statement(name) => {
-                    self.session.statements.remove(name);
-                    Ok((Op::CloseStatement, None))
+                    let closed = self.session.statements.remove(name);
+                    Ok((Op::CloseStatement { name: name.into(), closed }, None))
                 }
                 Named::Portal(name) => {
                     let shard = self.session.portals.remove(name).and_then(|portal| portal.shard);
@@ -118,8 +134,11 @@ impl Conn {
             )
             .into());
         }
+        let plan = self.find_plan(sql, &scanned)?;
+        let declared = (types.len() / 4) as u16;
         let prepared = Rc::new(Prepared {
-            plan: self.find_plan(sql, &scanned)?,
+            params: has_parameters(plan.kind).then_some(scanned.params.max(declared)),
+            plan,
             sql: sql.into(),
             types: types.into(),
             id,
@@ -163,8 +182,23 @@ impl Conn {
     /// Where a statement is parsed while its keys are not known: the home shard, or nowhere.
     fn statement_home(&self, statement: &Prepared) -> Option<ShardId> {
         match &statement.plan.action {
+            Action::Session(SessionStatement::Show(name)) if !name.starts_with("pgherd.") => {
+                Some(self.planning.map.home)
+            }
             Action::Session(_) | Action::Cluster(_) | Action::Empty | Action::Explain(_) => None,
             _ => Some(self.planning.map.home),
         }
     }
+}
+
+/// Statements of which PostgreSQL counts the parameters when it reads them.
+fn has_parameters(kind: StatementKind) -> bool {
+    matches!(
+        kind,
+        StatementKind::Select
+            | StatementKind::Insert
+            | StatementKind::Update
+            | StatementKind::Delete
+            | StatementKind::Merge
+    )
 }

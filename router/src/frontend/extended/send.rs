@@ -1,5 +1,6 @@
 //! Messages of one shard: sent in one write, their replies relayed.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use pgherd_planner::{Access, Action, Plan};
@@ -8,9 +9,21 @@ use pgherd_shard_map::ShardId;
 use super::Op;
 use crate::error::Failure;
 use crate::executor::{Conn, Ready};
+use crate::pool::Server;
 use crate::session::{Portal, Prepared};
 use crate::wire::frontend;
 use crate::wire::reply::Expect;
+
+/// What a server was sent of a pipeline.
+#[derive(Default)]
+pub(super) struct Sent {
+    /// The statements of its Parse messages in order; `0` for the unnamed one.
+    parsed: Vec<u128>,
+    /// The last statement that runs.
+    pub(super) ran: Option<Rc<Prepared>>,
+    /// What the unnamed statement is, once it was parsed in this pipeline.
+    unnamed: Option<u128>,
+}
 
 impl Conn {
     /// Sends messages of one shard and relays the replies. `true` when one was an error.
@@ -25,81 +38,20 @@ impl Conn {
         request.clear();
         self.scanner.reset();
         let hidden = self.put_join(at, &mut request);
-        let mut parsed: Vec<u128> = Vec::new();
-        let mut unnamed: Option<u128> = None;
-        let mut ran: Option<Rc<Prepared>> = None;
+        let mut sent = Sent::default();
         for (op, _) in ops {
-            let statement = match op {
-                Op::Parse { statement, unnamed } | Op::DescribeStatement { statement, unnamed } => {
-                    Some((statement, *unnamed))
-                }
-                Op::Bind { portal, .. } => Some((&portal.statement, portal.unnamed)),
-                _ => None,
-            };
-            if let Some((statement, is_unnamed)) = statement {
-                let asked = matches!(op, Op::Parse { .. });
-                let known = if is_unnamed {
-                    unnamed == Some(statement.id) && !asked
-                } else {
-                    self.servers[at].statements.contains(&statement.id)
-                        || parsed.contains(&statement.id)
-                };
-                if known && asked {
-                    self.scanner.expects.push_back(Expect::KnownParse);
-                } else if !known {
-                    let name = statement.name(is_unnamed);
-                    frontend::put_parse(&mut request, name, &statement.sql, &statement.types);
-                    let expect = if asked { Expect::Parse } else { Expect::HiddenParse };
-                    self.scanner.expects.push_back(expect);
-                    if is_unnamed {
-                        unnamed = Some(statement.id);
-                        parsed.push(0);
-                    } else {
-                        parsed.push(statement.id);
-                    }
-                }
-            }
-            match op {
-                Op::Parse { .. } => {}
-                Op::Bind { portal, name } => {
-                    put_bind(&mut request, portal, name);
-                    self.scanner.expects.push_back(Expect::Bind);
-                    ran = Some(Rc::clone(&portal.statement));
-                }
-                Op::DescribeStatement { statement, unnamed } => {
-                    frontend::put_describe(&mut request, b'S', statement.name(*unnamed));
-                    self.scanner.expects.push_back(Expect::Describe);
-                }
-                Op::DescribePortal { name, .. } => {
-                    frontend::put_describe(&mut request, b'P', name);
-                    self.scanner.expects.push_back(Expect::Describe);
-                }
-                Op::Execute { name, limit, portal } => {
-                    frontend::put_execute(&mut request, name, *limit);
-                    self.scanner.expects.push_back(Expect::Execute);
-                    ran = Some(Rc::clone(&portal.statement));
-                }
-                Op::CloseStatement => self.scanner.expects.push_back(Expect::KnownClose),
-                Op::ClosePortal { name } => {
-                    frontend::put_close(&mut request, b'P', name);
-                    self.scanner.expects.push_back(Expect::Close);
-                }
-            }
+            sent.put(op, &self.servers[at], &mut request, &mut self.scanner.expects);
         }
         request.extend_from_slice(frontend::SYNC);
-        let nothing = nothing_planned(self.planning.map.epoch);
-        let plan = ran.as_ref().map_or(&nothing, |statement| &*statement.plan);
+        let nothing = nothing_planned(self.planning.map.epoch, Access::Read);
+        let plan = sent.ran.as_ref().map_or(&nothing, |statement| &*statement.plan);
         let started = self.worker.metrics.start();
         let end = self.relay(at, &request, hidden, ready, plan).await;
         self.keep_request(request);
         let end = end?;
-        let sql = ran.as_ref().map_or(&[][..], |statement| statement.sql.as_bytes());
+        let sql = sent.ran.as_ref().map_or(&[][..], |statement| statement.sql.as_bytes());
         self.observe(plan, Some(shard), started, sql);
-        let confirmed = self.scanner.parsed.min(parsed.len());
-        let server = &mut self.servers[at];
-        server.statements.extend(parsed[..confirmed].iter().copied().filter(|id| *id != 0));
-        // Statements are never closed one by one: a server that has too many starts afresh.
-        server.spoiled |= !server.has_room() && server.status == b'I';
+        sent.keep_statements(self.scanner.parsed, &mut self.servers[at]);
         self.forget_stale_statements(at, end.failed);
         Ok(end.failed)
     }
@@ -113,15 +65,106 @@ impl Conn {
     }
 }
 
+impl Sent {
+    /// Appends what the server gets for one message, and what its replies will be.
+    pub(super) fn put(
+        &mut self,
+        op: &Op,
+        server: &Server,
+        request: &mut Vec<u8>,
+        expects: &mut VecDeque<Expect>,
+    ) {
+        match op {
+            Op::Parse { statement, unnamed, .. } => {
+                let known = !unnamed && self.knows(server, statement);
+                if known {
+                    expects.push_back(Expect::KnownParse);
+                } else {
+                    self.parse(statement, *unnamed, request);
+                    expects.push_back(Expect::Parse);
+                }
+            }
+            Op::Bind { portal, name } => {
+                self.need(&portal.statement, portal.unnamed, server, request, expects);
+                put_bind(request, portal, name);
+                expects.push_back(Expect::Bind);
+                self.ran = Some(Rc::clone(&portal.statement));
+            }
+            Op::DescribeStatement { statement, unnamed } => {
+                self.need(statement, *unnamed, server, request, expects);
+                frontend::put_describe(request, b'S', statement.name(*unnamed));
+                expects.push_back(Expect::Describe);
+            }
+            Op::DescribePortal { name, .. } => {
+                frontend::put_describe(request, b'P', name);
+                expects.push_back(Expect::Describe);
+            }
+            Op::Execute { name, limit, portal } => {
+                frontend::put_execute(request, name, *limit);
+                expects.push_back(Expect::Execute);
+                self.ran = Some(Rc::clone(&portal.statement));
+            }
+            Op::CloseStatement { .. } => expects.push_back(Expect::KnownClose),
+            Op::ClosePortal { name } => {
+                frontend::put_close(request, b'P', name);
+                expects.push_back(Expect::Close);
+            }
+        }
+    }
+
+    /// A statement that the client takes for prepared is prepared, unseen by it.
+    fn need(
+        &mut self,
+        statement: &Prepared,
+        unnamed: bool,
+        server: &Server,
+        request: &mut Vec<u8>,
+        expects: &mut VecDeque<Expect>,
+    ) {
+        let known = match unnamed {
+            true => self.unnamed == Some(statement.id),
+            false => self.knows(server, statement),
+        };
+        if !known {
+            self.parse(statement, unnamed, request);
+            expects.push_back(Expect::HiddenParse);
+        }
+    }
+
+    fn knows(&self, server: &Server, statement: &Prepared) -> bool {
+        server.statements.contains(&statement.id) || self.parsed.contains(&statement.id)
+    }
+
+    fn parse(&mut self, statement: &Prepared, unnamed: bool, request: &mut Vec<u8>) {
+        let name = statement.name(unnamed);
+        frontend::put_parse(request, name, &statement.sql, &statement.types);
+        if unnamed {
+            self.unnamed = Some(statement.id);
+            self.parsed.push(0);
+        } else {
+            self.parsed.push(statement.id);
+        }
+    }
+
+    /// The server has answered so many Parse messages: it keeps these statements.
+    pub(super) fn keep_statements(&self, confirmed: usize, server: &mut Server) {
+        let confirmed = confirmed.min(self.parsed.len());
+        server.statements.extend(self.parsed[..confirmed].iter().copied().filter(|id| *id != 0));
+        // Statements are never closed one by one: a server that has too many starts afresh.
+        server.spoiled |= !server.has_room() && server.status == b'I';
+    }
+}
+
 pub(super) fn put_bind(request: &mut Vec<u8>, portal: &Portal, name: &[u8]) {
     let statement = portal.statement.name(portal.unnamed);
     frontend::put_bind(request, name, statement, &portal.tail, &[]);
 }
 
-fn nothing_planned(epoch: pgherd_shard_map::Epoch) -> Plan {
+/// For messages that no plan was made for.
+pub(in crate::frontend) fn nothing_planned(epoch: pgherd_shard_map::Epoch, access: Access) -> Plan {
     Plan {
         epoch,
-        access: Access::Read,
+        access,
         reuse: pgherd_planner::Reuse::Once,
         action: Action::Empty,
         kind: pgherd_planner::StatementKind::Utility,

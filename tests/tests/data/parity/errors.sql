@@ -57,18 +57,15 @@ SELECT $1;
 SELECT * FROM t WHERE k = $1;
 CREATE TABLE t (k int);
 DROP TABLE nothing;
---@ known-difference: notices of DDL on all shards are lost
 DROP TABLE IF EXISTS nothing;
 ALTER TABLE nothing ADD x int;
 ALTER TABLE t ADD v int;
 CREATE INDEX i ON t (nothing);
---@ known-difference: the message names SAVEPOINT instead of RELEASE SAVEPOINT
 RELEASE x;
 --@ known-difference: refused before PostgreSQL can say what is wrong
 EXECUTE nothing;
 DEALLOCATE nothing;
 SET nothing = 1;
---@ known-difference[text binary]: a description of columns is sent before the error
 SHOW nothing;
 SET work_mem = 'abc';
 FETCH 1 FROM nothing;

@@ -68,7 +68,6 @@ BEGIN;
 RELEASE nothing;
 ROLLBACK;
 BEGIN ISOLATION LEVEL REPEATABLE READ;
---@ known-difference[binary]: text is sent although binary was asked for
 SHOW transaction_isolation;
 SELECT v FROM t WHERE k = 1;
 COMMIT;
