@@ -36,7 +36,6 @@ SELECT t.k FROM t ORDER BY t.k LIMIT 1;
 SELECT k FROM t ORDER BY lower(b) NULLS FIRST, k LIMIT 3;
 SELECT k FROM t ORDER BY (a = 1) DESC, k LIMIT 3;
 SELECT k FROM t ORDER BY k USING > LIMIT 2;
---@ known-difference: the statement that finishes the order has a syntax error
 SELECT b FROM t ORDER BY b COLLATE "C" LIMIT 3;
 SELECT k FROM t WHERE k < 0 ORDER BY k;
 SELECT k FROM t WHERE b IS NULL ORDER BY k;
