@@ -192,6 +192,7 @@ async fn log_in(
     }
     let caller = Caller { address: client.address(), channel, user, database };
     let Known { login, may_connect } = authenticate(client, worker, caller).await?;
+    client.out.extend_from_slice(backend::AUTHENTICATION_OK);
     if database != &*shared.database {
         return Err(Some(
             ErrorInfo::new("3D000", format!("database \"{database}\" does not exist"))
