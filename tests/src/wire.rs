@@ -219,7 +219,11 @@ fn columns(body: &RowDescriptionBody) -> Result<String> {
     let mut fields = body.fields();
     while let Some(field) = fields.next()? {
         let (name, oid, modifier) = (field.name(), field.type_oid(), field.type_modifier());
-        let _ = write!(line, " {name}:{oid}");
+        // The oids of types that somebody made are each database's own.
+        let _ = match oid {
+            0..16384 => write!(line, " {name}:{oid}"),
+            _ => write!(line, " {name}:own"),
+        };
         if modifier != -1 {
             let _ = write!(line, "({modifier})");
         }

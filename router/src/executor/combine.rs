@@ -128,7 +128,7 @@ impl Conn {
         at: usize,
         statement: Statement<'_>,
         partial: &Reply,
-    ) -> Result<(bytes::Bytes, Vec<String>), Failure> {
+    ) -> Result<(bytes::Bytes, Vec<PartialType>), Failure> {
         let types = statement.portal.map_or(&[][..], |portal| &portal.statement.types);
         let mut request = Vec::new();
         frontend::put_parse(&mut request, b"", statement.sql, types);
@@ -141,27 +141,40 @@ impl Conn {
         let columns = backend::columns(partial).map_err(|error| {
             ErrorInfo::new("XX000", format!("a shard described its rows wrongly: {error}"))
         })?;
-        let names: Vec<String> = columns
-            .iter()
-            .map(|column| format!("pg_catalog.format_type({}, NULL)", column.type_oid))
-            .collect();
-        let reply = self.query(at, &format!("SELECT {}", names.join(", "))).await?;
-        let names: Vec<String> = reply
-            .rows
-            .first()
-            .and_then(|row| backend::row_values(row).ok())
-            .unwrap_or_default()
-            .into_iter()
-            .map(|name| String::from_utf8_lossy(name.unwrap_or_default()).into_owned())
-            .collect();
-        match names.iter().find(|name| name.ends_with("[]") || name.starts_with("record")) {
-            Some(name) => Err(ErrorInfo::new(
-                "0A000",
-                format!("columns of type {name} cannot be combined from several shards yet"),
+        let oids: Vec<String> = columns.iter().map(|column| column.type_oid.to_string()).collect();
+        let reply = self
+            .query(
+                at,
+                &format!(
+                    "SELECT pg_catalog.format_type(t.oid, -1), t.typtype \
+                     FROM pg_catalog.unnest('{{{}}}'::pg_catalog.oid[]) WITH ORDINALITY u(oid, n) \
+                     JOIN pg_catalog.pg_type t ON t.oid = u.oid ORDER BY n",
+                    oids.join(",")
+                ),
             )
-            .hint("Pin the statement to one key.")
+            .await?;
+        let types: Vec<PartialType> = reply
+            .rows
+            .iter()
+            .filter_map(|row| match backend::row_values(row).ok()?.as_slice() {
+                [Some(name), Some(kind)] => Some(PartialType::new(name, kind)),
+                _ => None,
+            })
+            .collect();
+        if types.len() != columns.len() {
+            return Err(
+                ErrorInfo::new("XX000", "a shard does not know the types of its rows").into()
+            );
+        }
+        match types.iter().find(|of| of.name.trim_end_matches("[]") == "record") {
+            Some(of) => Err(ErrorInfo::new(
+                "0A000",
+                format!("columns of type {} cannot be combined from several shards", of.name),
+            )
+            .detail("PostgreSQL cannot read such a value back.")
+            .hint("Cast it to a named type, or pin the statement to one key.")
             .into()),
-            None => Ok((original, names)),
+            None => Ok((original, types)),
         }
     }
 
@@ -180,6 +193,24 @@ impl Conn {
     }
 }
 
+/// The type of one column of the shards' rows.
+#[derive(Debug)]
+struct PartialType {
+    /// As it is written in a cast that leaves the value's length alone.
+    name: String,
+    /// `unnest` would take its values apart: they are handed over as text and cast afterwards.
+    nested: bool,
+}
+
+impl PartialType {
+    /// `kind` is `pg_type.typtype`.
+    fn new(name: &[u8], kind: &[u8]) -> Self {
+        let name = String::from_utf8_lossy(name).into_owned();
+        let nested = kind == b"c" || name.ends_with("[]");
+        Self { name, nested }
+    }
+}
+
 /// What makes one answer of the partial rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Finish<'a> {
@@ -189,15 +220,9 @@ pub(super) enum Finish<'a> {
 
 impl Finish<'_> {
     /// The final statement.
-    fn render(self, types: &[String], portal: Option<&Portal>) -> Result<String, Failure> {
-        let arrays: Vec<String> = types
-            .iter()
-            .enumerate()
-            .map(|(column, name)| format!("${}::{name}[]", column + 1))
-            .collect();
+    fn render(self, types: &[PartialType], portal: Option<&Portal>) -> Result<String, Failure> {
         let columns: Vec<String> = (0..types.len()).map(|column| format!("c{column}")).collect();
-        let source =
-            format!("unnest({}) AS pgherd_partial({})", arrays.join(", "), columns.join(", "));
+        let source = source(types, &columns.join(", "));
         let mut sql = String::new();
         match self {
             Self::Combine(combine) => {
@@ -206,7 +231,7 @@ impl Finish<'_> {
                         Piece::Text(text) => sql.push_str(text),
                         Piece::Source => sql.push_str(&source),
                         Piece::TypeOf(column) => {
-                            sql.push_str(types.get(usize::from(*column)).map_or("", |name| name));
+                            sql.push_str(types.get(usize::from(*column)).map_or("", |of| &of.name));
                         }
                         Piece::Param(number) => sql.push_str(&param_literal(portal, *number)?),
                     }
@@ -229,6 +254,29 @@ impl Finish<'_> {
             }
         }
         Ok(sql)
+    }
+}
+
+/// The shards' rows as a FROM item: the n-th column is the array `$n`.
+fn source(types: &[PartialType], columns: &str) -> String {
+    let (mut arrays, mut casts) = (Vec::new(), Vec::new());
+    for (column, of) in types.iter().enumerate() {
+        let name = &of.name;
+        let number = column + 1;
+        if of.nested {
+            arrays.push(format!("${number}::pg_catalog.text[]"));
+            casts.push(format!("c{column}::{name}"));
+        } else {
+            arrays.push(format!("${number}::{name}[]"));
+            casts.push(format!("c{column}"));
+        }
+    }
+    let rows = format!("unnest({}) AS pgherd_partial({columns})", arrays.join(", "));
+    match types.iter().any(|of| of.nested) {
+        false => rows,
+        true => {
+            format!("(SELECT {} FROM {rows}) AS pgherd_partial({columns})", casts.join(", "))
+        }
     }
 }
 

@@ -18,7 +18,7 @@ INSERT = f"INSERT INTO items ({','.join(COLUMNS)}) VALUES ({PLACES})"
 
 def item(n):
     return (
-        n, n % 3 + 1, n, -n, 0.5, 0.1 + n, decimal.Decimal("1.50000"), f"text {n} ä", "vc", True,
+        n, n % 3 + 1, n, -n, 0.5, 0.25 + n, decimal.Decimal("1.50000"), f"text {n} ä", "vc", True,
         b"\x00\xff\xde\xad", dt.date(2024, 2, 29), dt.time(12, 34, 56, 789000),
         dt.datetime(2024, 2, 29, 1, 2, 3), dt.datetime(2024, 2, 29, 1, 2, 3, tzinfo=UTC),
         dt.timedelta(days=3, seconds=7), uuid.UUID(int=n), '{"a": [1, null]}', '{"b": "x"}',
@@ -175,7 +175,7 @@ def error(sql, *args):
 def cancel(sql):
     async def run(c):
         try:
-            await c.fetch(sql, timeout=0.3)
+            await c.fetch(sql, timeout=1)
         except asyncio.TimeoutError:
             print("timed out")
         show(await c.fetch("SELECT id FROM items WHERE id = 1"))

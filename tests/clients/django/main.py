@@ -220,7 +220,6 @@ def introspection():
 
 
 def shut():
-    call_command("sqlflush", no_color=True)
     call_command("flush", interactive=False, verbosity=0)
     print(Tenant.objects.count(), Setting.objects.count())
     call_command("migrate", "shop", "zero", verbosity=1, no_color=True)

@@ -81,7 +81,7 @@ VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$
 
 func item(n int, ia, ta interface{}) []interface{} {
 	when := time.Date(2024, 2, 29, 1, 2, 3, 0, time.UTC)
-	return []interface{}{n, n%3 + 1, n, -n, 0.5, 0.1 + float64(n), "1.50000", fmt.Sprint("text ", n, " ä"), "vc", true,
+	return []interface{}{n, n%3 + 1, n, -n, 0.5, 0.25 + float64(n), "1.50000", fmt.Sprint("text ", n, " ä"), "vc", true,
 		[]byte{0, 255}, when, "12:34:56", when, when, "3 days", fmt.Sprintf("00000000-0000-0000-0000-%012d", n),
 		`{"a": 1}`, `{"b": 2}`, ia, ta, "happy"}
 }
@@ -213,7 +213,7 @@ func libpq() {
 		part("error "+e[0].(string), func(db *sql.DB) error { return show(db, e[1].(string), e[2:]...) })
 	}
 	part("cancel", func(db *sql.DB) error {
-		limited, stop := context.WithTimeout(ctx, 300*time.Millisecond)
+		limited, stop := context.WithTimeout(ctx, time.Second)
 		defer stop()
 		_, err := db.QueryContext(limited, "SELECT pg_sleep(60)")
 		report(err)
@@ -355,11 +355,20 @@ func withPgx() {
 		return err
 	})
 	xpart("cancel", func(c *pgx.Conn) error {
+		ended := make(chan bool)
 		go func() {
-			time.Sleep(300 * time.Millisecond)
-			report(c.PgConn().CancelRequest(ctx))
+			for {
+				select {
+				case <-ended:
+					return
+				// A cancel that comes before its statement is lost.
+				case <-time.After(time.Second):
+					report(c.PgConn().CancelRequest(ctx))
+				}
+			}
 		}()
 		_, err := c.Exec(ctx, "SELECT pg_sleep(60)")
+		close(ended)
 		report(err)
 		return xshow(c, "SELECT id FROM items WHERE id = 11")
 	})

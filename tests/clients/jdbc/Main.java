@@ -73,7 +73,7 @@ public class Main {
     }
 
     static void insert(Connection c, int n) throws SQLException {
-        query(c, INSERT, (long) n, n % 3 + 1, (short) n, -n, 0.5f, 0.1 + n, new BigDecimal("1.50000"), "text " + n + " ä", "vc",
+        query(c, INSERT, (long) n, n % 3 + 1, (short) n, -n, 0.5f, 0.25 + n, new BigDecimal("1.50000"), "text " + n + " ä", "vc",
             true, n < 10 ? object("bytea", "\\x00ff") : new byte[] {0, -1}, Date.valueOf("2024-02-29"), Time.valueOf("12:34:56"), Timestamp.valueOf("2024-02-29 01:02:03"),
             Timestamp.valueOf("2024-02-29 01:02:03"), object("interval", "3 days"), new UUID(0, n), object("json", "{\"a\": 1}"),
             object("jsonb", "{\"b\": 2}"), c.createArrayOf("int4", new Integer[] {1, null, 3}),
@@ -288,15 +288,22 @@ public class Main {
         error("enum", "SELECT id FROM items WHERE id = 1 AND m = ?::mood", "furious");
         part("cancel", c -> {
             try (Statement s = c.createStatement()) {
-                new Thread(() -> {
+                var ended = new java.util.concurrent.CountDownLatch(1);
+                var thread = new Thread(() -> {
                     try {
-                        Thread.sleep(300);
-                        s.cancel();
+                        // A cancel that comes before its statement is lost.
+                        while (!ended.await(1, java.util.concurrent.TimeUnit.SECONDS)) s.cancel();
                     } catch (Exception e) {
                         System.out.println(e);
                     }
-                }).start();
-                s.execute("SELECT pg_sleep(60)");
+                });
+                thread.start();
+                try {
+                    s.execute("SELECT pg_sleep(60)");
+                } finally {
+                    ended.countDown();
+                    thread.join();
+                }
             } catch (SQLException e) {
                 System.out.println(e.getSQLState() + " " + e.getMessage());
             }

@@ -5,6 +5,7 @@ const Cursor = require("pg-cursor");
 const QueryStream = require("pg-query-stream");
 const copy = require("pg-copy-streams");
 const { pipeline } = require("node:stream/promises");
+const { connect } = require("node:net");
 const { Readable, Writable } = require("node:stream");
 
 const DSN = process.env.DSN;
@@ -15,7 +16,7 @@ process.env.TZ = "UTC";
 types.setTypeParser(1082, (text) => text);
 
 const item = (n) => [
-  n, (n % 3) + 1, n, -n, 0.5, 0.1 + n, "1.50000", `text ${n} ä`, "vc", true,
+  n, (n % 3) + 1, n, -n, 0.5, 0.25 + n, "1.50000", `text ${n} ä`, "vc", true,
   Buffer.from([0, 255, 222]), "2024-02-29", "12:34:56.789", "2024-02-29 01:02:03",
   new Date(Date.UTC(2024, 1, 29)), "3 days 7 seconds", `00000000-0000-0000-0000-00000000000${n}`,
   { a: [1, null] }, JSON.stringify({ b: "x" }), [1, null, 3], ["a b", 'c"d', null], "happy",
@@ -45,13 +46,15 @@ async function main() {
     await attempt(`types ${binary ? "binary" : "text"}`, async (c) => {
       await c.query("DELETE FROM items WHERE id < 10");
       for (let n = 1; n < 5; n++) show(await c.query({ text: INSERT, values: item(n), binary }));
-      for (const column of COLUMNS) {
+      // pg reads a NULL in a binary array as a length.
+      for (const column of COLUMNS.filter((name) => !binary || !/^[it]a$/.test(name))) {
         const q = (where, values) =>
           c.query({ text: `SELECT ${column} FROM items WHERE ${where}`, values, binary });
         show(await q("id = $1", [2]));
         show(await q("id < $1 ORDER BY id", [10]));
       }
-      const r = await c.query({ text: "SELECT * FROM items WHERE id = $1", values: [3], binary });
+      const list = COLUMNS.filter((name) => !/^[it]a$/.test(name));
+      const r = await c.query({ text: `SELECT ${list} FROM items WHERE id = $1`, values: [3], binary });
       console.log(r.fields.map((f) => [f.name, f.dataTypeID > 9999 ? "own" : f.dataTypeID, f.format]));
       show(await c.query({ text: "SELECT id, m FROM items ORDER BY m, id", rowMode: "array" }));
       show(await c.query("SELECT id FROM items WHERE id = ANY($1) ORDER BY id", [[1, 3, 9]]));
@@ -149,14 +152,12 @@ async function main() {
   }
   for (const sql of ["SELECT pg_sleep(60)", "SELECT pg_sleep(60) FROM items WHERE id = 1"]) {
     await attempt(`cancel: ${sql}`, async (c) => {
-      const { processID } = c;
-      const query = c.query(sql).catch((e) => console.log(e.code, e.message));
-      await new Promise((wake) => setTimeout(wake, 300));
-      const killer = new Client(DSN);
-      // What pg does for a cancelled query: a connection of its own with the key.
-      killer.cancel(c, query.constructor === Promise ? c.activeQuery ?? c._activeQuery : query);
-      await query;
-      console.log(processID > 0);
+      const request = Buffer.alloc(16);
+      [16, 80877102, c.processID, c.secretKey].forEach((word, n) => request.writeInt32BE(word, 4 * n));
+      // A cancel that comes before its statement is lost.
+      const again = setInterval(() => connect(process.env.PGPORT, process.env.PGHOST).end(request), 1000);
+      await c.query(sql).catch((e) => console.log(e.code, e.message));
+      clearInterval(again);
       show(await c.query("SELECT id FROM items WHERE id = 1"));
     });
   }

@@ -3,7 +3,7 @@
 const COLUMNS = "id,kind,i2,i4,f4,f8,n,t,vc,b,by,d,tm,ts,tz,iv,u,j,jb,ia,ta,m";
 
 function item(int $n): array {
-    return [$n, $n % 3 + 1, $n, -$n, 0.5, 0.1 + $n, "1.50000", "text $n ä", "vc", "t", '\x00ff', "2024-02-29", "12:34:56",
+    return [$n, $n % 3 + 1, $n, -$n, 0.5, 0.25 + $n, "1.50000", "text $n ä", "vc", "t", '\x00ff', "2024-02-29", "12:34:56",
         "2024-02-29 01:02:03", "2024-02-29 01:02:03+00", "3 days", sprintf("00000000-0000-0000-0000-%012d", $n),
         '{"a": 1}', '{"b": 2}', "{1,NULL,3}", '{"a b",NULL}', "happy"];
 }

@@ -178,13 +178,17 @@ ALTER TABLE made ADD COLUMN w int;
 CREATE INDEX made_w ON made (w);
 ALTER TABLE made RENAME COLUMN w TO ww;
 \d made
-INSERT INTO made (k) SELECT g FROM generate_series(1, 10) g;
+INSERT INTO made (k) VALUES (1), (2), (3), (4), (5);
 SELECT count(*) FROM made;
 TRUNCATE made;
 SELECT count(*) FROM made;
+\echo == insert and select
+INSERT INTO made (k) SELECT g FROM generate_series(1, 10) g;
+SELECT count(*) FROM made;
+\echo == rename
 ALTER TABLE made RENAME TO remade;
 \d remade
-DROP TABLE remade;
+DROP TABLE IF EXISTS made;
 \echo == settings
 SHOW timezone;
 SET search_path TO public, pg_catalog;

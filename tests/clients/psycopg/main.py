@@ -21,7 +21,7 @@ def connect(**options):
 
 def item(n):
     return (
-        n, n % 3 + 1, n, -n, 0.5, 0.1 + n, decimal.Decimal("1.50000"), f"text {n} ä", "vc", True,
+        n, n % 3 + 1, n, -n, 0.5, 0.25 + n, decimal.Decimal("1.50000"), f"text {n} ä", "vc", True,
         b"\x00\xff\xde\xad", dt.date(2024, 2, 29), dt.time(12, 34, 56, 789000),
         dt.datetime(2024, 2, 29, 1, 2, 3), dt.datetime(2024, 2, 29, 1, 2, 3, tzinfo=UTC),
         dt.timedelta(days=3, seconds=7), uuid.UUID(int=n), Json({"a": [1, None]}),
@@ -333,10 +333,18 @@ def cancelling():
     ]:
         section(f"cancel {name}")
         with connect() as c:
-            timer = threading.Timer(0.3, c.cancel_safe)
-            timer.start()
+            ended = threading.Event()
+
+            def cancel():
+                # A cancel that comes before its statement is lost.
+                while not ended.wait(1):
+                    c.cancel_safe()
+
+            thread = threading.Thread(target=cancel)
+            thread.start()
             attempt(lambda: c.execute(sql))
-            timer.join()
+            ended.set()
+            thread.join()
             show(c.execute("SELECT id FROM items WHERE id = 1"))
     section("statement timeout")
     with connect() as c:
@@ -356,6 +364,9 @@ def sessions():
         show(c.execute("SELECT current_setting('timezone'), set_config('app.user', 'me', false)"))
         show(c.execute("SELECT current_setting('app.user', true) FROM items WHERE id = 2"))
         show(c.execute('SHOW app."user"'))
+
+
+def reconnecting():
     section("reconnect")
     for n in range(20):
         with connect() as c:
@@ -393,5 +404,6 @@ for part in [
     errors,
     cancelling,
     sessions,
+    reconnecting,
 ]:
     attempt(part)
