@@ -20,6 +20,7 @@ mod commit;
 mod copy;
 mod explain;
 mod many;
+mod refused;
 mod relay;
 mod settings;
 
@@ -134,7 +135,8 @@ impl Conn {
     /// The planner's.
     pub fn find_plan(&self, sql: &str, scan: &Scan) -> Result<Rc<Plan>, Failure> {
         let auto = &self.worker.shared.settings.auto_distribute;
-        Ok(self.worker.plans.borrow_mut().find(sql, scan, &self.planning, auto)?)
+        let plan = self.worker.plans.borrow_mut().find(sql, scan, &self.planning, auto);
+        plan.map_err(|error| Failure::of_plan(error, sql))
     }
 
     /// The one shard of a plan, if it has one.

@@ -90,6 +90,9 @@ impl Conn {
             Failure::Statement(error) => {
                 backend::error_response(&mut self.client.out, "ERROR", &error);
             }
+            Failure::Refused(refused) => {
+                backend::error_response(&mut self.client.out, "ERROR", &refused.error);
+            }
             Failure::Shard(frame) => self.client.out.extend_from_slice(&frame),
             Failure::Told => {}
             Failure::ClientGone | Failure::Fatal(_) | Failure::Torn => return Err(failure),

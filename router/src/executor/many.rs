@@ -176,7 +176,7 @@ impl Conn {
     }
 
     /// The replies to BEGIN and its kin.
-    async fn collect_joins(&mut self, at: usize, hidden: u32) -> Result<(), Failure> {
+    pub(super) async fn collect_joins(&mut self, at: usize, hidden: u32) -> Result<(), Failure> {
         for _ in 0..hidden {
             match self.servers[at].collect().await {
                 Ok(Reply { error: None, .. }) => {}

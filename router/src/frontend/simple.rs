@@ -16,6 +16,7 @@ impl Conn {
             Fast::Done => Ok(()),
             Fast::Failed(failure) => {
                 self.client.inbuf.advance(size);
+                let failure = Box::pin(self.ask_postgres(failure)).await;
                 self.tell(failure)?;
                 Box::pin(self.end_simple()).await
             }
@@ -86,6 +87,7 @@ impl Conn {
             Err(error) => Err(Failure::Statement(ErrorInfo::protocol(error.to_string()))),
         };
         if let Err(failure) = result {
+            let failure = Box::pin(self.ask_postgres(failure)).await;
             self.tell(failure)?;
         }
         Box::pin(self.end_simple()).await

@@ -36,3 +36,5 @@ pg_dump -n public "$DSN" > "$folder/all.sql" 2> "$folder/errors" || tidy < "$fol
 psql -XAtq "$DSN" -c 'DROP TABLE items, kinds, notes; DROP TYPE mood' 2>&1
 grep -v -E '(CREATE|ALTER|COMMENT ON) SCHEMA|FUNCTION public|^    (LANGUAGE|AS) |SELECT pg_catalog.set_config' "$folder/all.sql" | psql -XAtq "$DSN" 2>&1
 psql -XAtq "$DSN" -c 'SELECT count(*) FROM items' -c 'SELECT count(*) FROM kinds' 2>&1
+# What fails has been printed.
+exit 0

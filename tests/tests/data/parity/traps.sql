@@ -128,5 +128,4 @@ SELECT count(*) FROM (SELECT now() FROM a GROUP BY 1) x;
 --@ refused 0A000
 SELECT count(DISTINCT now()) FROM a;
 SELECT k FROM a WHERE random() < 2 ORDER BY k;
---@ known-difference: refused before PostgreSQL can say what is wrong
 SELECT nextval('pg_catalog.nothing') FROM a;
