@@ -106,6 +106,16 @@ impl Failure {
         }
     }
 
+    /// The same with the client's own text: the planner gets it without its semicolon, which
+    /// PostgreSQL may complain of.
+    #[must_use]
+    pub fn with_text(mut self, sql: &str) -> Self {
+        if let Self::Refused(refused) = &mut self {
+            refused.sql = sql.into();
+        }
+        self
+    }
+
     /// The same of a statement whose Parse declared parameter types.
     #[must_use]
     pub fn with_types(mut self, types: &[u8]) -> Self {

@@ -40,7 +40,7 @@ impl Conn {
             }
             let plan = match self.find_plan(without_semicolon(sql), &scanned) {
                 Ok(plan) => plan,
-                Err(failure) => return Ok(Fast::Failed(failure)),
+                Err(failure) => return Ok(Fast::Failed(failure.with_text(sql))),
             };
             match self.route(&plan, sql, &scanned.literals, &NoParams) {
                 Ok(Route::One(shard)) => (plan, shard),
@@ -102,10 +102,12 @@ impl Conn {
         while from < sql.len() {
             self.refresh_planning();
             let end = scan(sql.as_bytes(), from, self.planning.seed, &mut scanned);
-            let text = without_semicolon(&sql[from..end]);
+            let whole = &sql[from..end];
+            let text = without_semicolon(whole);
             several |= end < sql.len();
             from = end;
-            let plan = self.find_plan(text, &scanned)?;
+            let plan =
+                self.find_plan(text, &scanned).map_err(|failure| failure.with_text(whole))?;
             if matches!(plan.action, Action::Empty) {
                 continue;
             }

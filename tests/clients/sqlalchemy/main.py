@@ -63,7 +63,7 @@ def attempt(name, run):
         print(type(error).__name__, error.orig.sqlstate, error.orig)
     except Exception as error:
         # Alembic lists what it finds in no order.
-        print(type(error).__name__, sorted(set(re.findall(r"\w+", str(error)))))
+        print(type(error).__name__, sorted(set(re.findall(r"'(\w+)'", str(error)))))
 
 
 engine = sa.create_engine(URL)

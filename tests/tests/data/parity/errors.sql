@@ -15,7 +15,6 @@ UPDATE t SET n = 0 WHERE k = 2;
 SELEC 1;
 SELECT FROM WHERE;
 SELECT * FROM t WHERE;
---@ known-difference: refused before PostgreSQL can say what is wrong
 SELECT * FROM t WHERE k = ;
 SELECT 1 +;
 SELECT * FROM nothing;
@@ -74,3 +73,14 @@ FETCH 1 FROM nothing;
 CLOSE nothing;
 TRUNCATE nothing;
 SELECT 'after all of this' AS alive;
+-- What the planner cannot read, PostgreSQL says what is wrong with.
+SELECT k FROM t ORDER BY;
+INSERT INTO t (k) VALUES;
+UPDATE t SET WHERE k = 1;
+SELECT nothing FROM t ORDER BY k;
+--@ known-difference[simple]: the position is that in the text which the shards got
+SELECT sum(nothing) FROM t GROUP BY v;
+BEGIN;
+SELECT k FROM t WHERE;
+SELECT k FROM t;
+ROLLBACK;
