@@ -119,7 +119,9 @@ impl Conn {
             .into());
         }
         let prepared = Rc::new(Prepared {
-            plan: self.find_plan(sql, &scanned).map_err(|failure| failure.with_types(types))?,
+            plan: self
+                .find_plan(sql, &scanned)
+                .map_err(|failure| failure.with_text(query).with_types(types))?,
             sql: sql.into(),
             types: types.into(),
             id,
