@@ -41,8 +41,8 @@ pub(crate) fn select(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan,
     select_as(tokens, context, false)
 }
 
-/// With `several` the keys have turned out to name more than one shard: what [`select`] leaves to
-/// [`Otherwise::Borrow`].
+/// With `several_shards` the statement has turned out to need rows of several shards together: what
+/// [`select`] leaves to [`Otherwise::Borrow`].
 pub(crate) fn select_as(
     tokens: &Tokens<'_>,
     context: &Context<'_>,
@@ -106,11 +106,18 @@ pub(crate) fn select_as(
         }
         _ => Err(error),
     };
+    if several_shards && access != Access::Read {
+        return Err(unread(tokens));
+    }
     if let Err(error) = refuse_home(&analysis) {
         let action = Action::Borrow(borrowed(error)?);
         return Ok(plan_of(context, action, access, Reuse::SameText, kind));
     }
-    if !several_shards && let Some(target) = keys(&analysis.uses) {
+    if several_shards {
+        let action = Action::Borrow(borrow::plan(tokens, context, &query, &analysis)?);
+        return Ok(plan_of(context, action, access, Reuse::SameText, kind));
+    }
+    if let Some(target) = keys(&analysis.uses) {
         let several = matches!(&target, Target::Keys { keys, .. } if several(keys));
         // One key that cannot be hashed needs all shards too, but a routed statement must not
         // lose its plan for other literals over that.

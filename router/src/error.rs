@@ -25,6 +25,8 @@ pub enum Failure {
     Fatal(ErrorInfo),
     /// The statement failed; the session goes on.
     Statement(ErrorInfo),
+    /// The planner refuses the statement; PostgreSQL has not been asked whether it is one.
+    Refused(Box<Refused>),
     /// A shard's own ErrorResponse, to be passed on as it is (a whole frame).
     Shard(Bytes),
     /// The client has been told already.
@@ -32,6 +34,15 @@ pub enum Failure {
     /// A shard's connection broke after part of a message had been passed on: the client's stream
     /// cannot be continued.
     Torn,
+}
+
+/// A statement that the planner does not support, as it came.
+#[derive(Debug)]
+pub struct Refused {
+    pub error: ErrorInfo,
+    pub sql: Box<str>,
+    /// The parameter types that its Parse declared, as they are on the wire: four bytes each.
+    pub types: Box<[u8]>,
 }
 
 impl ErrorInfo {
@@ -87,6 +98,40 @@ impl From<PlanError> for ErrorInfo {
 impl From<PlanError> for Failure {
     fn from(error: PlanError) -> Self {
         Self::Statement(error.into())
+    }
+}
+
+impl Failure {
+    /// Why the statement has no plan.
+    #[must_use]
+    pub fn of_plan(error: PlanError, sql: &str) -> Self {
+        match error.sqlstate {
+            "0A000" => Self::Refused(Box::new(Refused {
+                error: error.into(),
+                sql: sql.into(),
+                types: [].into(),
+            })),
+            _ => error.into(),
+        }
+    }
+
+    /// The same with the client's own text: the planner gets it without its semicolon, which
+    /// PostgreSQL may complain of.
+    #[must_use]
+    pub fn with_text(mut self, sql: &str) -> Self {
+        if let Self::Refused(refused) = &mut self {
+            refused.sql = sql.into();
+        }
+        self
+    }
+
+    /// The same of a statement whose Parse declared parameter types.
+    #[must_use]
+    pub fn with_types(mut self, types: &[u8]) -> Self {
+        if let Self::Refused(refused) = &mut self {
+            refused.types = types.into();
+        }
+        self
     }
 }
 

@@ -21,6 +21,7 @@ mod commit;
 mod copy;
 mod explain;
 mod many;
+mod refused;
 mod relay;
 mod settings;
 
@@ -138,11 +139,12 @@ impl Conn {
     /// The planner's.
     pub fn find_plan(&self, sql: &str, scan: &Scan) -> Result<Rc<Plan>, Failure> {
         let auto = &self.worker.shared.settings.auto_distribute;
-        Ok(self.worker.plans.borrow_mut().find(sql, scan, &self.planning, auto)?)
+        let plan = self.worker.plans.borrow_mut().find(sql, scan, &self.planning, auto);
+        plan.map_err(|error| Failure::of_plan(error, sql))
     }
 
     /// The plan of a SELECT whose keys name several shards, which it cannot run on each by itself.
-    fn plan_borrowed(&self, sql: &str) -> Result<Plan, Failure> {
+    pub(super) fn plan_borrowed(&self, sql: &str) -> Result<Plan, Failure> {
         let auto = &self.worker.shared.settings.auto_distribute;
         Ok(pgherd_planner::plan_borrowed(sql, &self.planning.context(auto))?)
     }

@@ -155,6 +155,11 @@ impl Conn {
                 error.position = error.position.map(|at| at + self.statement_at);
                 backend::error_response(&mut self.client.out, "ERROR", &error);
             }
+            Failure::Refused(mut refused) => {
+                let position = refused.error.position;
+                refused.error.position = position.map(|at| at + self.statement_at);
+                backend::error_response(&mut self.client.out, "ERROR", &refused.error);
+            }
             Failure::Shard(frame) => {
                 backend::put_moved_report(&mut self.client.out, &frame, self.statement_at);
             }

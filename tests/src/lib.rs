@@ -4,6 +4,7 @@
 //! The cluster is the one of `pgherd dev` ([`pgherd::dev::LocalCluster`]), on free ports and
 //! without fsync; dropping it stops it, also when a test panics or is killed.
 
+pub mod clients;
 pub mod dev;
 pub mod hostile;
 pub mod parity;

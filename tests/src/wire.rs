@@ -214,20 +214,16 @@ impl Client {
     }
 }
 
-/// PostgreSQL's `FirstNormalObjectId`.
-const FIRST_USER_OID: u32 = 16384;
-
 fn columns(body: &RowDescriptionBody) -> Result<String> {
     let mut line = "columns:".to_owned();
     let mut fields = body.fields();
     while let Some(field) = fields.next()? {
         let (name, oid, modifier) = (field.name(), field.type_oid(), field.type_modifier());
-        // Types of users have other OIDs in every database.
-        match oid {
-            0..FIRST_USER_OID => write!(line, " {name}:{oid}"),
-            _ => write!(line, " {name}:user"),
-        }
-        .map_err(Error::other)?;
+        // The oids of types that somebody made are each database's own.
+        let _ = match oid {
+            0..16384 => write!(line, " {name}:{oid}"),
+            _ => write!(line, " {name}:own"),
+        };
         if modifier != -1 {
             let _ = write!(line, "({modifier})");
         }

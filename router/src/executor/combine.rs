@@ -29,6 +29,12 @@ impl Conn {
         let replies = self.collect_partials(&tasks, statement).await?;
         let at = tasks[0].at;
         let (original, types) = self.describe_original(at, statement, &replies[0]).await?;
+        if types.iter().any(PartialType::is_nested) {
+            // `unnest` would take such values apart.
+            drop(replies);
+            let plan = self.plan_borrowed(statement.sql)?;
+            return Box::pin(self.run_statement(Statement { plan: &plan, ..statement })).await;
+        }
         let arrays = arrays(&replies, &types)?;
         let sql = finish.render(&types, statement.portal)?;
         drop(replies);
@@ -154,19 +160,9 @@ impl Conn {
             .into_iter()
             .map(|name| String::from_utf8_lossy(name.unwrap_or_default()).into_owned())
             .collect();
-        match names.iter().find(|name| name.ends_with("[]") || name.starts_with("record")) {
-            Some(name) => Err(ErrorInfo::new(
-                "0A000",
-                format!("columns of type {name} cannot be combined from several shards yet"),
-            )
-            .hint("Pin the statement to one key.")
-            .into()),
-            None => {
-                let oids = columns.iter().map(|column| column.type_oid);
-                let types = oids.zip(names).map(|(oid, name)| PartialType { oid, name });
-                Ok((original, types.collect()))
-            }
-        }
+        let oids = columns.iter().map(|column| column.type_oid);
+        let types = oids.zip(names).map(|(oid, name)| PartialType { oid, name });
+        Ok((original, types.collect()))
     }
 
     /// Sends messages of the router's own and collects the reply.
@@ -188,6 +184,13 @@ impl Conn {
 struct PartialType {
     oid: u32,
     name: String,
+}
+
+impl PartialType {
+    /// An array or a record.
+    fn is_nested(&self) -> bool {
+        self.name.ends_with("[]") || self.name.starts_with("record")
+    }
 }
 
 /// What makes one answer of the partial rows.

@@ -164,6 +164,7 @@ impl Conn {
             self.tell(failure)?;
             self.session.skip_to_sync = true;
         } else if let Some(failure) = failure {
+            let failure = Box::pin(self.ask_postgres(failure)).await;
             self.tell(failure)?;
             self.session.skip_to_sync = true;
         }

@@ -20,6 +20,7 @@ impl Conn {
             Fast::Done => Ok(()),
             Fast::Failed(failure) => {
                 self.client.inbuf.advance(size);
+                let failure = Box::pin(self.ask_postgres(failure)).await;
                 self.tell(failure)?;
                 Box::pin(self.end_simple()).await
             }
@@ -44,7 +45,7 @@ impl Conn {
             }
             let plan = match self.find_plan(without_semicolon(sql), &scanned) {
                 Ok(plan) => plan,
-                Err(failure) => return Ok(Fast::Failed(failure)),
+                Err(failure) => return Ok(Fast::Failed(failure.with_text(sql))),
             };
             match self.route(&plan, sql, &scanned.literals, &NoParams) {
                 Ok(Route::One(shard)) => (plan, shard),
@@ -91,6 +92,7 @@ impl Conn {
             Err(error) => Err(Failure::Statement(error.into())),
         };
         if let Err(failure) = result {
+            let failure = Box::pin(self.ask_postgres(failure)).await;
             self.tell(failure)?;
         }
         self.statement_at = 0;
@@ -115,7 +117,8 @@ impl Conn {
             self.statement_at = before;
             before += piece.chars().count() as u32;
             from = end;
-            let plan = self.find_plan(text, &scanned)?;
+            let plan =
+                self.find_plan(text, &scanned).map_err(|failure| failure.with_text(piece))?;
             if matches!(plan.action, Action::Empty) {
                 continue;
             }

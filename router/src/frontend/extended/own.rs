@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use pgherd_planner::{Action, Plan, SessionStatement};
+use pgherd_planner::{Action, Plan, SessionStatement, StatementKind};
 use pgherd_shard_map::ShardId;
 
 use super::Op;
-use super::send::put_bind;
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::{Conn, Statement};
+use crate::session::Prepared;
 use crate::wire::{backend, frontend};
 
 impl Conn {
@@ -52,10 +52,8 @@ impl Conn {
                 }
             }
             Op::Execute { portal, limit, .. } => {
-                let copies =
-                    matches!(portal.statement.plan.action, Action::CopyIn(_) | Action::CopyOut(_));
-                // PostgreSQL ignores it for COPY.
-                if *limit > 0 && !copies {
+                // PostgreSQL ignores it for what is no query.
+                if *limit > 0 && returns_rows(&portal.statement) {
                     return Err(ErrorInfo::new(
                         "0A000",
                         "row limits are not supported for statements that touch several shards",
@@ -92,7 +90,7 @@ impl Conn {
         let hidden = self.put_join(at, &mut request);
         let statement = &portal.statement;
         frontend::put_parse(&mut request, b"", &statement.sql, &statement.types);
-        put_bind(&mut request, portal, b"");
+        frontend::put_bind(&mut request, b"", b"", &portal.tail, &[]);
         request.extend_from_slice(frontend::DESCRIBE_UNNAMED_PORTAL);
         request.extend_from_slice(frontend::SYNC);
         if let Err(error) = self.servers[at].send(&request).await {
@@ -127,5 +125,21 @@ impl Conn {
             Action::Explain(_) => backend::text_columns(out, &["QUERY PLAN"]),
             _ => out.extend_from_slice(backend::NO_DATA),
         }
+    }
+}
+
+/// Whether the statement may return more than the one row that the router makes itself. Drivers
+/// send a row limit with every statement whose rows they do not want.
+fn returns_rows(statement: &Prepared) -> bool {
+    match statement.plan.kind {
+        StatementKind::Select | StatementKind::Explain => {
+            !matches!(statement.plan.action, Action::Cluster(_))
+        }
+        StatementKind::Insert | StatementKind::Update | StatementKind::Delete => {
+            let word = "returning".as_bytes();
+            let mut windows = statement.sql.as_bytes().windows(word.len());
+            windows.any(|window| window.eq_ignore_ascii_case(word))
+        }
+        _ => false,
     }
 }

@@ -134,7 +134,9 @@ impl Conn {
             )
             .into());
         }
-        let plan = self.find_plan(sql, &scanned)?;
+        let plan = self
+            .find_plan(sql, &scanned)
+            .map_err(|failure| failure.with_text(query).with_types(types))?;
         let declared = (types.len() / 4) as u16;
         let prepared = Rc::new(Prepared {
             params: has_parameters(plan.kind).then_some(scanned.params.max(declared)),

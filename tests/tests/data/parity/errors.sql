@@ -14,9 +14,7 @@ UPDATE t SET v = CASE WHEN k = 2 THEN NULL ELSE v END;
 UPDATE t SET n = 0 WHERE k = 2;
 SELEC 1;
 SELECT FROM WHERE;
---@ known-difference: refused before PostgreSQL can say what is wrong
 SELECT * FROM t WHERE;
---@ known-difference: refused before PostgreSQL can say what is wrong
 SELECT * FROM t WHERE k = ;
 SELECT 1 +;
 SELECT * FROM nothing;
@@ -37,7 +35,6 @@ SELECT v::int FROM t WHERE v = 'b';
 SELECT v + 1 FROM t WHERE k = 1;
 SELECT v + 1 FROM t;
 SELECT nofunction(k) FROM t WHERE k = 1;
---@ known-difference: refused before PostgreSQL can say what is wrong
 SELECT nofunction(k) FROM t;
 SELECT sum(v) FROM t;
 SELECT k, count(*) FROM t;
@@ -72,3 +69,14 @@ FETCH 1 FROM nothing;
 CLOSE nothing;
 TRUNCATE nothing;
 SELECT 'after all of this' AS alive;
+-- What the planner cannot read, PostgreSQL says what is wrong with.
+SELECT k FROM t ORDER BY;
+INSERT INTO t (k) VALUES;
+UPDATE t SET WHERE k = 1;
+SELECT nothing FROM t ORDER BY k;
+--@ known-difference[simple]: the position is that in the text which the shards got
+SELECT sum(nothing) FROM t GROUP BY v;
+BEGIN;
+SELECT k FROM t WHERE;
+SELECT k FROM t;
+ROLLBACK;

@@ -29,7 +29,6 @@ EXECUTE total;
 PREPARE up (text) AS UPDATE t SET v = v || $1;
 --@ refused 0A000
 EXECUTE up ('!');
---@ refused 0A000
 SELECT * FROM t ORDER BY k;
 DEALLOCATE get;
 --@ refused 0A000

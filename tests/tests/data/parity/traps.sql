@@ -91,5 +91,4 @@ SELECT * FROM b ORDER BY k;
 SELECT count(*) FROM (SELECT now() FROM a GROUP BY 1) x;
 SELECT count(DISTINCT now()) FROM a;
 SELECT k FROM a WHERE random() < 2 ORDER BY k;
---@ known-difference: refused before PostgreSQL can say what is wrong
 SELECT nextval('pg_catalog.nothing') FROM a;

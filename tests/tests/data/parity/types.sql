@@ -17,8 +17,9 @@ SELECT k, n, f, r FROM t ORDER BY k;
 SELECT k, jb, u, by FROM t ORDER BY k;
 SELECT k, j FROM t;
 SELECT k, a, ta FROM t;
---@ refused 0A000
 SELECT k, a, ta FROM t ORDER BY k;
+SELECT a, count(*) FROM t GROUP BY a ORDER BY a;
+SELECT max(ta), min(a) FROM t;
 SELECT k, i, m, bt FROM t ORDER BY k;
 SELECT k, rg FROM t ORDER BY k;
 SELECT k, p FROM t;
@@ -47,6 +48,11 @@ SELECT k FROM e ORDER BY c;
 SELECT max(c)::text FROM e;
 SELECT (p).x, (p).y FROM e WHERE k = 1;
 SELECT k, (p).x FROM e ORDER BY k;
+SELECT k, p FROM e ORDER BY k;
+SELECT p FROM e ORDER BY p NULLS FIRST, k;
+-- In binary the element type's oid is a part of the value, and each database has its own.
+--@ modes: simple text
+SELECT k, ca FROM e ORDER BY k;
 SELECT ca::text FROM e WHERE k = 1;
 SELECT c::text, count(*) FROM e GROUP BY c ORDER BY c;
 --@ bind: 1|t|2024-02-29|1.10|{"b": [1, 2]}
