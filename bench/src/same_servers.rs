@@ -21,8 +21,9 @@ use crate::table::{Table, number};
 use crate::wire::Connection;
 use crate::{interrupt, tables};
 
-/// PostgreSQL itself is asked by at most so many: each has a backend on every shard.
-const DIRECT_MOST: u32 = 16;
+/// PostgreSQL itself, and PgBouncer's session pools, are asked by at most so many: each client has a
+/// backend on every shard.
+const BACKENDS_MOST: u32 = 16;
 
 const TABLE: &str = "pgbench_accounts";
 
@@ -66,7 +67,7 @@ pub(crate) fn run(options: &SameServersOptions) -> Result<(), String> {
             let mut rounds = Rounds::default();
             for round in 0..options.rounds {
                 for contender in order(round) {
-                    if contender == Contender::Direct && clients > DIRECT_MOST {
+                    if clients > most(contender, protocol) {
                         continue;
                     }
                     let turn = Turn { contenders: &contenders, contender, clients, protocol };
@@ -87,6 +88,13 @@ pub(crate) fn run(options: &SameServersOptions) -> Result<(), String> {
     println!("Latency and CPU time per request in µs; medians of {} rounds.\n", options.rounds);
     print!("{}", table.render());
     Ok(())
+}
+
+fn most(contender: Contender, protocol: Protocol) -> u32 {
+    match (contender, protocol) {
+        (Contender::Direct, _) | (Contender::PgBouncer, Protocol::Prepared) => BACKENDS_MOST,
+        _ => u32::MAX,
+    }
 }
 
 /// Which shard holds which key: found once, so that clients pay no more than a look.
