@@ -36,7 +36,6 @@ pub(crate) fn home(context: &Context<'_>, access: Access, kind: StatementKind) -
 
 /// SELECT, VALUES, TABLE, WITH … SELECT.
 pub(crate) fn select(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
-    functions::refuse_session_state(tokens)?;
     let all = tokens.all();
     let named = context.may_name_sharded(tokens, &all);
     let read = if tokens.balanced { strip(tokens, &all) } else { all.clone() };

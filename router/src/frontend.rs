@@ -1,6 +1,7 @@
 //! One client from its first byte to its last: handshake, then the loop that reads messages and
 //! has them done.
 
+mod attend;
 mod extended;
 mod handshake;
 mod simple;
@@ -50,7 +51,7 @@ impl Conn {
                     self.client.flush().await?;
                     self.client.rest();
                 }
-                self.client.fill().await?;
+                self.attend().await?;
                 continue;
             };
             match tag {
@@ -71,6 +72,12 @@ impl Conn {
                         "invalid frontend message type {tag}"
                     ))));
                 }
+            }
+            if self.kept.as_ref().is_some_and(|kept| kept.lost) {
+                return Err(Failure::Fatal(ErrorInfo::new(
+                    "57P01",
+                    "terminating connection: the server that held this session's state is lost",
+                )));
             }
         }
     }

@@ -25,6 +25,8 @@ pub struct Session {
     /// What the startup packet set: RESET goes back to these.
     pub startup: Rc<Settings>,
     pub transaction: Transaction,
+    /// Names in the session's temporary schema, which hide others.
+    pub temporary: Rc<[Box<str>]>,
     pub statements: HashMap<Box<[u8]>, Rc<Prepared>>,
     pub portals: HashMap<Box<[u8]>, Rc<Portal>>,
     /// After an error in a pipeline: everything up to Sync is skipped.
@@ -72,6 +74,7 @@ impl Session {
             startup: Rc::clone(&settings),
             settings,
             transaction: Transaction::Idle,
+            temporary: Rc::new([]),
             statements: HashMap::default(),
             portals: HashMap::default(),
             skip_to_sync: false,

@@ -19,7 +19,7 @@ use pgherd_shard_map::ShardMap;
 use smallvec::SmallVec;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::config::{AuthMethod, Config, Dsn};
+use crate::config::{AuthMethod, Config, Dsn, PoolMode};
 use crate::pool::{PoolFigures, PoolLimits, Pools};
 use crate::recovery::ShardHealth;
 use crate::scram::Verifier;
@@ -62,6 +62,8 @@ pub struct WorkerSettings {
     pub trust: bool,
     pub auto_distribute: Box<[Box<str>]>,
     pub pool: PoolLimits,
+    /// `[pool] mode = "session"`.
+    pub session_pooling: bool,
     pub slow_statement: Option<Duration>,
     pub max_clients: usize,
     pub workers: usize,
@@ -124,6 +126,7 @@ impl WorkerSettings {
                 connect: config.pool.connect_timeout,
                 idle: config.pool.idle_timeout,
             },
+            session_pooling: config.pool.mode == PoolMode::Session,
             slow_statement: config.log.slow_statement,
             max_clients: config.max_clients,
             // The worker's index is the low byte of a cancel key.

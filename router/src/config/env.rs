@@ -33,6 +33,7 @@ pub const KEYS: &[Key] = &[
     number("workers"),
     number("max_clients"),
     text("router_name"),
+    text("pool.mode"),
     number("pool.size"),
     text("pool.wait"),
     number("pool.max_waiting"),

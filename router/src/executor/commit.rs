@@ -68,24 +68,32 @@ impl Conn {
     /// Rolls back everywhere. Cannot fail: a server that does not answer is closed, and that rolls
     /// back, too.
     pub async fn roll_back_all(&mut self) {
+        let mut told = false;
         for server in &mut self.servers {
             if server.joined {
                 let rolled_back = match server.status {
                     0 => false,
-                    _ => server.run("ROLLBACK").await.is_ok_and(|reply| reply.error.is_none()),
+                    _ => match server.run("ROLLBACK").await {
+                        Ok(reply) => {
+                            // All say the same: once is enough.
+                            if !std::mem::replace(&mut told, true) {
+                                self.client.out.extend_from_slice(&reply.told);
+                            }
+                            reply.error.is_none()
+                        }
+                        Err(_) => false,
+                    },
                 };
                 server.spoiled |= !rolled_back;
                 server.joined = false;
             }
         }
         if let Transaction::Open(block) = std::mem::take(&mut self.session.transaction) {
-            // Settings changed inside are gone on the servers, too.
-            for server in &mut self.servers {
-                server.settings = Rc::clone(&block.settings);
-            }
+            // What was set inside is gone on the servers, too.
             self.session.settings = block.settings;
         }
         self.session.portals.clear();
+        self.look_again().await;
         self.release();
     }
 
@@ -96,9 +104,13 @@ impl Conn {
     pub async fn commit_all(&mut self) -> Result<(), Failure> {
         let schema_changed =
             self.session.transaction.block().is_some_and(|block| block.schema_changed);
-        let writers: Vec<usize> = (0..self.servers.len())
+        let mut writers: Vec<usize> = (0..self.servers.len())
             .filter(|at| self.servers[*at].joined && self.servers[*at].wrote)
             .collect();
+        // The first decides and is the only one that is not prepared. PREPARE TRANSACTION refuses
+        // what has to do with temporary tables, NOTIFY and cursors WITH HOLD: all of it is at home.
+        let home = self.planning.map.home;
+        writers.sort_by_key(|at| self.servers[*at].shard != home);
         let two_phase = writers.len() > 1 && !self.planning.one_phase;
         let mut result = self.end_readers(&writers).await;
         if result.is_ok() {
@@ -112,11 +124,16 @@ impl Conn {
             self.roll_back_all().await;
             return Err(failure);
         }
-        self.session.transaction = Transaction::Idle;
-        self.session.portals.clear();
-        for server in &mut self.servers {
-            server.joined = false;
+        if let Transaction::Open(block) = std::mem::take(&mut self.session.transaction) {
+            // What was SET LOCAL is gone, the rest is there to stay, here as on the servers.
+            self.session.settings = Rc::clone(&block.lasting);
+            for server in self.servers.iter_mut().filter(|server| server.joined) {
+                server.settings = Rc::clone(&block.lasting);
+                server.joined = false;
+            }
         }
+        self.session.portals.clear();
+        self.look_again().await;
         self.release();
         if schema_changed {
             self.wait_for_map().await;
@@ -139,10 +156,18 @@ impl Conn {
         let mut failure = None;
         for at in readers {
             match self.servers[at].collect().await {
-                Ok(reply) => failure = failure.or_else(|| reply.error.map(Failure::Shard)),
+                Ok(reply) => {
+                    if writers.is_empty() && at == 0 {
+                        self.client.out.extend_from_slice(&reply.told);
+                    }
+                    failure = failure.or_else(|| reply.error.map(Failure::Shard));
+                }
                 Err(error) => failure = Some(self.lost(at, &error)),
             }
             self.servers[at].joined = false;
+            if let Some(block) = self.session.transaction.block() {
+                self.servers[at].settings = Rc::clone(&block.lasting);
+            }
         }
         failure.map_or(Ok(()), Err)
     }
@@ -159,7 +184,10 @@ impl Conn {
     async fn step(&mut self, at: usize, sql: &str) -> Result<(), Failure> {
         match self.servers[at].run(sql).await {
             Ok(reply) => match reply.error {
-                None if self.servers[at].status == b'I' || sql != "COMMIT" => Ok(()),
+                None if self.servers[at].status == b'I' || sql != "COMMIT" => {
+                    self.client.out.extend_from_slice(&reply.told);
+                    Ok(())
+                }
                 None => Err(ErrorInfo::new("40000", "the transaction was rolled back").into()),
                 Some(error) => Err(Failure::Shard(error)),
             },

@@ -126,7 +126,7 @@ impl Conn {
         ready: Ready,
         failed: &mut bool,
     ) -> Result<Passed, Failure> {
-        let Self { client, servers, scanner, last_sqlstate, .. } = self;
+        let Self { client, servers, scanner, last_sqlstate, kept, .. } = self;
         let inbuf = &mut servers[at].inbuf;
         let mut from = 0;
         let mut to = 0;
@@ -179,6 +179,15 @@ impl Conn {
                         block.failed = true;
                     }
                     return Err(Failure::Shard(frame.into()));
+                }
+                Step::News(size) => {
+                    client.out.extend_from_slice(&inbuf[from..to]);
+                    // A server that is not kept has nobody who listens.
+                    if kept.is_some() {
+                        client.out.extend_from_slice(&inbuf[to..to + size]);
+                    }
+                    to += size;
+                    from = to;
                 }
                 Step::Pass(size) | Step::Drop(size) | Step::HiddenReady { size, .. } => {
                     client.out.extend_from_slice(&inbuf[from..to]);

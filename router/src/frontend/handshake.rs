@@ -283,11 +283,24 @@ async fn greet(
             return None;
         }
     };
-    let planning = Planning::new(map, &session.settings, &session.user, false);
+    let mut session = session;
+    if !home.own_settings.is_empty() {
+        // What role and database have of their own, on whatever server the session runs.
+        let mut settings = (*session.startup).clone();
+        settings.add_missing(&home.own_settings);
+        session.startup = worker.intern(settings);
+        session.settings = Rc::clone(&session.startup);
+    }
+    let Session { settings, temporary, user, .. } = &session;
+    let planning = Planning::new(map, settings, user, temporary, false);
     let cancel = worker.register();
+    let keep_all = worker.shared.settings.session_pooling;
     let mut conn = Conn::new(client, session, worker, login, cancel, planning);
     let parameters = home.parameters.clone();
     conn.servers.push(home);
+    if keep_all {
+        conn.keep_all();
+    }
     let settled = conn.bring_settings(0).await;
     conn.release();
     if let Err(failure) = settled {
@@ -295,13 +308,14 @@ async fn greet(
             let error = crate::pool::connect::shard_error(&frame);
             refuse(&mut conn.client, &error).await;
         }
+        conn.abandon();
         conn.worker.unregister(&conn.cancel);
         return None;
     }
     let out = &mut conn.client.out;
     out.extend_from_slice(backend::AUTHENTICATION_OK);
     for (name, value) in parameters.iter() {
-        let own = conn.session.settings.value(name).map(|value| value.trim_matches('\''));
+        let own = conn.session.settings.word(&name.to_lowercase());
         let value = match (&**name, own) {
             ("session_authorization", _) => &*conn.session.user,
             (_, Some(own)) => own,

@@ -4,7 +4,7 @@ use bytes::Buf;
 use pgherd_planner::{Action, NoParams, Scan, SessionStatement, scan};
 
 use crate::error::{ErrorInfo, Failure};
-use crate::executor::{Conn, Ready, Route, Statement};
+use crate::executor::{Conn, Ready, Route, Statement, runs_in_block};
 use crate::session::Transaction;
 use crate::wire::{HEADER, backend, frontend};
 
@@ -111,7 +111,7 @@ impl Conn {
             self.refuse_if_failed(&plan.action)?;
             // Statements of one string share a transaction, unless they are transaction control
             // themselves.
-            if several && !matches!(plan.action, Action::Session(_)) {
+            if several && runs_in_block(&plan.action) {
                 self.open_implicit();
             }
             let started = self.worker.metrics.start();

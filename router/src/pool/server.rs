@@ -33,6 +33,8 @@ pub struct Server {
     pub status: u8,
     pub statements: HashSet<u128>,
     pub settings: Rc<Settings>,
+    /// What it had when it was opened, or has after DISCARD ALL.
+    pub own_settings: Rc<Settings>,
     /// What ParameterStatus said at login.
     pub parameters: Rc<[(Box<str>, Box<str>)]>,
     /// For CancelRequest.
@@ -43,6 +45,15 @@ pub struct Server {
     pub wrote: bool,
     /// This transaction's BEGIN was sent here.
     pub joined: bool,
+    /// It holds something of the session's: it stays with it, and is made clean before it is given
+    /// back.
+    pub kept: bool,
+    /// It must forget its prepared statements before the next request: they are stale or too many.
+    pub forget: bool,
+    /// Notifications that came within replies of the router's own, whole frames.
+    pub news: Vec<u8>,
+    /// It was heard to end while nothing was asked of it: the next request will say so.
+    pub ended: bool,
     /// Its state is not known or not wanted any more: it is closed when given back.
     pub spoiled: bool,
     pub opened: Instant,
@@ -53,12 +64,17 @@ pub struct Server {
 #[derive(Debug, Default)]
 pub struct Reply {
     pub description: Option<Bytes>,
+    /// The body of ParameterDescription.
+    pub parameters: Option<Bytes>,
     /// Whole DataRow bodies.
     pub rows: Vec<Bytes>,
     pub tags: Vec<String>,
     /// The first ErrorResponse, a whole frame.
     pub error: Option<Bytes>,
     pub copy_data: Vec<Bytes>,
+    /// Notices and changed parameters, whole frames: the client's to know where the statement was
+    /// its own.
+    pub told: Vec<u8>,
 }
 
 impl std::fmt::Debug for Server {
@@ -77,12 +93,17 @@ impl Server {
             status: 0,
             statements: HashSet::new(),
             settings: Rc::default(),
+            own_settings: Rc::default(),
             parameters: Rc::new([]),
             address,
             pid: 0,
             secret: 0,
             wrote: false,
             joined: false,
+            kept: false,
+            forget: false,
+            news: Vec::new(),
+            ended: false,
             spoiled: false,
             opened: Instant::now(),
             idle_since: Instant::now(),
@@ -92,7 +113,12 @@ impl Server {
     /// Whether it can serve another session as it is.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        !self.spoiled && self.status == b'I' && !self.joined && self.inbuf.is_empty()
+        !self.spoiled
+            && !self.ended
+            && !self.kept
+            && self.status == b'I'
+            && !self.joined
+            && self.inbuf.is_empty()
     }
 
     /// Whether an idle connection is still open and has nothing to say. Costs no system call
@@ -194,6 +220,7 @@ impl Server {
                     return Ok(reply);
                 }
                 b'T' => reply.description = Some(frame),
+                b't' => reply.parameters = Some(frame.slice(HEADER..)),
                 b'D' => reply.rows.push(frame.slice(HEADER..)),
                 b'd' => reply.copy_data.push(frame),
                 b'C' => {
@@ -201,6 +228,9 @@ impl Server {
                     reply.tags.push(String::from_utf8_lossy(tag).into_owned());
                 }
                 b'E' if reply.error.is_none() => reply.error = Some(frame),
+                b'N' | b'S' => reply.told.extend_from_slice(&frame),
+                // Only a server that is kept listens; nobody else has news to come.
+                b'A' if self.kept => self.news.extend_from_slice(&frame),
                 b'G' => {
                     // Nobody has data for it: fail the COPY so that the reply can end.
                     self.send(&[b'f', 0, 0, 0, 5, 0]).await?;
@@ -208,6 +238,21 @@ impl Server {
                 _ => {}
             }
         }
+    }
+
+    /// Leaves the session that kept it: nothing of its stays. Not cancel safe.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn make_clean(&mut self) -> io::Result<()> {
+        let reply = self.run("DISCARD ALL").await?;
+        self.spoiled |= reply.error.is_some();
+        self.settings = Rc::clone(&self.own_settings);
+        self.statements.clear();
+        self.news = Vec::new();
+        self.kept = false;
+        self.forget = false;
+        Ok(())
     }
 
     /// Runs SQL of the router's own by the simple protocol.
@@ -221,7 +266,7 @@ impl Server {
         self.collect().await
     }
 
-    /// Whether one more statement may be prepared without first forgetting others.
+    /// Whether one more statement may be prepared without first forgetting the others.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.statements.len() < STATEMENTS_MAX
@@ -229,6 +274,17 @@ impl Server {
 }
 
 impl Reply {
+    /// The first row's values, as text.
+    #[must_use]
+    pub fn first_row(&self) -> Vec<Option<String>> {
+        self.rows.first().map(row_text).unwrap_or_default()
+    }
+
+    /// Every row's values, as text.
+    pub fn text_rows(&self) -> impl Iterator<Item = Vec<Option<String>>> {
+        self.rows.iter().map(row_text)
+    }
+
     /// The first column of the first row, as text.
     #[must_use]
     pub fn scalar(&self) -> Option<String> {
@@ -236,4 +292,10 @@ impl Reply {
         let value = *backend::row_values(row).ok()?.first()?;
         value.map(|value| String::from_utf8_lossy(value).into_owned())
     }
+}
+
+fn row_text(row: &Bytes) -> Vec<Option<String>> {
+    let values = backend::row_values(row).unwrap_or_default();
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    values.iter().map(|value| value.map(text)).collect()
 }

@@ -21,12 +21,15 @@ pub enum Transaction {
 pub struct Block {
     /// Sent to each shard when it joins: BEGIN with the client's options.
     pub begin: Box<str>,
-    /// Then these, in order: SET LOCAL, SET TRANSACTION, SAVEPOINT.
+    /// Then these, in order: SET, SET TRANSACTION, SAVEPOINT.
     pub replay: Vec<Replay>,
     pub implicit: bool,
     pub failed: bool,
-    /// The client's settings when it began: a rollback brings them back.
+    /// The client's settings when it began: a shard that joins has these first, and a rollback
+    /// brings them back.
     pub settings: Rc<Settings>,
+    /// What the client's settings are after a commit: without what was SET LOCAL.
+    pub lasting: Rc<Settings>,
     /// The map as this transaction has changed it.
     pub map: Option<Arc<ShardMap>>,
     /// Something changed the schema: the map is loaded anew after the commit.
@@ -38,7 +41,7 @@ pub struct Block {
 #[derive(Debug, Clone)]
 pub enum Replay {
     Statement(Box<str>),
-    Savepoint { name: Box<str>, sql: Box<str>, settings: Rc<Settings> },
+    Savepoint { name: Box<str>, sql: Box<str>, settings: Rc<Settings>, lasting: Rc<Settings> },
 }
 
 impl Transaction {
@@ -76,15 +79,18 @@ impl Transaction {
 impl Block {
     #[must_use]
     pub fn new(begin: &str, implicit: bool, settings: Rc<Settings>) -> Self {
+        let usual = settings.word("default_transaction_isolation");
+        let serializable = usual.is_some_and(|word| word.eq_ignore_ascii_case("serializable"));
         Self {
             begin: begin.into(),
             replay: Vec::new(),
             implicit,
             failed: false,
+            lasting: Rc::clone(&settings),
             settings,
             map: None,
             schema_changed: false,
-            serializable: false,
+            serializable,
         }
     }
 
@@ -124,7 +130,10 @@ impl Block {
         self.replay.truncate(at + 1);
         self.failed = false;
         match self.replay.last() {
-            Some(Replay::Savepoint { settings, .. }) => Some(Rc::clone(settings)),
+            Some(Replay::Savepoint { settings, lasting, .. }) => {
+                self.lasting = Rc::clone(lasting);
+                Some(Rc::clone(settings))
+            }
             _ => None,
         }
     }
@@ -142,6 +151,7 @@ mod tests {
                 name: name.into(),
                 sql: format!("SAVEPOINT {name}").into(),
                 settings: Rc::clone(&settings),
+                lasting: Rc::clone(&settings),
             });
             block.replay.push(Replay::Statement(format!("SET LOCAL x TO {name}").into()));
         }

@@ -22,7 +22,11 @@ pub enum Expect {
     /// The server has the statement already and was not asked: answer in its place.
     KnownParse,
     Bind,
+    /// The router's own Bind.
+    HiddenBind,
     Describe,
+    /// The router's own Describe: the client takes columns, but not the word that there are none.
+    Columns,
     Execute,
     /// Close of a statement is answered by the router: the server keeps it for others.
     KnownClose,
@@ -52,6 +56,8 @@ pub enum Step {
     Error(usize),
     /// ErrorResponse within a reply that the router asked for itself.
     HiddenError(usize),
+    /// NotificationResponse: for a client that listens.
+    News(usize),
     /// CopyInResponse: pass it on, then it is the client's turn.
     CopyIn(usize),
 }
@@ -142,8 +148,7 @@ impl ReplyScanner {
                 self.expects.clear();
                 Step::Error(size)
             }
-            // Nobody listens on a pooled connection, and hidden replies are nobody's news.
-            b'A' => Step::Drop(size),
+            b'A' => Step::News(size),
             b'S' if hidden => Step::Drop(size),
             b'G' if hidden => return Err(Malformed("unexpected CopyInResponse")),
             b'G' => Step::CopyIn(size),
@@ -158,6 +163,10 @@ impl ReplyScanner {
                 self.parsed += 1;
                 self.passing = self.expects.front() != Some(&Expect::HiddenParse);
             }
+            self.passing &= !matches!(
+                (tag, self.expects.front()),
+                (b'2', Some(Expect::HiddenBind)) | (b'n', Some(Expect::Columns))
+            );
             if matches!(tag, b'1' | b'2' | b'3' | b'T' | b'n' | b'C' | b'I' | b's') {
                 self.expects.pop_front();
             }
@@ -185,7 +194,10 @@ mod tests {
                     bytes = &bytes[n..];
                     have -= n;
                 }
-                Step::Drop(n) | Step::HiddenError(n) | Step::HiddenReady { size: n, .. } => {
+                Step::Drop(n)
+                | Step::News(n)
+                | Step::HiddenError(n)
+                | Step::HiddenReady { size: n, .. } => {
                     bytes = &bytes[n..];
                     have -= n;
                 }
