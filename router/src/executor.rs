@@ -39,6 +39,7 @@ use smallvec::SmallVec;
 
 use crate::client::Client;
 use crate::error::{ErrorInfo, Failure};
+use crate::pool::server::Reply;
 use crate::pool::{Login, Server, Ticket};
 use crate::session::{Block, Portal, Session, Settings, Transaction};
 use crate::wire::backend;
@@ -68,6 +69,8 @@ pub struct Conn {
     pub last_sqlstate: [u8; 5],
     /// Admission to hold connections of several shards.
     ticket: Option<Ticket>,
+    /// Changed parameters that the client is told of before the next ReadyForQuery.
+    pub changes: Vec<u8>,
     /// Servers that stay beyond a transaction, if any do.
     pub kept: Option<Box<Kept>>,
 }
@@ -118,8 +121,15 @@ impl Conn {
             planning,
             last_sqlstate: *b"00000",
             ticket: None,
+            changes: Vec::new(),
             kept: None,
         }
+    }
+
+    /// What a server said beside its reply to a statement of the client.
+    fn pass_on_asides(&mut self, reply: &mut Reply) {
+        self.client.out.append(&mut reply.notices);
+        self.changes.append(&mut reply.changes);
     }
 
     /// Brings `self.planning` up to date with map and settings: a transaction that has changed the
@@ -221,11 +231,13 @@ impl Conn {
             self.take_ticket().await?;
         }
         let pools = &self.worker.pools;
-        let server = match pools.idle(shard, &self.login) {
+        let mut server = match pools.idle(shard, &self.login) {
             Some(server) => server,
             // Seldom, and large: it is not a part of every client's memory.
             None => Box::pin(pools.checkout(shard, &self.login, &self.planning.map)).await?,
         };
+        server.same_user = server.last_user == self.cancel.pid;
+        server.last_user = self.cancel.pid;
         self.cancel.servers.borrow_mut().push((server.address, server.pid, server.secret));
         self.servers.push(server);
         let at = self.servers.len() - 1;
@@ -390,6 +402,9 @@ impl Conn {
         self.cancel.servers.borrow_mut().clear();
         for mut server in self.servers.drain(..) {
             server.spoiled |= cancelled;
+            if server.wrote && server.shard == self.planning.map.home {
+                self.session.sequences.written(server.pid, server.same_user);
+            }
             server.wrote = false;
             server.joined &= server.status != b'I';
             self.worker.pools.give_back(&self.login.user, server);

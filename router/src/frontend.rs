@@ -84,6 +84,9 @@ impl Conn {
 
     /// Writes ReadyForQuery with the session's transaction status.
     fn ready(&mut self) {
+        if !self.changes.is_empty() {
+            self.client.out.extend_from_slice(&std::mem::take(&mut self.changes));
+        }
         let status = self.session.transaction.status();
         backend::ready_for_query(&mut self.client.out, status);
     }

@@ -77,7 +77,7 @@ impl Conn {
                         Ok(reply) => {
                             // All say the same: once is enough.
                             if !std::mem::replace(&mut told, true) {
-                                self.client.out.extend_from_slice(&reply.told);
+                                self.changes.extend_from_slice(&reply.changes);
                             }
                             reply.error.is_none()
                         }
@@ -153,12 +153,12 @@ impl Conn {
                 return Err(self.lost(*at, &error));
             }
         }
-        let mut failure = None;
+        let (mut failure, mut told) = (None, false);
         for at in readers {
             match self.servers[at].collect().await {
-                Ok(reply) => {
-                    if writers.is_empty() && at == 0 {
-                        self.client.out.extend_from_slice(&reply.told);
+                Ok(mut reply) => {
+                    if writers.is_empty() && !std::mem::replace(&mut told, true) {
+                        self.pass_on_asides(&mut reply);
                     }
                     failure = failure.or_else(|| reply.error.map(Failure::Shard));
                 }
@@ -183,9 +183,9 @@ impl Conn {
     /// One step of a commit on one server.
     async fn step(&mut self, at: usize, sql: &str) -> Result<(), Failure> {
         match self.servers[at].run(sql).await {
-            Ok(reply) => match reply.error {
+            Ok(mut reply) => match reply.error.take() {
                 None if self.servers[at].status == b'I' || sql != "COMMIT" => {
-                    self.client.out.extend_from_slice(&reply.told);
+                    self.pass_on_asides(&mut reply);
                     Ok(())
                 }
                 None => Err(ErrorInfo::new("40000", "the transaction was rolled back").into()),
@@ -284,8 +284,11 @@ impl Conn {
         failure: Option<Failure>,
     ) -> Failure {
         for answered in self.ask_all(gid, writers, aborting.requests()).await {
+            let block = self.session.transaction.block();
+            // What was prepared has left the settings that were set inside, and no way back.
+            let set = block.is_some_and(|block| !Rc::ptr_eq(&block.settings, &block.lasting));
             let server = &mut self.servers[writers[answered.participant]];
-            server.spoiled |= answered.answer == Answer::Lost;
+            server.spoiled |= answered.answer == Answer::Lost || set;
             server.joined = false;
         }
         self.worker.metrics.two_phase(Outcome::Aborted);

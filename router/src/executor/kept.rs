@@ -13,8 +13,8 @@ use smallvec::SmallVec;
 
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
-use crate::session::Transaction;
 use crate::session::settings::{Settings, startup_value};
+use crate::session::{Sequences, Transaction};
 
 /// What is known of the servers that stay.
 #[derive(Debug, Default)]
@@ -64,13 +64,11 @@ impl Conn {
                 Box::pin(self.set_config(calls, *anywhere, statement)).await
             }
             Stateful::Sequences if self.session.transaction.block().is_none() => {
-                if self.servers.iter().any(|server| server.shard == home && server.kept) {
+                if self.has_sequences(home) {
                     return self.run_one(home, statement).await;
                 }
                 Err(ErrorInfo::new("0A000", "currval() and lastval() need a transaction")
-                    .detail(
-                        "Outside of one, the server that called nextval() is not this session's.",
-                    )
+                    .detail("The server that called nextval() has not stayed with this session.")
                     .hint("Use INSERT … RETURNING, or run both in one transaction.")
                     .into())
             }
@@ -86,6 +84,20 @@ impl Conn {
                 ran.and(looked)
             }
         }
+    }
+
+    /// Whether the session has the server that called `nextval()` for it, or can have it again.
+    fn has_sequences(&mut self, home: pgherd_shard_map::ShardId) -> bool {
+        if let Some(server) = self.servers.iter().find(|server| server.shard == home) {
+            return server.kept;
+        }
+        let Sequences::On(pid) = self.session.sequences else { return false };
+        let again = self.worker.pools.idle_again(home, &self.login, pid, self.cancel.pid);
+        let Some(mut server) = again else { return false };
+        server.same_user = true;
+        self.cancel.servers.borrow_mut().push((server.address, server.pid, server.secret));
+        self.servers.push(server);
+        true
     }
 
     /// After the end of a transaction: it may have ended what a server was kept for.
@@ -151,6 +163,11 @@ impl Conn {
         let cancelled = self.cancel.sent.get();
         let (mut lost, mut stay) = (false, SmallVec::new());
         for mut server in self.servers.drain(..) {
+            if server.wrote && server.shard == self.planning.map.home {
+                self.session.sequences.written(server.pid, server.same_user);
+            }
+            // As long as it stays, nobody else uses it.
+            server.same_user |= server.kept;
             server.wrote = false;
             server.joined &= server.status != b'I';
             server.kept |= whole;

@@ -8,7 +8,7 @@
 use std::rc::Rc;
 
 use pgherd_planner::{Action, LiteralKind, Scan, Span, Target, scan};
-use postgres_protocol::escape::escape_literal;
+use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::{Conn, Ready, Route, Statement};
 use crate::error::{ErrorInfo, Failure};
@@ -112,7 +112,9 @@ impl Conn {
         }
         // What the home shard makes of it: errors, and the types that were not declared.
         let types = oids(declared.iter().map(|oid| usable(*oid)));
-        let known = self.parameter_types(at, text, &types).await?;
+        // It stands where it stood in the PREPARE, so that positions are right.
+        let before = statement.sql[..span.start as usize].chars().count();
+        let known = self.parameter_types(at, &format!("{:before$}{text}", ""), &types).await?;
         for (at, oid) in declared.iter().enumerate() {
             if *oid >= FIRST_USER_OID && known.get(at) != Some(oid) {
                 return Err(ErrorInfo::new(
@@ -183,7 +185,7 @@ impl Conn {
             .iter()
             .map(|span| &statement.sql[span.start as usize..span.end as usize])
             .collect();
-        let values = self.argument_values(&prepared, &texts).await?;
+        let values = self.argument_values(&prepared, name, &texts, statement.sql).await?;
         let results = match statement.portal {
             Some(portal) => portal.params()?.tail.results.to_vec(),
             None => vec![0, 0],
@@ -202,17 +204,24 @@ impl Conn {
         if let Route::One(shard) = route {
             return self.run_bound(shard, &portal, simple).await;
         }
+        let before = self.client.out.len();
         if simple {
             self.describe_at_home(&portal, &[]).await?;
         }
+        let described = self.client.out.len();
         let plan = Rc::clone(&prepared.plan);
-        Box::pin(self.run_statement(Statement {
+        let bound = Statement {
             sql: &prepared.sql,
             plan: &plan,
             literals: &prepared.literals,
             portal: Some(&portal),
-        }))
-        .await
+        };
+        let ran = Box::pin(self.run_statement(bound)).await;
+        if ran.is_err() && self.client.out.len() == described {
+            // Columns come with the first row, and there was none.
+            self.client.out.truncate(before);
+        }
+        ran
     }
 
     /// One shard runs the statement under its name there.
@@ -258,17 +267,20 @@ impl Conn {
         Ok(())
     }
 
-    /// The arguments as text, as their types read it.
+    /// The arguments as text, as their types read it. Expressions are evaluated by the home shard:
+    /// it executes a statement of the same name with the same parameters that returns just these.
     async fn argument_values(
         &mut self,
         prepared: &Prepared,
+        name: &str,
         arguments: &[&str],
+        execute: &str,
     ) -> Result<Vec<Option<String>>, Failure> {
         let (types, _) = prepared.types.as_chunks::<4>();
         let oid = |at: usize| types.get(at).map_or(0, |oid| u32::from_be_bytes(*oid));
-        let plain: Option<Vec<_>> =
-            (0..).zip(arguments).map(|(at, text)| plain(text, oid(at))).collect();
-        if let Some(values) = plain {
+        let values: Option<Vec<_>> =
+            arguments.iter().enumerate().map(|(at, text)| plain(text, oid(at))).collect();
+        if let Some(values) = values {
             return Ok(values);
         }
         self.check_arguments(arguments)?;
@@ -278,21 +290,21 @@ impl Conn {
         let known = self.parameter_types(at, &prepared.sql, &prepared.types).await?;
         let list: Vec<String> = known.iter().map(u32::to_string).collect();
         let names = format!(
-            "SELECT pg_catalog.format_type(oid, NULL) FROM pg_catalog.unnest('{{{}}}'::oid[]) \
-             WITH ORDINALITY AS t(oid, n) ORDER BY n",
+            "SELECT pg_catalog.string_agg(pg_catalog.format_type(oid, NULL), ', ' ORDER BY n), \
+             pg_catalog.string_agg('$' || n, ', ' ORDER BY n) \
+             FROM pg_catalog.unnest('{{{}}}'::oid[]) WITH ORDINALITY AS t(oid, n)",
             list.join(",")
         );
-        let names = self.query(at, &names).await?;
-        let casts: Vec<String> = arguments
-            .iter()
-            .zip(names.text_rows())
-            .map(|(text, name)| {
-                let name = name.into_iter().next().flatten().unwrap_or_default();
-                format!("({text})::{name}")
-            })
-            .collect();
-        let values = self.query(at, &format!("SELECT {}", casts.join(", "))).await?;
-        Ok(values.first_row())
+        let row = self.query(at, &names).await?.first_row();
+        let [Some(types), Some(columns)] = row.as_slice() else { return Ok(Vec::new()) };
+        let name = escape_identifier(name);
+        self.query(at, &format!("PREPARE {name} ({types}) AS SELECT {columns}")).await?;
+        // Whatever comes of it, the name is free again.
+        self.servers[at].forget = true;
+        let values = self.query(at, execute).await?.first_row();
+        self.query(at, &format!("DEALLOCATE {name}")).await?;
+        self.servers[at].forget = false;
+        Ok(values)
     }
 
     /// Arguments are expressions without tables and subqueries, and leave nothing in the session.
@@ -330,9 +342,13 @@ impl Conn {
     /// The columns of an EXECUTE: those of its statement, bound to nothing.
     ///
     /// # Errors
-    /// 26000; what the home shard says.
+    /// What the home shard says.
     pub async fn describe_executed(&mut self, name: &str, results: &[u8]) -> Result<(), Failure> {
-        let statement = self.statement(name.as_bytes())?;
+        let Ok(statement) = self.statement(name.as_bytes()) else {
+            // Its execution will say that it does not exist.
+            self.client.out.extend_from_slice(crate::wire::backend::NO_DATA);
+            return Ok(());
+        };
         let named =
             pgherd_planner::parameters(&statement.sql).last().map_or(0, |n| usize::from(*n));
         let values = vec![None; named.max(statement.types.len() / 4)];

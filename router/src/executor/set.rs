@@ -120,8 +120,8 @@ impl Conn {
                 None => self.server_for(self.any_shard()).await?,
             };
             self.join(at).await?;
-            let reply = self.query(at, sql).await?;
-            self.client.out.extend_from_slice(&reply.told);
+            let mut reply = self.query(at, sql).await?;
+            self.pass_on_asides(&mut reply);
             for other in 0..self.servers.len() {
                 if other != at && self.servers[other].joined {
                     self.query(other, sql).await?;

@@ -171,8 +171,8 @@ impl Conn {
         if matches!(self.session.transaction, Transaction::Idle) {
             // A server has the warning for it.
             let at = self.server_for(self.any_shard()).await?;
-            let reply = self.query(at, statement.sql).await?;
-            self.client.out.extend_from_slice(&reply.told);
+            let mut reply = self.query(at, statement.sql).await?;
+            self.pass_on_asides(&mut reply);
             self.client.complete(tag);
             return Ok(());
         }
@@ -191,9 +191,9 @@ impl Conn {
         let mut told = false;
         for at in 0..self.servers.len() {
             if self.servers[at].joined {
-                let reply = self.query(at, sql).await?;
+                let mut reply = self.query(at, sql).await?;
                 if !std::mem::replace(&mut told, true) {
-                    self.client.out.extend_from_slice(&reply.told);
+                    self.pass_on_asides(&mut reply);
                 }
             }
         }

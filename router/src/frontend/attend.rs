@@ -26,6 +26,9 @@ impl Conn {
     /// # Errors
     /// The client is gone, or was idle for too long, or lost the server that held its state.
     pub(super) async fn attend(&mut self) -> Result<(), Failure> {
+        if !self.planning.is_of(&self.session.settings, &self.session.temporary) {
+            self.refresh_planning();
+        }
         if let Some((limit, error)) = self.idle_limit() {
             let waiting = Box::pin(tokio::time::timeout(limit, self.attend_all()));
             return waiting.await.unwrap_or(Err(Failure::Fatal(error)));
@@ -82,12 +85,16 @@ impl Conn {
 
     /// A server speaks without having been asked: notifications, changed parameters, its end.
     async fn unasked(&mut self, at: usize, read: std::io::Result<usize>) -> Result<(), Failure> {
+        let in_block = matches!(self.session.transaction, Transaction::Open(_));
         let server = &mut self.servers[at];
         loop {
             match server.buffered() {
                 Ok(Some((tag @ (b'A' | b'N' | b'S'), size))) => {
-                    if tag == b'A' && server.kept || tag != b'A' {
-                        self.client.out.extend_from_slice(&server.inbuf[..size]);
+                    // Notifications come between transactions.
+                    match tag {
+                        b'A' if !server.kept => {}
+                        b'A' if in_block => server.news.extend_from_slice(&server.inbuf[..size]),
+                        _ => self.client.out.extend_from_slice(&server.inbuf[..size]),
                     }
                     server.inbuf.advance(size);
                 }

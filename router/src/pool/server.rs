@@ -41,6 +41,9 @@ pub struct Server {
     pub address: SocketAddr,
     pub pid: i32,
     pub secret: i32,
+    /// The session that used it last, by its cancel key's number, and whether it did so before.
+    pub last_user: u32,
+    pub same_user: bool,
     /// This transaction may have written here.
     pub wrote: bool,
     /// This transaction's BEGIN was sent here.
@@ -74,7 +77,8 @@ pub struct Reply {
     pub copy_data: Vec<Bytes>,
     /// Notices and changed parameters, whole frames: the client's to know where the statement was
     /// its own.
-    pub told: Vec<u8>,
+    pub notices: Vec<u8>,
+    pub changes: Vec<u8>,
 }
 
 impl std::fmt::Debug for Server {
@@ -98,6 +102,8 @@ impl Server {
             address,
             pid: 0,
             secret: 0,
+            last_user: 0,
+            same_user: false,
             wrote: false,
             joined: false,
             kept: false,
@@ -228,7 +234,8 @@ impl Server {
                     reply.tags.push(String::from_utf8_lossy(tag).into_owned());
                 }
                 b'E' if reply.error.is_none() => reply.error = Some(frame),
-                b'N' | b'S' => reply.told.extend_from_slice(&frame),
+                b'N' => reply.notices.extend_from_slice(&frame),
+                b'S' => reply.changes.extend_from_slice(&frame),
                 // Only a server that is kept listens; nobody else has news to come.
                 b'A' if self.kept => self.news.extend_from_slice(&frame),
                 b'G' => {

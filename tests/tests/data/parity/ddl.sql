@@ -98,6 +98,5 @@ DROP TABLE t, "Quoted Name";
 SELECT * FROM t;
 --@ known-difference: notices of DDL on all shards are lost
 CREATE TABLE IF NOT EXISTS kept (a int);
---@ refused 0A000
 CREATE TEMP TABLE tmp (a int);
 DROP TABLE IF EXISTS kept;

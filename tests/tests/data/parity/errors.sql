@@ -68,7 +68,6 @@ ALTER TABLE t ADD v int;
 CREATE INDEX i ON t (nothing);
 --@ known-difference: the message names SAVEPOINT instead of RELEASE SAVEPOINT
 RELEASE x;
---@ known-difference: refused before PostgreSQL can say what is wrong
 EXECUTE nothing;
 DEALLOCATE nothing;
 SET nothing = 1;

@@ -41,17 +41,14 @@ SET work_mem = '8MB';
 SHOW work_mem;
 RESET work_mem;
 BEGIN;
---@ known-difference: a changed setting is not reported at SET LOCAL or at the end of its transaction
 SET LOCAL timezone = 'Asia/Tokyo';
 SELECT at FROM t WHERE k = 1;
 SELECT at FROM t ORDER BY k;
---@ known-difference: a changed setting is not reported at SET LOCAL or at the end of its transaction
 COMMIT;
 SELECT at FROM t WHERE k = 1;
 BEGIN;
 SET timezone = 'Asia/Tokyo';
 SELECT at FROM t WHERE k = 2;
---@ known-difference: a changed setting is not reported at SET LOCAL or at the end of its transaction
 ROLLBACK;
 --@ known-difference[text binary]: the column is called as it was typed, and text is sent although binary was asked for
 SHOW timezone;
@@ -60,22 +57,18 @@ BEGIN;
 SAVEPOINT a;
 SET timezone = 'Europe/Berlin';
 SELECT at FROM t WHERE k = 1;
---@ known-difference: a changed setting is not reported at SET LOCAL or at the end of its transaction
 ROLLBACK TO a;
---@ known-difference[simple text]: WRONG ANSWER: ROLLBACK TO does not undo SET
 SELECT at FROM t WHERE k = 1;
 SET timezone = 'Asia/Kolkata';
 COMMIT;
 --@ known-difference[text binary]: the column is called as it was typed, and text is sent although binary was asked for
 SHOW timezone;
 SELECT at FROM t WHERE k = 2;
---@ refused 0A000
 SELECT set_config('timezone', 'UTC', false);
 --@ known-difference[text binary]: the column is called as it was typed, and text is sent although binary was asked for
 SHOW timezone;
 SELECT at FROM t ORDER BY k;
 SET SESSION timezone TO 'Pacific/Auckland';
---@ known-difference: the warning has other words
 SET LOCAL timezone = 'UTC';
 --@ known-difference[text binary]: the column is called as it was typed, and text is sent although binary was asked for
 SHOW timezone;
@@ -93,11 +86,9 @@ SET application_name = 'other';
 --@ known-difference[binary]: text is sent although binary was asked for
 SHOW application_name;
 SELECT current_setting('application_name') FROM t WHERE k = 1;
---@ refused 0A000
 SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE;
 --@ known-difference[binary]: text is sent although binary was asked for
 SHOW default_transaction_isolation;
---@ known-difference: application_name is emptied instead of what the client started with
 RESET ALL;
 --@ known-difference[binary]: text is sent although binary was asked for
 SHOW default_transaction_isolation;
