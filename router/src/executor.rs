@@ -53,6 +53,21 @@ pub use settings::runs_in_block;
 /// How many bytes of a slow statement are logged.
 const SLOW_SQL_MAX: usize = 2000;
 
+/// How long a server that is cancelled is waited for, each time.
+const STOP: [Duration; 8] = {
+    let millis = Duration::from_millis;
+    [
+        millis(50),
+        millis(100),
+        millis(200),
+        millis(400),
+        millis(800),
+        millis(1600),
+        millis(3200),
+        millis(6400),
+    ]
+};
+
 /// One client, its session and the servers that work for it.
 pub struct Conn {
     pub client: Client,
@@ -407,17 +422,12 @@ impl Conn {
             }
             server.wrote = false;
             server.joined &= server.status != b'I';
-            self.worker.pools.give_back(&self.login.user, server);
+            give_back(&self.worker.pools, &self.login.user, server);
         }
     }
 
     /// The client is gone: whatever runs for it is cancelled, its servers are closed.
     pub fn abandon(&mut self) {
-        for server in &self.servers {
-            if server.status == 0 {
-                tokio::task::spawn_local(send_cancel(server.address, server.pid, server.secret));
-            }
-        }
         self.session.transaction = Transaction::Idle;
         self.ticket = None;
         // A cancel may still be on its way to any of them.
@@ -425,13 +435,12 @@ impl Conn {
         self.cancel.servers.borrow_mut().clear();
         for mut server in self.servers.drain(..).collect::<Vec<_>>() {
             server.spoiled |= cancelled;
-            if server.status != 0 && !server.spoiled {
-                let pools = Rc::clone(&self.worker.pools);
-                let user = Rc::clone(&self.login.user);
-                tokio::task::spawn_local(roll_back(server, pools, user));
+            let pools = Rc::clone(&self.worker.pools);
+            let user = Rc::clone(&self.login.user);
+            if server.status == 0 || server.spoiled {
+                give_back(&pools, &user, server);
             } else {
-                server.spoiled = true;
-                self.worker.pools.give_back(&self.login.user, server);
+                tokio::task::spawn_local(roll_back(server, pools, user));
             }
         }
     }
@@ -497,6 +506,35 @@ impl Conn {
         }
         Ok(())
     }
+}
+
+/// Gives a server back, or ends it first if it is at work.
+fn give_back(pools: &Rc<crate::pool::Pools>, user: &Rc<str>, server: Server) {
+    if server.status == 0 {
+        tokio::task::spawn_local(stop(server, Rc::clone(pools), Rc::clone(user)));
+    } else {
+        pools.give_back(user, server);
+    }
+}
+
+/// Ends a server that works for nobody any more. Nothing is sent to it after what it does now, and
+/// that is cancelled: again and again, since a request that comes before the statement has begun
+/// stops nothing. It counts in its pool until it is gone.
+async fn stop(mut server: Server, pools: Rc<crate::pool::Pools>, user: Rc<str>) {
+    server.spoiled = true;
+    for wait in STOP {
+        let ended = async {
+            drop(server.end_requests().await);
+            send_cancel(server.address, server.pid, server.secret).await;
+            while server.fill().await.is_ok() {
+                server.inbuf.clear();
+            }
+        };
+        if tokio::time::timeout(wait, ended).await.is_ok() {
+            break;
+        }
+    }
+    pools.give_back(&user, server);
 }
 
 async fn roll_back(mut server: Server, pools: Rc<crate::pool::Pools>, user: Rc<str>) {

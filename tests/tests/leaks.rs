@@ -107,7 +107,8 @@ fn nothing_is_left_of_sessions_that_ended_badly() {
     let seed: u64 = number("PGHERD_LEAK_SEED", 1);
     eprintln!("repeat: PGHERD_LEAK_SEED={seed} PGHERD_LEAK_SESSIONS={sessions}");
     let cluster = cluster_with(|options| {
-        options.pg_conf.push("max_connections=200".into());
+        // Writers of several rows on several shards may wait for each other.
+        options.pg_conf.push("lock_timeout=1s".into());
     });
     run(cluster.dsn(), "CREATE TABLE t (k int PRIMARY KEY, v text)");
     run(cluster.dsn(), "SELECT create_distributed_table('t', 'k')");
@@ -128,7 +129,15 @@ fn nothing_is_left_of_sessions_that_ended_badly() {
             });
         }
     });
-    wait_until("every server connection is idle and counted", || all_counted(&cluster));
+    let mut last = String::new();
+    wait_until("every server connection is idle and counted", || {
+        let wrong = uncounted(&cluster);
+        if wrong != last {
+            eprintln!("{wrong}");
+            last.clone_from(&wrong);
+        }
+        wrong.is_empty()
+    });
     assert_eq!(run(cluster.dsn(), "SELECT count(*) FROM t"), "20");
     as_new(&cluster);
 }
@@ -177,11 +186,12 @@ fn live(address: SocketAddr, database: &str, random: &mut Random) -> std::io::Re
     Ok(())
 }
 
-/// Whether all connections on the shards are idle, hold nothing, and are those that the router's
-/// pools count.
-fn all_counted(cluster: &LocalCluster) -> bool {
+/// What is wrong with the connections on the shards: all should be idle, hold nothing, and be those
+/// that the router's pools count. Empty if nothing is.
+fn uncounted(cluster: &LocalCluster) -> String {
     let metrics = metrics(cluster.file.routers[0].http);
-    cluster.file.shards.iter().all(|shard| {
+    let mut wrong = String::new();
+    for shard in &cluster.file.shards {
         let count = |state: &str| -> i64 {
             let prefix = format!("pgherd_pool_connections{{shard=\"{}\",", shard.id);
             let lines = metrics.lines().filter(|line| line.starts_with(&prefix));
@@ -194,8 +204,19 @@ fn all_counted(cluster: &LocalCluster) -> bool {
                    FROM pg_stat_activity WHERE backend_type = 'client backend' \
                    AND pid <> pg_backend_pid() AND application_name NOT LIKE 'pgherd%'";
         let (idle, active) = (count("idle"), count("active"));
-        active == 0 && run(&shard.dsn, sql) == format!("{idle}|{idle}|0|0")
-    })
+        let found = run(&shard.dsn, sql);
+        if active != 0 || found != format!("{idle}|{idle}|0|0") {
+            let sql = "SELECT pid, state, application_name, query FROM pg_stat_activity \
+                       WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+            wrong += &format!(
+                "shard {}: the pools count {idle} idle and {active} active, the shard has \
+                 idle|all|locks|prepared {found}\n{}\n",
+                shard.id,
+                run(&shard.dsn, sql)
+            );
+        }
+    }
+    wrong
 }
 
 /// Every pooled connection, held by transactions of as many clients at once, is as new.

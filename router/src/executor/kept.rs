@@ -88,10 +88,11 @@ impl Conn {
 
     /// Whether the session has the server that called `nextval()` for it, or can have it again.
     fn has_sequences(&mut self, home: pgherd_shard_map::ShardId) -> bool {
+        let ours = self.session.sequences;
         if let Some(server) = self.servers.iter().find(|server| server.shard == home) {
-            return server.kept;
+            return server.kept || (server.same_user && ours == Sequences::On(server.pid));
         }
-        let Sequences::On(pid) = self.session.sequences else { return false };
+        let Sequences::On(pid) = ours else { return false };
         let again = self.worker.pools.idle_again(home, &self.login, pid, self.cancel.pid);
         let Some(mut server) = again else { return false };
         server.same_user = true;
@@ -178,7 +179,7 @@ impl Conn {
             }
             lost |= server.kept;
             server.spoiled |= cancelled;
-            self.worker.pools.give_back(&self.login.user, server);
+            super::give_back(&self.worker.pools, &self.login.user, server);
         }
         self.servers = stay;
         // A cancel that is late hits this session's next statement, as it would on PostgreSQL.

@@ -187,6 +187,8 @@ impl Conn {
                 Err(error) => return Err(self.lost(at, &error)),
             }
         }
+        // The statement itself is at work.
+        self.servers[at].status = 0;
         Ok(())
     }
 
@@ -321,8 +323,8 @@ impl Conn {
             while let Some((tag, frame)) = self.next_frame(at)? {
                 match tag {
                     b'Z' => {
-                        self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
                         if hidden_left == 0 {
+                            self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
                             ended = true;
                             break;
                         }

@@ -149,6 +149,14 @@ impl Server {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
+    /// Says that nothing more will be asked: the server ends when it next reads.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn end_requests(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await
+    }
+
     /// Reads what arrives next.
     ///
     /// # Errors
