@@ -30,7 +30,12 @@ impl Conn {
     /// The planner's; 42601 for several statements.
     pub fn prepare(&self, query: &str, types: &[u8]) -> Result<Rc<Prepared>, Failure> {
         let sql = query.trim_end().trim_end_matches(';');
-        let id = statement_id(sql, types);
+        let id = statement_id(sql, types, self.planning.map.epoch);
+        self.prepare_as(id, sql, types)
+    }
+
+    /// As [`Self::prepare`], under a name that it has already.
+    fn prepare_as(&self, id: u128, sql: &str, types: &[u8]) -> Result<Rc<Prepared>, Failure> {
         let seed = self.planning.shared_seed();
         if let Some(seed) = seed
             && let Some(known) = self.worker.statements.borrow_mut().find(id, seed, sql, types)
@@ -79,7 +84,7 @@ impl Conn {
         if seed.is_some() && statement.seed == seed {
             return Ok(statement);
         }
-        let statement = self.prepare(&statement.sql, &statement.types)?;
+        let statement = self.prepare_as(statement.id, &statement.sql, &statement.types)?;
         self.session.statements.insert(name.into(), Rc::clone(&statement));
         Ok(statement)
     }
