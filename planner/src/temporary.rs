@@ -87,7 +87,7 @@ fn created(tokens: &Tokens<'_>) -> (Vec<Range>, Range) {
         return (Vec::new(), tokens.all());
     }
     match tokens.qualified(at) {
-        Some((_, after)) => (vec![at..after], after..tokens.len()),
+        Some((_, after)) => (std::iter::once(at..after).collect(), after..tokens.len()),
         None => (Vec::new(), tokens.all()),
     }
 }
