@@ -242,7 +242,7 @@ impl Conn {
             .hint("Use REPEATABLE READ, or keep the transaction to one key.")
             .into());
         }
-        if !matches!(self.session.transaction, Transaction::Idle) {
+        if !matches!(self.session.transaction, Transaction::Idle) || self.kept.is_some() {
             self.take_ticket().await?;
         }
         let pools = &self.worker.pools;
@@ -432,9 +432,11 @@ impl Conn {
         self.ticket = None;
         // A cancel may still be on its way to any of them.
         let cancelled = self.cancel.sent.get();
+        let whole = self.kept.as_ref().is_some_and(|kept| kept.session);
         self.cancel.servers.borrow_mut().clear();
         for mut server in self.servers.drain(..).collect::<Vec<_>>() {
-            server.spoiled |= cancelled;
+            server.spoiled |= cancelled || server.cancelled;
+            server.kept |= whole;
             let pools = Rc::clone(&self.worker.pools);
             let user = Rc::clone(&self.login.user);
             if server.status == 0 || server.spoiled {

@@ -161,7 +161,7 @@ impl Conn {
     /// Outside a transaction: gives back the servers that hold nothing of the session's.
     pub(super) fn release_but_kept(&mut self) {
         let whole = self.kept.as_ref().is_some_and(|kept| kept.session);
-        let cancelled = self.cancel.sent.get();
+        let cancelled = self.cancel.sent.replace(false);
         let (mut lost, mut stay) = (false, SmallVec::new());
         for mut server in self.servers.drain(..) {
             if server.wrote && server.shard == self.planning.map.home {
@@ -172,13 +172,14 @@ impl Conn {
             server.wrote = false;
             server.joined &= server.status != b'I';
             server.kept |= whole;
+            server.cancelled |= cancelled;
             self.client.out.append(&mut server.news);
             if server.kept && !server.spoiled && server.status == b'I' {
                 stay.push(server);
                 continue;
             }
             lost |= server.kept;
-            server.spoiled |= cancelled;
+            server.spoiled |= server.cancelled;
             super::give_back(&self.worker.pools, &self.login.user, server);
         }
         self.servers = stay;
@@ -187,7 +188,6 @@ impl Conn {
         *self.cancel.servers.borrow_mut() = named.collect();
         if self.servers.is_empty() {
             self.ticket = None;
-            self.cancel.sent.set(false);
         }
         match &mut self.kept {
             Some(kept) if lost => kept.lost = true,

@@ -51,6 +51,8 @@ pub struct Server {
     /// It holds something of the session's: it stays with it, and is made clean before it is given
     /// back.
     pub kept: bool,
+    /// A cancel was sent to it while it stayed with its session: it may still be on its way.
+    pub cancelled: bool,
     /// It must forget its prepared statements before the next request: they are stale or too many.
     pub forget: bool,
     /// Notifications that came within replies of the router's own, whole frames.
@@ -107,6 +109,7 @@ impl Server {
             wrote: false,
             joined: false,
             kept: false,
+            cancelled: false,
             forget: false,
             news: Vec::new(),
             ended: false,
