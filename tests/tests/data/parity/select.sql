@@ -59,7 +59,6 @@ WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 3) SE
 SELECT count(*) FROM t t1 JOIN t t2 ON t1.k = t2.k;
 SELECT now() = now(), now() - now();
 SELECT pg_backend_pid() > 0;
-SELECT lastval();
 LISTEN channel;
 UNLISTEN channel;
 NOTIFY channel;
