@@ -1,6 +1,7 @@
 //! One client from its first byte to its last: handshake, then the loop that reads messages and
 //! has them done.
 
+mod attend;
 mod authenticate;
 mod extended;
 mod function;
@@ -113,6 +114,12 @@ impl Conn {
             _ => {
                 let message = format!("invalid frontend message type {tag}");
                 Err(Failure::Fatal(ErrorInfo::protocol(message)))
+            }
+            if self.kept.as_ref().is_some_and(|kept| kept.lost) {
+                return Err(Failure::Fatal(ErrorInfo::new(
+                    "57P01",
+                    "terminating connection: the server that held this session's state is lost",
+                )));
             }
         }
     }

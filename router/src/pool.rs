@@ -196,6 +196,22 @@ impl Pools {
         None
     }
 
+    /// The idle connection with this process id, if it is there and the session was the last to
+    /// use it.
+    #[must_use]
+    pub fn idle_again(&self, shard: ShardId, login: &Login, pid: i32, user: u32) -> Option<Server> {
+        let mut pools = self.pools.borrow_mut();
+        let pool = pools.get_mut(&login.pool(shard))?;
+        let ours = |server: &Server| server.pid == pid && server.last_user == user;
+        let at = pool.idle.iter().position(ours)?;
+        let mut server = pool.idle.remove(at);
+        if server.is_quiet() {
+            return Some(server);
+        }
+        pool.total -= 1;
+        None
+    }
+
     /// A clean server connection of the shard, opened if need be.
     ///
     /// Not cancel safe in one point: a connection being opened is lost, never leaked.

@@ -32,6 +32,9 @@ pub struct Session {
     /// Those that hold now, where the client may not know them yet.
     pub news: Option<Parameters>,
     pub transaction: Transaction,
+    /// Names in the session's temporary schema, which hide others.
+    pub temporary: Rc<[Box<str>]>,
+    pub sequences: Sequences,
     pub statements: HashMap<Box<[u8]>, Rc<Prepared>>,
     pub portals: HashMap<Box<[u8]>, Rc<Portal>>,
     /// After an error in a pipeline: everything up to Sync is skipped.
@@ -40,6 +43,27 @@ pub struct Session {
     pub in_pipeline: bool,
     /// The client has ended its COPY data, but not yet the pipeline that it is in.
     pub copy_ended: bool,
+}
+
+/// Where `currval()` and `lastval()` of this session are: on the one server of the home shard that
+/// it has written on, while no other session has used that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sequences {
+    Unused,
+    /// The process id of the server's.
+    On(i32),
+    Lost,
+}
+
+impl Sequences {
+    /// The session has written on this server; `ours`: it was the last to use it before, too.
+    pub fn written(&mut self, pid: i32, ours: bool) {
+        *self = match *self {
+            Self::Unused => Self::On(pid),
+            Self::On(known) if known == pid && ours => *self,
+            _ => Self::Lost,
+        };
+    }
 }
 
 /// A prepared statement of the extended protocol, shared by all clients of a worker that have it.
@@ -83,6 +107,8 @@ impl Session {
             reported: Rc::default(),
             news: None,
             transaction: Transaction::Idle,
+            temporary: Rc::new([]),
+            sequences: Sequences::Unused,
             statements: HashMap::default(),
             portals: HashMap::default(),
             skip_to_sync: false,

@@ -14,6 +14,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::Conn;
 use crate::error::{ErrorInfo, Failure};
+use crate::pool::Server;
 use crate::recovery;
 use crate::session::{Block, Transaction};
 use crate::telemetry::Outcome;
@@ -86,22 +87,25 @@ impl Conn {
                 };
                 server.spoiled |= !rolled_back;
                 server.joined = false;
-                // What was set inside is gone; what it was given before it joined is not.
-                server.settings = Rc::clone(&server.settings_before);
             }
         }
-        self.note_parameters();
         if let Transaction::Open(block) = std::mem::take(&mut self.session.transaction) {
+            // What was set inside is gone on the servers, too: they are where they joined.
             self.session.settings = block.settings;
         }
+        self.note_parameters();
         self.session.portals.clear();
+        self.look_again().await;
         self.release();
     }
 
     /// The client will hear of parameters that the end of the transaction has changed.
     fn note_parameters(&mut self) {
-        let sound = self.servers.iter().find(|server| !server.spoiled);
-        self.session.news = sound.map(|server| Rc::clone(&server.parameters));
+        // One that stays unused beside the transaction may have older ones.
+        let settings = &self.session.settings;
+        let told = |server: &&Server| !server.spoiled && Rc::ptr_eq(&server.settings, settings);
+        let server = self.servers.iter().find(told);
+        self.session.news = server.map(|server| Rc::clone(&server.parameters));
     }
 
     /// Commits everywhere, atomically.
@@ -111,9 +115,13 @@ impl Conn {
     pub async fn commit_all(&mut self) -> Result<(), Failure> {
         let schema_changed =
             self.session.transaction.block().is_some_and(|block| block.schema_changed);
-        let writers: Vec<usize> = (0..self.servers.len())
+        let mut writers: Vec<usize> = (0..self.servers.len())
             .filter(|at| self.servers[*at].joined && self.servers[*at].wrote)
             .collect();
+        // The first decides and is the only one that is not prepared. PREPARE TRANSACTION refuses
+        // what has to do with temporary tables, NOTIFY and cursors WITH HOLD: all of it is at home.
+        let home = self.planning.map.home;
+        writers.sort_by_key(|at| self.servers[*at].shard != home);
         let two_phase = writers.len() > 1 && !self.planning.one_phase;
         let mut result = self.end_readers(&writers).await;
         if result.is_ok() {
@@ -127,12 +135,17 @@ impl Conn {
             self.roll_back_all().await;
             return Err(failure);
         }
-        self.note_parameters();
-        self.session.transaction = Transaction::Idle;
-        self.session.portals.clear();
-        for server in &mut self.servers {
-            server.joined = false;
+        if let Transaction::Open(block) = std::mem::take(&mut self.session.transaction) {
+            // What was SET LOCAL is gone, the rest is there to stay, here as on the servers.
+            self.session.settings = Rc::clone(&block.lasting);
+            for server in self.servers.iter_mut().filter(|server| server.joined) {
+                server.settings = Rc::clone(&block.lasting);
+                server.joined = false;
+            }
         }
+        self.note_parameters();
+        self.session.portals.clear();
+        self.look_again().await;
         self.release();
         if schema_changed {
             self.wait_for_map().await;
@@ -152,13 +165,21 @@ impl Conn {
                 return Err(self.lost(*at, &error));
             }
         }
-        let mut failure = None;
+        let (mut failure, mut told) = (None, false);
         for at in readers {
             match self.servers[at].collect().await {
-                Ok(reply) => failure = failure.or_else(|| reply.error.map(Failure::Shard)),
+                Ok(mut reply) => {
+                    if writers.is_empty() && !std::mem::replace(&mut told, true) {
+                        self.pass_on_asides(at, &mut reply);
+                    }
+                    failure = failure.or_else(|| reply.error.map(Failure::Shard));
+                }
                 Err(error) => failure = Some(self.lost(at, &error)),
             }
             self.servers[at].joined = false;
+            if let Some(block) = self.session.transaction.block() {
+                self.servers[at].settings = Rc::clone(&block.lasting);
+            }
         }
         failure.map_or(Ok(()), Err)
     }
@@ -174,8 +195,11 @@ impl Conn {
     /// One step of a commit on one server.
     async fn step(&mut self, at: usize, sql: &str) -> Result<(), Failure> {
         match self.servers[at].run(sql).await {
-            Ok(reply) => match reply.error {
-                None if self.servers[at].status == b'I' || sql != "COMMIT" => Ok(()),
+            Ok(mut reply) => match reply.error.take() {
+                None if self.servers[at].status == b'I' || sql != "COMMIT" => {
+                    self.pass_on_asides(at, &mut reply);
+                    Ok(())
+                }
                 None => Err(ErrorInfo::new("40000", "the transaction was rolled back").into()),
                 Some(error) => Err(Failure::Shard(error)),
             },
@@ -272,8 +296,11 @@ impl Conn {
         failure: Option<Failure>,
     ) -> Failure {
         for answered in self.ask_all(gid, writers, aborting.requests()).await {
+            let block = self.session.transaction.block();
+            // What was prepared has left the settings that were set inside, and no way back.
+            let set = block.is_some_and(|block| !Rc::ptr_eq(&block.settings, &block.lasting));
             let server = &mut self.servers[writers[answered.participant]];
-            server.spoiled |= answered.answer == Answer::Lost;
+            server.spoiled |= answered.answer == Answer::Lost || set;
             server.joined = false;
         }
         self.worker.metrics.two_phase(Outcome::Aborted);

@@ -188,6 +188,8 @@ impl Conn {
                 Err(error) => return Err(self.lost(at, &error)),
             }
         }
+        // The statement itself is at work.
+        self.servers[at].status = 0;
         Ok(())
     }
 
@@ -261,7 +263,7 @@ impl Conn {
         }
         let Some(reply) = first else { return Ok(()) };
         let out = &mut self.client.out;
-        reply.notices.iter().for_each(|notice| out.extend_from_slice(notice));
+        out.extend_from_slice(&reply.notices);
         if let (Some(description), None) = (&reply.description, statement.portal) {
             out.extend_from_slice(description);
         }
@@ -319,7 +321,7 @@ impl Conn {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        notices.iter().for_each(|notice| self.client.out.extend_from_slice(notice));
+        self.client.out.append(&mut notices);
         self.client.complete(tag.as_deref().unwrap_or(""));
         Ok(())
     }
@@ -344,8 +346,8 @@ impl Conn {
             while let Some((tag, frame)) = self.next_frame(at)? {
                 match tag {
                     b'Z' => {
-                        self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
                         if hidden_left == 0 {
+                            self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
                             ended = true;
                             break;
                         }

@@ -128,7 +128,7 @@ impl Conn {
         ready: Ready,
         failed: &mut bool,
     ) -> Result<Passed, Failure> {
-        let Self { client, servers, scanner, last_sqlstate, session, .. } = self;
+        let Self { client, servers, scanner, last_sqlstate, session, kept, .. } = self;
         let Server { inbuf, parameters, .. } = &mut servers[at];
         let mut from = 0;
         let mut to = 0;
@@ -158,6 +158,7 @@ impl Conn {
                 Step::Parameter(size) if ready != Ready::Quiet => {
                     note_parameter(parameters, &inbuf[to..to + size]);
                     session.reported = Rc::clone(parameters);
+                    session.news = None;
                     to += size;
                 }
                 Step::Parameter(size) | Step::HiddenParameter(size) => {
@@ -198,6 +199,15 @@ impl Conn {
                         block.failed = true;
                     }
                     return Err(Failure::Shard(frame.into()));
+                }
+                Step::News(size) => {
+                    client.out.extend_from_slice(&inbuf[from..to]);
+                    // A server that is not kept has nobody who listens.
+                    if kept.is_some() {
+                        client.out.extend_from_slice(&inbuf[to..to + size]);
+                    }
+                    to += size;
+                    from = to;
                 }
                 Step::Pass(size) | Step::Drop(size) | Step::HiddenReady { size, .. } => {
                     client.out.extend_from_slice(&inbuf[from..to]);

@@ -205,6 +205,7 @@ impl Conn {
                     if seen {
                         out.extend_from_slice(&server.inbuf[..size]);
                         self.session.reported = Rc::clone(&server.parameters);
+                        self.session.news = None;
                     }
                     size
                 }
@@ -224,6 +225,12 @@ impl Conn {
                 Step::Ready { size, status } => {
                     server.status = status;
                     lane.ended = true;
+                    size
+                }
+                Step::News(size) => {
+                    if self.kept.is_some() {
+                        out.extend_from_slice(&server.inbuf[..size]);
+                    }
                     size
                 }
                 Step::Drop(size) | Step::HiddenReady { size, .. } => size,
