@@ -4,6 +4,7 @@
 //! they have been used up.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -54,6 +55,8 @@ pub struct Client {
     socket: Socket,
     pub inbuf: BytesMut,
     pub out: Vec<u8>,
+    /// A part of something has been written: the stream cannot be continued by anything else.
+    pub writing: bool,
 }
 
 impl std::fmt::Debug for Socket {
@@ -74,7 +77,16 @@ impl std::fmt::Debug for Client {
 impl Client {
     #[must_use]
     pub fn new(socket: Socket) -> Self {
-        Self { socket, inbuf: BytesMut::new(), out: Vec::new() }
+        Self { socket, inbuf: BytesMut::new(), out: Vec::new(), writing: false }
+    }
+
+    /// Where the client is.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Socket::Plain(stream) => stream.peer_addr().ok(),
+            Socket::Tls(stream) => stream.get_ref().0.peer_addr().ok(),
+        }
     }
 
     /// The bare socket, for a TLS handshake.
@@ -151,6 +163,7 @@ impl Client {
     /// The socket's.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut at = 0;
+        self.writing = true;
         while at < bytes.len() {
             let written = std::future::poll_fn(|cx| match &mut self.socket {
                 Socket::Plain(stream) => Pin::new(stream).poll_write(cx, &bytes[at..]),
@@ -165,6 +178,7 @@ impl Client {
         if let Socket::Tls(stream) = &mut self.socket {
             std::future::poll_fn(|cx| Pin::new(&mut **stream).poll_flush(cx)).await?;
         }
+        self.writing = false;
         Ok(())
     }
 

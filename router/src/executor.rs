@@ -39,6 +39,7 @@ use crate::pool::{Login, Server, Ticket};
 use crate::session::{Block, Portal, Session, Transaction};
 use crate::wire::backend;
 use crate::wire::reply::ReplyScanner;
+use crate::worker::seat::Doing;
 use crate::worker::{Cancel, Planning, Worker, send_cancel};
 pub use cluster::cluster_column;
 pub use relay::{Ready, RelayEnd};
@@ -133,7 +134,7 @@ impl Conn {
     /// # Errors
     /// The planner's.
     pub fn find_plan(&self, sql: &str, scan: &Scan) -> Result<Rc<Plan>, Failure> {
-        let auto = &self.worker.shared.settings.auto_distribute;
+        let auto = &self.worker.live.borrow().auto_distribute;
         Ok(self.worker.plans.borrow_mut().find(sql, scan, &self.planning, auto)?)
     }
 
@@ -211,7 +212,7 @@ impl Conn {
         let server = match pools.idle(shard, &self.login) {
             Some(server) => server,
             // Seldom, and large: it is not a part of every client's memory.
-            None => Box::pin(pools.checkout(shard, &self.login, &self.planning.map)).await?,
+            None => Box::pin(self.wait_for_server(shard)).await?,
         };
         self.cancel.servers.borrow_mut().push((server.address, server.pid, server.secret));
         self.servers.push(server);
@@ -220,6 +221,15 @@ impl Conn {
             Box::pin(self.bring_settings(at)).await?;
         }
         Ok(at)
+    }
+
+    async fn wait_for_server(&self, shard: ShardId) -> Result<Server, ErrorInfo> {
+        let doing = &self.cancel.seat.doing;
+        doing.set(Doing::Waiting);
+        let (pools, ticket) = (&self.worker.pools, self.ticket.as_ref());
+        let server = pools.checkout(shard, &self.login, &self.planning.map, ticket).await;
+        doing.set(Doing::Active);
+        server
     }
 
     /// Before the first of several connections that are held at once.
@@ -298,7 +308,7 @@ impl Conn {
     pub fn observe(&self, plan: &Plan, shard: Option<ShardId>, started: Instant, sql: &[u8]) {
         let took = started.elapsed();
         self.worker.metrics.statement(plan.kind, plan.tier(), shard, took);
-        if self.worker.shared.settings.slow_statement.is_some_and(|limit| took >= limit) {
+        if self.worker.live.borrow().slow_statement.is_some_and(|limit| took >= limit) {
             self.log_slow(plan, shard, took, sql);
         }
     }
@@ -352,7 +362,7 @@ impl Conn {
     pub fn abandon(&mut self) {
         for server in &self.servers {
             if server.status == 0 {
-                tokio::task::spawn_local(send_cancel(server.address, server.pid, server.secret));
+                self.worker.background(send_cancel(server.address, server.pid, server.secret));
             }
         }
         self.session.transaction = Transaction::Idle;
@@ -361,7 +371,7 @@ impl Conn {
             if server.status == b'T' || server.status == b'E' || server.status == b'I' {
                 let pools = Rc::clone(&self.worker.pools);
                 let user = Rc::clone(&self.login.user);
-                tokio::task::spawn_local(roll_back(server, pools, user));
+                self.worker.background(roll_back(server, pools, user));
             } else {
                 let mut server = server;
                 server.spoiled = true;

@@ -9,6 +9,7 @@ pub use handshake::cancel;
 
 use std::net::TcpStream as StdTcpStream;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Buf;
 use tokio::net::TcpStream;
@@ -17,7 +18,9 @@ use crate::client::{Client, Socket};
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::Conn;
 use crate::wire::{self, backend};
+use crate::session::Transaction;
 use crate::worker::Worker;
+use crate::worker::seat::Doing;
 
 /// Serves one client until it leaves. Never fails: what goes wrong is told to the client or ends
 /// its connection.
@@ -28,18 +31,35 @@ pub async fn serve_client(worker: Rc<Worker>, stream: StdTcpStream) {
         return;
     };
     worker.metrics.client_connected();
-    let ended = conn.serve().await;
+    let present = Rc::clone(&conn.cancel);
+    let ended = present.seat.sit(conn.serve()).await.unwrap_or_else(|| Err(conn.sent_away()));
     conn.abandon();
     if let Err(Failure::Fatal(error)) = ended {
-        backend::error_response(&mut conn.client.out, "FATAL", &error);
-        // The client may be gone already; its connection ends either way.
-        drop(conn.client.flush().await);
+        Box::pin(say_goodbye(&mut conn.client, &error)).await;
     }
     worker.unregister(&conn.cancel);
     worker.metrics.client_left();
 }
 
+/// How long a client that ends by the router's will is waited for.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+async fn say_goodbye(client: &mut Client, error: &ErrorInfo) {
+    backend::error_response(&mut client.out, "FATAL", error);
+    // It may be gone already, or read nothing; its connection ends either way.
+    drop(tokio::time::timeout(GOODBYE, client.flush()).await);
+}
+
 impl Conn {
+    /// Why the session ends although the client did not leave.
+    fn sent_away(&self) -> Failure {
+        if self.client.writing || self.scanner.in_frame() {
+            return Failure::Torn;
+        }
+        let message = "terminating connection due to administrator command";
+        Failure::Fatal(ErrorInfo::new("57P01", message))
+    }
+
     /// Reads messages and answers them until the client leaves.
     async fn serve(&mut self) -> Result<(), Failure> {
         loop {
@@ -49,10 +69,17 @@ impl Conn {
                 if self.client.inbuf.is_empty() {
                     self.client.flush().await?;
                     self.client.rest();
+                    self.cancel.seat.doing.set(match self.session.transaction {
+                        Transaction::Idle => Doing::Idle,
+                        Transaction::Open(_) => Doing::IdleInTransaction,
+                    });
                 }
                 self.client.fill().await?;
+                self.cancel.seat.doing.set(Doing::Active);
                 continue;
             };
+            let messages = &self.cancel.seat.messages;
+            messages.set(messages.get() + 1);
             match tag {
                 b'Q' => self.simple_query(size).await?,
                 b'P' | b'B' | b'D' | b'E' | b'C' | b'H' | b'S' => self.pipeline().await?,

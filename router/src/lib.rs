@@ -15,6 +15,7 @@ pub mod executor;
 pub mod frontend;
 pub mod pool;
 pub mod recovery;
+pub mod reload;
 pub mod scram;
 pub mod serve;
 pub mod session;

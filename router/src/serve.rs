@@ -4,24 +4,27 @@
 //! connections to the worker with the fewest clients; from then on a connection never changes
 //! threads. Everything that is not a client's statement runs on the control runtime.
 
+mod drain;
+mod listen;
+
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use pgherd_shard_map::{ShardMap, store};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::config::{Config, Dsn};
 use crate::telemetry::Metrics;
 use crate::verifiers::Verifiers;
-use crate::worker::{Mail, Shared, Worker, WorkerSettings};
-use crate::{frontend, recovery, tls};
+use crate::worker::{Live, Mail, Phase, Shared, Worker, WorkerSettings};
+use crate::{frontend, recovery, reload, tls};
 
 /// How often idle connections are looked at.
-const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Messages that may wait for a worker.
 const MAILBOX: usize = 4096;
@@ -31,7 +34,14 @@ struct WorkerHandle {
     clients: Arc<AtomicUsize>,
 }
 
-/// Runs a router until SIGINT or SIGTERM.
+impl WorkerHandle {
+    /// Connections that it has, those that log in included.
+    fn clients(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs a router until it is told to stop (SIGTERM, SIGINT, SHUTDOWN on the console) and has.
 ///
 /// # Errors
 /// One sentence: what could not be started, and why.
@@ -52,9 +62,12 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     let map =
         catalog.load().await.map_err(|error| format!("cannot load the shard map: {error}"))?;
     drop(catalog);
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let bind = |address| {
+        listen::listen(address, config.reuse_port)
+            .map_err(|error| format!("cannot listen on {address}: {error}"))
+    };
+    let listener = bind(config.listen)?;
+    let http = config.http.map(bind).transpose()?;
     let acceptor = match &config.tls {
         Some(files) => Some(tls::acceptor(&files.cert, &files.key)?),
         None => None,
@@ -73,6 +86,12 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
         verifiers: Verifiers::new(secret),
         health: ArcSwap::default(),
         mailboxes: std::sync::OnceLock::new(),
+        live: ArcSwap::from_pointee(Live::from_config(&config)),
+        config: ArcSwap::from_pointee(config.clone()),
+        phase: watch::Sender::new(Phase::Serving),
+        paused: ArcSwap::default(),
+        generation: AtomicU32::new(0),
+        metrics: Arc::clone(&metrics),
     });
     let mut handles = Vec::with_capacity(workers);
     for index in 0..workers {
@@ -82,24 +101,22 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     shared.mailboxes.set(boxes).map_err(|_| "the workers were started twice".to_owned())?;
     tokio::spawn(watch_map(Arc::clone(&shared), config.catalog.as_str().to_owned()));
     tokio::spawn(recover(Arc::clone(&shared), config.catalog.clone()));
-    if let Some(address) = config.http {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|error| format!("cannot listen on {address}: {error}"))?;
-        tokio::spawn(crate::admin::serve_http(listener, Arc::clone(&metrics), Arc::clone(&shared)));
-    }
+    let http = http.map(|listener| {
+        tokio::spawn(crate::admin::serve_http(listener, Arc::clone(&metrics), Arc::clone(&shared)))
+    });
+    tokio::spawn(obey_signals(Arc::clone(&shared)));
     // Port 0 is answered with the one that was found.
     let listen = listener.local_addr().unwrap_or(config.listen);
     tracing::info!(%listen, workers, "ready");
     // For whoever started this process and waits for it.
     println!("ready {listen}");
-    tokio::select! {
-        () = accept(listener, handles) => Ok(()),
-        () = stop_signal() => {
-            tracing::info!("stopping");
-            Ok(())
-        }
+    accept(listener, &handles, &shared, config.reuse_port).await;
+    if let Some(http) = http.filter(|_| config.reuse_port) {
+        // The address is the successor's.
+        http.abort();
     }
+    drain::drain(&shared, &handles).await;
+    Ok(())
 }
 
 fn start_worker(
@@ -128,6 +145,8 @@ fn start_worker(
         let worker = Rc::new(Worker::new(index, shared, metrics, tls));
         let mail = async move {
             let mut sweep = tokio::time::interval(SWEEP);
+            tokio::task::spawn_local(Rc::clone(&worker).beg());
+            worker.expect_users();
             loop {
                 tokio::select! {
                     mail = mail.recv() => match mail {
@@ -147,6 +166,19 @@ fn start_worker(
                             // Whoever asked may have given up.
                             drop(answer.send(worker.figures()));
                         }
+                        Some(Mail::People(answer)) => drop(answer.send(worker.people())),
+                        Some(Mail::Kill { pid, answer }) => drop(answer.send(worker.kill(pid))),
+                        Some(Mail::Live(live)) => worker.set_live(live),
+                        Some(Mail::Phase(phase)) => worker.enter(phase),
+                        Some(Mail::Pause { shards, generation }) => {
+                            worker.pools.pause(&shards, generation);
+                        }
+                        Some(Mail::Resume { shards }) => worker.pools.resume(&shards),
+                        Some(Mail::Renew { shards, generation }) => {
+                            worker.pools.renew(&shards, generation);
+                        }
+                        Some(Mail::Borrow { want, from }) => worker.lend(want, from),
+                        Some(Mail::Lent { want, lent }) => worker.borrow_places(&want, lent),
                         None => return,
                     },
                     _ = sweep.tick() => worker.sweep(Instant::now()),
@@ -167,27 +199,41 @@ fn start_worker(
     Ok(WorkerHandle { mail: sender, clients })
 }
 
-/// Deals connections to the worker with the fewest clients.
-async fn accept(listener: TcpListener, workers: Vec<WorkerHandle>) {
+/// Deals connections to the worker with the fewest clients, until the router is to end; then
+/// closes the door.
+async fn accept(
+    listener: TcpListener,
+    workers: &[WorkerHandle],
+    shared: &Arc<Shared>,
+    reuse_port: bool,
+) {
+    let mut phases = shared.phase.subscribe();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = phases.wait_for(|phase| *phase > Phase::Serving) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => deal(stream, workers).await,
             Err(error) => {
                 // Out of file descriptors, mostly: wait for some to be closed.
                 tracing::error!(%error, "accept failed");
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
             }
-        };
-        let prepared = stream.set_nodelay(true).and_then(|()| stream.into_std());
-        let Ok(stream) = prepared else { continue };
-        let Some(worker) = workers.iter().min_by_key(|w| w.clients.load(Ordering::Relaxed)) else {
-            return;
-        };
-        worker.clients.fetch_add(1, Ordering::Relaxed);
-        if worker.mail.send(Mail::Client(stream)).await.is_err() {
-            return;
         }
+    }
+    tracing::info!(phase = ?*shared.phase.borrow(), "stopping");
+    let successor = reuse_port && *shared.phase.borrow() == Phase::HandOver;
+    listen::close(listener, successor, async |stream| deal(stream, workers).await).await;
+}
+
+async fn deal(stream: TcpStream, workers: &[WorkerHandle]) {
+    let prepared = stream.set_nodelay(true).and_then(|()| stream.into_std());
+    let Ok(stream) = prepared else { return };
+    let Some(worker) = workers.iter().min_by_key(|worker| worker.clients()) else { return };
+    worker.clients.fetch_add(1, Ordering::Relaxed);
+    if worker.mail.send(Mail::Client(stream)).await.is_err() {
+        worker.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -238,15 +284,30 @@ async fn recover(shared: Arc<Shared>, catalog: Dsn) {
     }
 }
 
-pub async fn stop_signal() {
+/// SIGTERM drains, SIGINT stops at once, SIGHUP reloads.
+async fn obey_signals(shared: Arc<Shared>) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+    );
+    let (Ok(mut term), Ok(mut int), Ok(mut hup)) = signals else {
+        tracing::error!("signals cannot be received: only SIGKILL ends this router");
+        return;
     };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+    loop {
+        tokio::select! {
+            _ = term.recv() => shared.enter(match shared.config.load().reuse_port {
+                true => Phase::HandOver,
+                false => Phase::Drain,
+            }),
+            _ = int.recv() => shared.enter(Phase::Stop),
+            _ = hup.recv() => {
+                if let Err(error) = reload::reload(&shared).await {
+                    tracing::error!(%error, "the configuration was not reloaded");
+                }
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! them up.
 
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,27 @@ pub enum Outcome {
     Aborted,
     /// 08007: recovery finishes it.
     Unknown,
+}
+
+/// How the level of the log is changed: set by whoever has set the log up.
+static LOG_LEVEL: OnceLock<LogLevel> = OnceLock::new();
+
+type LogLevel = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+pub fn on_log_level(change: LogLevel) {
+    // A second log in one process is a test's; the first one counts.
+    drop(LOG_LEVEL.set(change));
+}
+
+/// Changes what is logged.
+///
+/// # Errors
+/// The level is none, or there is no log.
+pub fn set_log_level(level: &str) -> Result<(), String> {
+    match LOG_LEVEL.get() {
+        Some(change) => change(level),
+        None => Err("this process has no log whose level could change".to_owned()),
+    }
 }
 
 /// The counters of all workers.

@@ -4,33 +4,41 @@
 //! the map (an `ArcSwap`), the counters (written by one thread, read by others) and the mailbox.
 
 pub mod plans;
+pub mod seat;
 pub mod statements;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use foldhash::{HashMap, HashSet};
 use pgherd_planner::Scan;
-use pgherd_shard_map::ShardMap;
+use pgherd_shard_map::{ShardId, ShardMap};
 use smallvec::SmallVec;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::config::{AuthMethod, Config, Dsn};
-use crate::pool::{PoolFigures, PoolLimits, Pools};
+use crate::pool::lend::Want;
+use crate::pool::server::Parcel;
+use crate::pool::{Login, PoolFigures, PoolLimits, Pools};
 use crate::recovery::ShardHealth;
 use crate::scram::Verifier;
 use crate::session::Settings;
-use crate::telemetry::WorkerMetrics;
+use crate::telemetry::{Metrics, WorkerMetrics};
 use crate::verifiers::{LookupError, Verifiers};
 pub use plans::{Planning, Plans};
+use seat::{Doing, End, Seat};
 use statements::Statements;
 
 /// Above this, settings that nobody has any more are forgotten.
 const SETTINGS_MAX: usize = 1024;
+
+/// Between two requests to the neighbours for places.
+const BEG_AGAIN: Duration = Duration::from_millis(5);
 
 /// How long a worker is waited for when metrics are read.
 const FIGURES_WAIT: Duration = Duration::from_secs(1);
@@ -51,6 +59,42 @@ pub struct Shared {
     pub health: ArcSwap<Vec<ShardHealth>>,
     /// How each worker is reached, by its index.
     pub mailboxes: OnceLock<Vec<mpsc::Sender<Mail>>>,
+    /// What can change while the router runs.
+    pub live: ArcSwap<Live>,
+    /// What the configuration said when it was read last.
+    pub config: ArcSwap<Config>,
+    /// Told to stop, and how.
+    pub phase: watch::Sender<Phase>,
+    /// Shards that an operator has paused.
+    pub paused: ArcSwap<Vec<ShardId>>,
+    /// Of the last PAUSE or RECONNECT: see [`Pools::renew`].
+    pub generation: AtomicU32,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Whether the router serves, or how it ends. Later phases are stronger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    Serving,
+    /// Another router takes over: no new connections, clients may go on until they leave or rest.
+    HandOver,
+    /// No new connections; clients are sent away as soon as they have no transaction.
+    Drain,
+    /// Everybody is sent away now.
+    Stop,
+}
+
+/// What a new configuration changes while the router runs.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// Of the whole router; each worker has its share.
+    pub pool: PoolLimits,
+    /// Users whose connections are opened before they come.
+    pub warm_users: Box<[Box<str>]>,
+    pub auto_distribute: Box<[Box<str>]>,
+    pub slow_statement: Option<Duration>,
+    pub max_clients: usize,
+    pub shutdown_timeout: Duration,
 }
 
 /// What the configuration says that sessions need.
@@ -60,26 +104,63 @@ pub struct WorkerSettings {
     pub catalog: Dsn,
     pub router_name: Box<str>,
     pub trust: bool,
-    pub auto_distribute: Box<[Box<str>]>,
-    pub pool: PoolLimits,
-    pub slow_statement: Option<Duration>,
-    pub max_clients: usize,
     pub workers: usize,
 }
 
 impl Shared {
     /// What all workers say of themselves; one that is too busy to answer is left out.
     pub async fn figures(&self) -> Vec<WorkerFigures> {
-        let mut figures = Vec::new();
+        self.ask(Mail::Figures).await
+    }
+
+    /// Every client and server connection of all workers.
+    pub async fn people(&self) -> Vec<People> {
+        self.ask(Mail::People).await
+    }
+
+    async fn ask<T>(&self, question: impl Fn(oneshot::Sender<T>) -> Mail) -> Vec<T> {
+        let mut answers = Vec::new();
         for mailbox in self.mailboxes.get().into_iter().flatten() {
             let (sender, answer) = oneshot::channel();
-            if mailbox.try_send(Mail::Figures(sender)).is_ok()
+            if mailbox.try_send(question(sender)).is_ok()
                 && let Ok(Ok(worker)) = tokio::time::timeout(FIGURES_WAIT, answer).await
             {
-                figures.push(worker);
+                answers.push(worker);
             }
         }
-        figures
+        answers
+    }
+
+    /// Tells all workers.
+    pub async fn tell(&self, mail: impl Fn() -> Mail) {
+        for mailbox in self.mailboxes.get().into_iter().flatten() {
+            // A worker that has ended needs to know nothing.
+            drop(mailbox.send(mail()).await);
+        }
+    }
+
+    /// Ends a client's session; whether there is such a client.
+    pub async fn kill(&self, pid: u32) -> bool {
+        let Some(mailbox) = self.mailboxes.get().and_then(|m| m.get((pid & 0xff) as usize)) else {
+            return false;
+        };
+        let (answer, answered) = oneshot::channel();
+        mailbox.send(Mail::Kill { pid, answer }).await.is_ok() && answered.await.unwrap_or(false)
+    }
+
+    /// Goes on to a later phase.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.send_if_modified(|now| {
+            let later = phase > *now;
+            *now = phase.max(*now);
+            later
+        });
+    }
+
+    /// The next number for PAUSE or RECONNECT.
+    #[must_use]
+    pub fn next_generation(&self) -> u32 {
+        self.generation.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// What the home shard holds of a role's password. For the control runtime.
@@ -111,23 +192,41 @@ impl WorkerSettings {
             database: config.database.as_str().into(),
             router_name: config.router_name.as_str().into(),
             trust: config.auth.method == AuthMethod::Trust,
-            auto_distribute: config
-                .sharding
-                .auto_distribute
-                .iter()
-                .map(|name| name.as_str().into())
-                .collect(),
+            // The worker's index is the low byte of a cancel key.
+            workers: config.workers.min(256),
+        }
+    }
+}
+
+impl Live {
+    #[must_use]
+    pub fn from_config(config: &Config) -> Self {
+        let names = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
+        Self {
             pool: PoolLimits {
                 size: config.pool.size,
+                min_size: config.pool.min_size,
                 wait: config.pool.wait,
+                pause_wait: config.pool.pause_wait,
                 waiting_max: config.pool.max_waiting,
                 connect: config.pool.connect_timeout,
                 idle: config.pool.idle_timeout,
+                lifetime: config.pool.max_lifetime,
             },
+            warm_users: names(&config.pool.warm_users),
+            auto_distribute: names(&config.sharding.auto_distribute),
             slow_statement: config.log.slow_statement,
             max_clients: config.max_clients,
-            // The worker's index is the low byte of a cancel key.
-            workers: config.workers.min(256),
+            shutdown_timeout: config.shutdown_timeout,
+        }
+    }
+
+    /// One worker's part of the connections.
+    fn share(&self, workers: usize) -> PoolLimits {
+        PoolLimits {
+            size: self.pool.size.div_ceil(workers).max(1),
+            min_size: self.pool.min_size.div_ceil(workers),
+            ..self.pool
         }
     }
 }
@@ -138,6 +237,46 @@ pub enum Mail {
     Client(std::net::TcpStream),
     Cancel { pid: u32, secret: u32 },
     Figures(oneshot::Sender<WorkerFigures>),
+    People(oneshot::Sender<People>),
+    /// Ends one client's session; answers whether there is such a client.
+    Kill { pid: u32, answer: oneshot::Sender<bool> },
+    Live(Arc<Live>),
+    Phase(Phase),
+    Pause { shards: Arc<[ShardId]>, generation: u32 },
+    Resume { shards: Arc<[ShardId]> },
+    Renew { shards: Arc<[ShardId]>, generation: u32 },
+    /// A neighbour's queue is long.
+    Borrow { want: Want, from: usize },
+    Lent { want: Want, lent: Vec<Option<Parcel>> },
+}
+
+/// A worker's clients and server connections, one by one.
+#[derive(Debug, Default)]
+pub struct People {
+    pub clients: Vec<ClientFigures>,
+    pub servers: Vec<ServerFigures>,
+}
+
+#[derive(Debug)]
+pub struct ClientFigures {
+    pub pid: u32,
+    pub user: Box<str>,
+    pub peer: Option<SocketAddr>,
+    pub since: std::time::SystemTime,
+    pub doing: Doing,
+    pub messages: u64,
+    /// Backend processes that work for it.
+    pub servers: Vec<i32>,
+}
+
+#[derive(Debug)]
+pub struct ServerFigures {
+    pub shard: Option<ShardId>,
+    pub user: Box<str>,
+    pub address: SocketAddr,
+    pub pid: i32,
+    /// The client that it works for.
+    pub client: Option<u32>,
 }
 
 /// What a worker says of itself for metrics.
@@ -147,6 +286,15 @@ pub struct WorkerFigures {
     pub plan_hits: u64,
     pub plan_misses: u64,
     pub sessions: usize,
+    /// Server connections that were opened, and those that could not be.
+    pub opened: u64,
+    pub refused: u64,
+    /// Transactions that wait to be admitted.
+    pub queued: usize,
+    /// Places that came from neighbours.
+    pub borrowed: u64,
+    /// What goes on after its client has left: rollbacks, cancels.
+    pub background: usize,
 }
 
 pub struct Worker {
@@ -163,6 +311,10 @@ pub struct Worker {
     map: RefCell<arc_swap::Cache<MapRef, Arc<ShardMap>>>,
     sessions: RefCell<HashMap<u32, Weak<Cancel>>>,
     next_session: Cell<u32>,
+    pub live: RefCell<Arc<Live>>,
+    phase: Cell<Phase>,
+    borrowed: Cell<u64>,
+    background: Rc<Cell<usize>>,
 }
 
 /// So that the cache can own its way to the map.
@@ -187,6 +339,7 @@ pub struct Cancel {
     /// A cancel was sent while these servers worked: they are not used again, since it may arrive
     /// late and hit somebody else's statement.
     pub sent: Cell<bool>,
+    pub seat: Seat,
 }
 
 impl std::fmt::Debug for Worker {
@@ -203,11 +356,10 @@ impl Worker {
         metrics: Arc<WorkerMetrics>,
         tls: Option<crate::tls::Acceptor>,
     ) -> Self {
-        let mut limits = shared.settings.pool.clone();
-        limits.size = limits.size.div_ceil(shared.settings.workers).max(1);
+        let live = shared.live.load_full();
         Self {
             index,
-            pools: Rc::new(Pools::new(limits)),
+            pools: Rc::new(Pools::new(live.share(shared.settings.workers))),
             plans: RefCell::default(),
             statements: RefCell::default(),
             settings: RefCell::default(),
@@ -218,6 +370,10 @@ impl Worker {
             shared,
             sessions: RefCell::default(),
             next_session: Cell::new(1),
+            live: RefCell::new(live),
+            phase: Cell::new(Phase::Serving),
+            borrowed: Cell::new(0),
+            background: Rc::default(),
         }
     }
 
@@ -249,7 +405,7 @@ impl Worker {
     }
 
     /// Registers a session for CancelRequest: its key names the worker in its low bits.
-    pub fn register(&self) -> Rc<Cancel> {
+    pub fn register(&self, user: &Rc<str>, peer: Option<SocketAddr>) -> Rc<Cancel> {
         let mut sessions = self.sessions.borrow_mut();
         let number = loop {
             let number = self.next_session.get();
@@ -263,6 +419,7 @@ impl Worker {
             secret: self.random_u64() as u32,
             servers: RefCell::default(),
             sent: Cell::new(false),
+            seat: Seat::new(user, peer),
         });
         sessions.insert(number, Rc::downgrade(&cancel));
         cancel
@@ -285,7 +442,152 @@ impl Worker {
             plan_hits: plans.hits + self.statements.borrow().hits,
             plan_misses: plans.misses,
             sessions: self.sessions(),
+            opened: self.pools.connects().0,
+            refused: self.pools.connects().1,
+            queued: self.pools.queued(),
+            borrowed: self.borrowed.get(),
+            background: self.background.get(),
         }
+    }
+
+    /// Every client and every server connection.
+    #[must_use]
+    pub fn people(&self) -> People {
+        let mut people = People::default();
+        for client in self.sessions.borrow().values().filter_map(Weak::upgrade) {
+            let seat = &client.seat;
+            let servers = client.servers.borrow();
+            people.servers.extend(servers.iter().map(|(address, pid, _)| ServerFigures {
+                shard: self.pools.shard_at(*address),
+                user: (*seat.user).into(),
+                address: *address,
+                pid: *pid,
+                client: Some(client.pid),
+            }));
+            people.clients.push(ClientFigures {
+                pid: client.pid,
+                user: (*seat.user).into(),
+                peer: seat.peer,
+                since: seat.since,
+                doing: seat.doing.get(),
+                messages: seat.messages.get(),
+                servers: servers.iter().map(|(_, pid, _)| *pid).collect(),
+            });
+        }
+        self.pools.each_idle(|user, server| {
+            people.servers.push(ServerFigures {
+                shard: Some(server.shard),
+                user: user.into(),
+                address: server.address,
+                pid: server.pid,
+                client: None,
+            });
+        });
+        people
+    }
+
+    /// Ends a client's session now; whether there is such a client.
+    #[must_use]
+    pub fn kill(&self, pid: u32) -> bool {
+        let client = self.sessions.borrow().get(&(pid >> 8)).and_then(Weak::upgrade);
+        let client = client.filter(|client| client.pid == pid);
+        client.inspect(|client| client.seat.end(End::Now)).is_some()
+    }
+
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Sends clients away as the phase has it; again once a second, for [`Phase::HandOver`].
+    pub fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        if phase == Phase::Serving {
+            return;
+        }
+        for client in self.sessions.borrow().values().filter_map(Weak::upgrade) {
+            match phase {
+                Phase::Serving => {}
+                // A client that rests expects no answer, and its pool of connections sees a closed
+                // one; who is at work goes on.
+                Phase::HandOver if !client.seat.was_idle() => {}
+                Phase::HandOver | Phase::Drain => client.seat.end(End::WhenIdle),
+                Phase::Stop => client.seat.end(End::Now),
+            }
+        }
+    }
+
+    /// Runs what its client does not wait for any more; the router ends when it is done.
+    pub fn background(&self, work: impl Future<Output = ()> + 'static) {
+        let count = Rc::clone(&self.background);
+        count.set(count.get() + 1);
+        tokio::task::spawn_local(async move {
+            work.await;
+            count.set(count.get() - 1);
+        });
+    }
+
+    /// Takes a new configuration.
+    pub fn set_live(&self, live: Arc<Live>) {
+        self.pools.set_limits(live.share(self.shared.settings.workers));
+        *self.live.borrow_mut() = live;
+        self.expect_users();
+    }
+
+    /// Opens what is to be warm for the users that the configuration names. Only where clients are
+    /// trusted: else nobody but the client knows the password.
+    pub fn expect_users(&self) {
+        if !self.shared.settings.trust {
+            return;
+        }
+        for user in &self.live.borrow().warm_users {
+            let database = Rc::from(&*self.shared.settings.database);
+            let login = Login { user: Rc::from(&**user), database, keys: None };
+            self.pools.expect(&login, &self.map());
+        }
+    }
+
+    /// Asks the neighbours while queues are long and places are taken.
+    pub async fn beg(self: Rc<Self>) {
+        loop {
+            self.pools.hungry.notified().await;
+            loop {
+                let wants = self.pools.wants();
+                if wants.is_empty() {
+                    break;
+                }
+                for want in wants {
+                    for mailbox in self.neighbours() {
+                        // A busy one has nothing to give.
+                        drop(mailbox.try_send(Mail::Borrow { want: want.clone(), from: self.index }));
+                    }
+                }
+                tokio::time::sleep(BEG_AGAIN).await;
+            }
+        }
+    }
+
+    fn neighbours(&self) -> impl Iterator<Item = &mpsc::Sender<Mail>> {
+        let mailboxes = self.shared.mailboxes.get().into_iter().flatten().enumerate();
+        mailboxes.filter(|(index, _)| *index != self.index).map(|(_, mailbox)| mailbox)
+    }
+
+    /// Gives a neighbour what it asks for, if there is something.
+    pub fn lend(&self, want: Want, from: usize) {
+        let Some(mailbox) = self.shared.mailboxes.get().and_then(|boxes| boxes.get(from)) else {
+            return;
+        };
+        // Places that are on their way must arrive.
+        let Ok(space) = mailbox.try_reserve() else { return };
+        let lent = self.pools.lend(&want);
+        if !lent.is_empty() {
+            space.send(Mail::Lent { want, lent });
+        }
+    }
+
+    pub fn borrow_places(&self, want: &Want, lent: Vec<Option<Parcel>>) {
+        self.borrowed.set(self.borrowed.get() + lent.len() as u64);
+        self.pools.borrow_places(want, lent, |settings| self.intern(settings));
     }
 
     /// The servers to cancel, if the key is right.
@@ -301,9 +603,27 @@ impl Worker {
         }
     }
 
-    /// Closes what has been idle for too long.
+    /// Once a second: see [`Pools::sweep`].
     pub fn sweep(&self, now: Instant) {
-        self.pools.sweep(now);
+        let live = self.live.borrow();
+        let sessions = self.sessions.borrow();
+        let present: HashSet<Rc<str>> = match live.pool.min_size {
+            0 => HashSet::default(),
+            _ => {
+                let clients = sessions.values().filter_map(Weak::upgrade);
+                clients.map(|client| Rc::clone(&client.seat.user)).collect()
+            }
+        };
+        self.pools.sweep(now, &self.map(), |user| {
+            present.contains(user) || live.warm_users.iter().any(|warm| **warm == *user)
+        });
+        self.enter_again();
+    }
+
+    fn enter_again(&self) {
+        if self.phase.get() == Phase::HandOver {
+            self.enter(Phase::HandOver);
+        }
     }
 
     /// From the system's random source: cancel keys must not be guessed, gids not repeat.

@@ -13,6 +13,8 @@ pub struct Key {
     /// `section.name`, or `name` at the top.
     pub path: &'static str,
     pub kind: KeyKind,
+    /// RELOAD changes it; any other setting needs a new process.
+    pub live: bool,
 }
 
 /// How the text of a variable is read.
@@ -20,6 +22,7 @@ pub struct Key {
 pub enum KeyKind {
     Text,
     Number,
+    Switch,
     /// Separated by commas.
     List,
 }
@@ -31,23 +34,33 @@ pub const KEYS: &[Key] = &[
     text("catalog"),
     text("database"),
     number("workers"),
-    number("max_clients"),
+    number("max_clients").live(),
+    switch("reuse_port"),
+    text("shutdown_timeout").live(),
     text("router_name"),
-    number("pool.size"),
-    text("pool.wait"),
-    number("pool.max_waiting"),
-    text("pool.idle_timeout"),
-    text("pool.connect_timeout"),
+    number("pool.size").live(),
+    number("pool.min_size").live(),
+    list("pool.warm_users").live(),
+    text("pool.wait").live(),
+    text("pool.pause_wait").live(),
+    number("pool.max_waiting").live(),
+    text("pool.idle_timeout").live(),
+    text("pool.max_lifetime").live(),
+    text("pool.connect_timeout").live(),
     text("auth.method"),
     text("tls.cert"),
     text("tls.key"),
-    list("sharding.auto_distribute"),
+    list("sharding.auto_distribute").live(),
     text("log.format"),
-    text("log.level"),
-    text("log.slow_statement"),
+    text("log.level").live(),
+    text("log.slow_statement").live(),
 ];
 
 impl Key {
+    const fn live(self) -> Self {
+        Self { live: true, ..self }
+    }
+
     /// The name of its variable.
     #[must_use]
     pub fn variable(&self) -> String {
@@ -96,6 +109,12 @@ fn read(key: &Key, text: String) -> Result<Value, ConfigError> {
                 problem: format!("'{text}' is not a whole number"),
             })?
         }
+        KeyKind::Switch => {
+            text.trim().parse().map(Value::Boolean).map_err(|_| ConfigError::Environment {
+                variable: key.variable(),
+                problem: format!("'{text}' is neither true nor false"),
+            })?
+        }
         KeyKind::List => text
             .split(',')
             .map(str::trim)
@@ -107,13 +126,17 @@ fn read(key: &Key, text: String) -> Result<Value, ConfigError> {
 }
 
 const fn text(path: &'static str) -> Key {
-    Key { path, kind: KeyKind::Text }
+    Key { path, kind: KeyKind::Text, live: false }
 }
 
 const fn number(path: &'static str) -> Key {
-    Key { path, kind: KeyKind::Number }
+    Key { path, kind: KeyKind::Number, live: false }
+}
+
+const fn switch(path: &'static str) -> Key {
+    Key { path, kind: KeyKind::Switch, live: false }
 }
 
 const fn list(path: &'static str) -> Key {
-    Key { path, kind: KeyKind::List }
+    Key { path, kind: KeyKind::List, live: false }
 }

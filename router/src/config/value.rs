@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::ROUTER_NAME_BYTES;
 
@@ -88,6 +88,13 @@ impl fmt::Debug for Dsn {
     }
 }
 
+/// Without the password.
+impl Serialize for Dsn {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
 impl<'de> Deserialize<'de> for Dsn {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         Self::try_new(String::deserialize(from)?).map_err(D::Error::custom)
@@ -117,6 +124,24 @@ pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Duration>, D::Error> {
     duration(from).map(|span| (!span.is_zero()).then_some(span))
+}
+
+/// As it is written in the file.
+pub(super) fn show_duration<S: Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    let ms = span.as_millis();
+    to.serialize_str(&match ms {
+        0 => "0".to_owned(),
+        _ if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+        _ if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
+        _ => format!("{ms}ms"),
+    })
+}
+
+pub(super) fn show_optional_duration<S: Serializer>(
+    span: &Option<Duration>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    show_duration(&span.unwrap_or_default(), to)
 }
 
 /// `5s`, `250ms`, `10m`, `1h`, or `0`. A bare number is refused: its unit would be a guess.

@@ -11,7 +11,7 @@ use crate::scram::{self, ScramError};
 use crate::session::{Session, Settings, settings::startup_value};
 use crate::wire::startup::{self, Startup};
 use crate::wire::{self, HEADER, backend, put_frame};
-use crate::worker::{Planning, Worker, send_cancel};
+use crate::worker::{Phase, Planning, Worker, send_cancel};
 use bytes::Buf;
 
 /// How long a client may take to log in.
@@ -111,7 +111,10 @@ async fn log_in(
                 .hint("Connect to a shard directly; \"pgherd status\" lists their addresses."),
         ));
     }
-    if worker.sessions() >= shared.max_clients.div_ceil(shared.workers) {
+    if worker.phase() >= Phase::Drain {
+        return Err(Some(ErrorInfo::new("57P03", "the database system is shutting down")));
+    }
+    if worker.sessions() >= worker.live.borrow().max_clients.div_ceil(shared.workers) {
         return Err(Some(ErrorInfo::new("53300", "sorry, too many clients already")));
     }
     let keys = match shared.trust {
@@ -276,15 +279,17 @@ async fn greet(
     login: Login,
 ) -> Option<Conn> {
     let map = worker.map();
-    let home = match worker.pools.checkout(map.home, &login, &map).await {
+    let home = match worker.pools.checkout(map.home, &login, &map, None).await {
         Ok(server) => server,
         Err(error) => {
             refuse(&mut client, &error).await;
             return None;
         }
     };
+    worker.pools.expect(&login, &map);
     let planning = Planning::new(map, &session.settings, &session.user, false);
-    let cancel = worker.register();
+    let cancel = worker.register(&login.user, client.peer());
+
     let mut conn = Conn::new(client, session, worker, login, cancel, planning);
     let parameters = home.parameters.clone();
     conn.servers.push(home);

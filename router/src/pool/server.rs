@@ -47,6 +47,31 @@ pub struct Server {
     pub spoiled: bool,
     pub opened: Instant,
     pub idle_since: Instant,
+    /// Not used beyond this.
+    pub expires: Option<Instant>,
+    /// See [`super::Pools::renew`].
+    pub generation: u32,
+}
+
+/// An idle connection on its way to another thread.
+pub struct Parcel {
+    stream: std::net::TcpStream,
+    shard: ShardId,
+    statements: HashSet<u128>,
+    settings: Settings,
+    parameters: Vec<(Box<str>, Box<str>)>,
+    address: SocketAddr,
+    pid: i32,
+    secret: i32,
+    opened: Instant,
+    expires: Option<Instant>,
+    generation: u32,
+}
+
+impl std::fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parcel").field("shard", &self.shard).field("pid", &self.pid).finish()
+    }
 }
 
 /// One reply that the router asked for itself, up to ReadyForQuery.
@@ -86,7 +111,51 @@ impl Server {
             spoiled: false,
             opened: Instant::now(),
             idle_since: Instant::now(),
+            expires: None,
+            generation: 0,
         }
+    }
+
+    /// Takes an idle connection off this thread.
+    ///
+    /// # Errors
+    /// The runtime's: the connection is lost.
+    pub fn pack(self) -> io::Result<Parcel> {
+        Ok(Parcel {
+            stream: self.stream.into_std()?,
+            shard: self.shard,
+            statements: self.statements,
+            settings: (*self.settings).clone(),
+            parameters: self.parameters.to_vec(),
+            address: self.address,
+            pid: self.pid,
+            secret: self.secret,
+            opened: self.opened,
+            expires: self.expires,
+            generation: self.generation,
+        })
+    }
+
+    /// Puts it on this thread.
+    ///
+    /// # Errors
+    /// The runtime's: the connection is lost.
+    pub fn unpack(
+        parcel: Parcel,
+        intern: impl Fn(Settings) -> Rc<Settings>,
+    ) -> io::Result<Self> {
+        let stream = TcpStream::from_std(parcel.stream)?;
+        let mut server = Self::new(parcel.shard, stream, parcel.address);
+        server.status = b'I';
+        server.statements = parcel.statements;
+        server.settings = intern(parcel.settings);
+        server.parameters = parcel.parameters.into();
+        server.pid = parcel.pid;
+        server.secret = parcel.secret;
+        server.opened = parcel.opened;
+        server.expires = parcel.expires;
+        server.generation = parcel.generation;
+        Ok(server)
     }
 
     /// Whether it can serve another session as it is.

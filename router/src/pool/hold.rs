@@ -1,0 +1,59 @@
+//! What an operator does to a shard's connections: PAUSE holds new work back and closes what comes
+//! back, RESUME lets it go on, RECONNECT closes each connection once its transaction has ended.
+//!
+//! A transaction that began before a PAUSE finishes, also where it needs a connection more: it
+//! carries the generation of its beginning in its [`super::Ticket`].
+
+use std::rc::Rc;
+
+use pgherd_shard_map::ShardId;
+
+use super::Pools;
+
+impl Pools {
+    /// Holds new work on these shards back. The caller asks [`Self::figures`] when they are quiet.
+    pub fn pause(&self, shards: &[ShardId], generation: u32) {
+        self.renew(shards, generation);
+        for shard in shards {
+            if let Some(gate) = self.gates.borrow_mut().get_mut(shard) {
+                gate.paused = Some(generation);
+            }
+        }
+        for ((shard, _), pool) in self.pools.borrow_mut().iter_mut() {
+            pool.held |= shards.contains(shard);
+        }
+    }
+
+    /// Serves those who waited.
+    pub fn resume(self: &Rc<Self>, shards: &[ShardId]) {
+        for shard in shards {
+            if let Some(gate) = self.gates.borrow_mut().get_mut(shard) {
+                gate.paused = None;
+            }
+            for ((of, _), pool) in self.pools.borrow_mut().iter_mut() {
+                pool.held &= of != shard;
+            }
+            self.open_for_shard(*shard);
+        }
+    }
+
+    /// Closes connections of an older generation: idle ones now, others when they come back.
+    pub fn renew(&self, shards: &[ShardId], generation: u32) {
+        self.generation.set(generation.max(self.generation.get()));
+        for ((shard, _), pool) in self.pools.borrow_mut().iter_mut() {
+            if shards.contains(shard) {
+                pool.since = generation;
+                pool.total -= pool.idle.len();
+                pool.idle.clear();
+            }
+        }
+    }
+
+    pub(super) fn is_paused(&self, shard: ShardId) -> bool {
+        self.gates.borrow().get(&shard).is_some_and(|gate| gate.paused.is_some())
+    }
+
+    pub(super) fn any_paused(&self) -> bool {
+        self.gates.borrow().values().any(|gate| gate.paused.is_some())
+    }
+}

@@ -1,0 +1,133 @@
+//! A connected client as its worker knows it: who it is, what it does, and how it is ended from
+//! outside.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::SystemTime;
+
+/// What a client does now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// Nothing, outside a transaction.
+    Idle,
+    /// Nothing, inside one.
+    IdleInTransaction,
+    Active,
+    /// It waits for a server connection.
+    Waiting,
+}
+
+/// Whether the session is to end by the router's will.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    Stay,
+    /// As soon as it does nothing, outside a transaction.
+    WhenIdle,
+    Now,
+}
+
+#[derive(Debug)]
+pub struct Seat {
+    pub user: Rc<str>,
+    pub peer: Option<SocketAddr>,
+    pub since: SystemTime,
+    pub doing: Cell<Doing>,
+    /// Messages that it has sent, and how many there were at [`Self::was_idle`].
+    pub messages: Cell<u64>,
+    seen: Cell<u64>,
+    end: Cell<End>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Seat {
+    #[must_use]
+    pub fn new(user: &Rc<str>, peer: Option<SocketAddr>) -> Self {
+        Self {
+            user: Rc::clone(user),
+            peer,
+            since: SystemTime::now(),
+            doing: Cell::new(Doing::Active),
+            messages: Cell::new(0),
+            seen: Cell::new(u64::MAX),
+            end: Cell::new(End::Stay),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// Whether it has done nothing since the last time that this was asked.
+    #[must_use]
+    pub fn was_idle(&self) -> bool {
+        let before = self.seen.replace(self.messages.get());
+        self.doing.get() == Doing::Idle && before == self.messages.get()
+    }
+
+    /// A stronger end stays.
+    pub fn end(&self, end: End) {
+        self.end.set(end.max(self.end.get()));
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Runs the session until it ends by itself (`Some`) or is ended (`None`). Between messages it
+    /// costs two loads.
+    pub async fn sit<T>(&self, session: impl Future<Output = T>) -> Option<T> {
+        let mut session = pin!(session);
+        let mut first = true;
+        std::future::poll_fn(|cx| {
+            if std::mem::take(&mut first) {
+                // The task's waker is the same at every poll.
+                *self.waker.borrow_mut() = Some(cx.waker().clone());
+            }
+            if self.end.get() == End::Now {
+                return Poll::Ready(None);
+            }
+            match session.as_mut().poll(cx) {
+                Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                Poll::Pending
+                    if self.end.get() == End::WhenIdle && self.doing.get() == Doing::Idle =>
+                {
+                    Poll::Ready(None)
+                }
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_end_waits_for_the_transaction_or_does_not() {
+        let seat = Rc::new(Seat::new(&"ada".into(), None));
+        let never = std::future::pending::<()>();
+        seat.doing.set(Doing::IdleInTransaction);
+        seat.end(End::WhenIdle);
+        let mut sitting = pin!(seat.sit(never));
+        assert!(futures_util::poll!(&mut sitting).is_pending(), "its transaction is open");
+        seat.doing.set(Doing::Idle);
+        assert_eq!(sitting.await, None);
+        let seat = Seat::new(&"ada".into(), None);
+        seat.end(End::Now);
+        seat.end(End::WhenIdle);
+        assert_eq!(seat.sit(std::future::pending::<()>()).await, None, "the stronger end stays");
+    }
+
+    #[test]
+    fn whoever_spoke_since_the_last_look_was_not_idle() {
+        let seat = Seat::new(&"ada".into(), None);
+        seat.doing.set(Doing::Idle);
+        assert!(!seat.was_idle(), "nobody has looked before");
+        assert!(seat.was_idle());
+        seat.messages.set(1);
+        assert!(!seat.was_idle());
+        seat.doing.set(Doing::IdleInTransaction);
+        assert!(!seat.was_idle());
+    }
+}
