@@ -5,16 +5,19 @@ mod extended;
 mod handshake;
 mod simple;
 
+use handshake::Visit;
 pub use handshake::cancel;
 
 use std::net::TcpStream as StdTcpStream;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Buf;
 use tokio::net::TcpStream;
 
 use crate::client::{Client, Socket};
+use crate::console;
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::Conn;
 use crate::wire::{self, backend};
@@ -27,8 +30,13 @@ use crate::worker::seat::Doing;
 pub async fn serve_client(worker: Rc<Worker>, stream: StdTcpStream) {
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let client = Client::new(Socket::Plain(stream));
-    let Some(mut conn) = Box::pin(handshake::handshake(client, Rc::clone(&worker))).await else {
-        return;
+    let mut conn = match Box::pin(handshake::handshake(client, Rc::clone(&worker))).await {
+        Some(Visit::Session(conn)) => *conn,
+        Some(Visit::Console(client, login)) => {
+            let shared = Arc::clone(&worker.shared);
+            return Box::pin(console::serve(client, shared, &login.user)).await;
+        }
+        None => return,
     };
     worker.metrics.client_connected();
     let present = Rc::clone(&conn.cancel);

@@ -2,12 +2,13 @@
 //!
 //! Layers, each importing only lower ones: `error`, `telemetry`, `config` · `wire` · pure machines
 //! (`scram`, `session`, `two_phase`, `copy_rows`) · IO (`tls`, `client`, `verifiers`, `pool`, `worker`) · `executor`, `recovery`,
-//! `admin` · `frontend` · `serve`, `dev`, `cli`.
+//! `reload`, `admin`, `console` · `frontend` · `serve`, `dev`, `cli`.
 
 pub mod admin;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod console;
 pub mod copy_rows;
 pub mod dev;
 pub mod error;

@@ -158,6 +158,19 @@ pub struct PoolFigures {
     pub paused: bool,
 }
 
+impl PoolFigures {
+    /// Adds those of the same pool on another worker.
+    pub fn add(&mut self, other: &Self) {
+        self.idle += other.idle;
+        self.active += other.active;
+        self.opening += other.opening;
+        self.waiting += other.waiting;
+        self.longest = self.longest.max(other.longest);
+        self.size += other.size;
+        self.paused |= other.paused;
+    }
+}
+
 impl Pools {
     #[must_use]
     pub fn new(limits: PoolLimits) -> Self {

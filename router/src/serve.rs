@@ -9,7 +9,7 @@ mod listen;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -92,6 +92,7 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
         paused: ArcSwap::default(),
         generation: AtomicU32::new(0),
         metrics: Arc::clone(&metrics),
+        disabled: AtomicBool::new(false),
     });
     let mut handles = Vec::with_capacity(workers);
     for index in 0..workers {
@@ -168,10 +169,11 @@ fn start_worker(
                         }
                         Some(Mail::People(answer)) => drop(answer.send(worker.people())),
                         Some(Mail::Kill { pid, answer }) => drop(answer.send(worker.kill(pid))),
+                        Some(Mail::KillAll) => worker.kill_all(),
                         Some(Mail::Live(live)) => worker.set_live(live),
                         Some(Mail::Phase(phase)) => worker.enter(phase),
                         Some(Mail::Pause { shards, generation }) => {
-                            worker.pools.pause(&shards, generation);
+                            worker.pause(&shards, generation);
                         }
                         Some(Mail::Resume { shards }) => worker.pools.resume(&shards),
                         Some(Mail::Renew { shards, generation }) => {

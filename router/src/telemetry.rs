@@ -162,6 +162,14 @@ impl Metrics {
         self.workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
     }
 
+    /// Routed statements of one shard: how many, and their time in microseconds.
+    #[must_use]
+    pub fn routed(&self, shard: ShardId) -> (u64, u64) {
+        let at = (shard.0 as usize).min(SHARDS - 1);
+        let count = |bucket: usize| self.sum(|worker| &worker.latency[at].buckets[bucket]);
+        ((0..=BOUNDS.len()).map(count).sum(), self.sum(|worker| &worker.latency[at].sum_us))
+    }
+
     /// Everything in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {

@@ -19,6 +19,8 @@ const WAIT: Duration = Duration::from_secs(5);
 const QUERY: &str = "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1 \
      AND rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())";
 
+const SUPERUSER: &str = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = $1";
+
 #[derive(Debug, Error)]
 pub enum LookupError {
     #[error("the home shard did not answer in time")]
@@ -60,24 +62,35 @@ impl Verifiers {
         tokio::time::timeout(WAIT, self.ask(dsn, user)).await.map_err(|_| LookupError::Timeout)?
     }
 
-    async fn ask(&self, dsn: &str, user: &str) -> Result<Option<Verifier>, LookupError> {
-        let client = {
-            let mut slot = self.client.lock().await;
-            match slot.as_ref().filter(|client| !client.is_closed()) {
-                Some(client) => Arc::clone(client),
-                None => {
-                    let (client, connection) = tokio_postgres::connect(dsn, NoTls).await?;
-                    tokio::spawn(async move {
-                        // Its end is seen by whoever asks next.
-                        drop(connection.await);
-                    });
-                    let client = Arc::new(client);
-                    *slot = Some(Arc::clone(&client));
-                    client
-                }
-            }
+    /// Whether the role is a superuser.
+    ///
+    /// # Errors
+    /// [`LookupError`]: nothing is known then.
+    pub async fn is_superuser(&self, dsn: &str, user: &str) -> Result<bool, LookupError> {
+        let asking = async {
+            let row = self.client(dsn).await?.query_opt(SUPERUSER, &[&user]).await?;
+            Ok(row.is_some_and(|row| row.get(0)))
         };
-        let row = client.query_opt(QUERY, &[&user]).await?;
+        tokio::time::timeout(WAIT, asking).await.map_err(|_| LookupError::Timeout)?
+    }
+
+    async fn ask(&self, dsn: &str, user: &str) -> Result<Option<Verifier>, LookupError> {
+        let row = self.client(dsn).await?.query_opt(QUERY, &[&user]).await?;
         Ok(row.and_then(|row| Verifier::parse(row.get::<_, Option<&str>>(0)?)))
+    }
+
+    async fn client(&self, dsn: &str) -> Result<Arc<Client>, tokio_postgres::Error> {
+        let mut slot = self.client.lock().await;
+        if let Some(client) = slot.as_ref().filter(|client| !client.is_closed()) {
+            return Ok(Arc::clone(client));
+        }
+        let (client, connection) = tokio_postgres::connect(dsn, NoTls).await?;
+        tokio::spawn(async move {
+            // Its end is seen by whoever asks next.
+            drop(connection.await);
+        });
+        let client = Arc::new(client);
+        *slot = Some(Arc::clone(&client));
+        Ok(client)
     }
 }

@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, OnceLock};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -70,6 +70,8 @@ pub struct Shared {
     /// Of the last PAUSE or RECONNECT: see [`Pools::renew`].
     pub generation: AtomicU32,
     pub metrics: Arc<Metrics>,
+    /// New clients are refused.
+    pub disabled: AtomicBool,
 }
 
 /// Whether the router serves, or how it ends. Later phases are stronger.
@@ -168,10 +170,28 @@ impl Shared {
     /// # Errors
     /// As [`Verifiers::lookup`].
     pub async fn verifier(&self, user: &str) -> Result<Option<Verifier>, LookupError> {
-        let map = self.map.load_full();
+        self.verifiers.lookup(&self.home_dsn(), user).await
+    }
+
+    /// Whether the role may use the console. The catalog's own login is a superuser's, and is
+    /// believed while the home shard cannot be asked.
+    pub async fn is_admin(self: &Arc<Self>, user: &str) -> Result<bool, LookupError> {
+        if self.settings.catalog.user().is_some_and(|catalog| catalog == user) {
+            return Ok(true);
+        }
+        let (shared, user) = (Arc::clone(self), user.to_owned());
+        let asking = self.control.spawn(async move {
+            let dsn = shared.home_dsn();
+            shared.verifiers.is_superuser(&dsn, &user).await
+        });
+        asking.await.map_err(|error| LookupError::Postgres(error.to_string()))?
+    }
+
+    /// The home shard's address with the catalog's login.
+    fn home_dsn(&self) -> String {
+        let map = self.map.load();
         let home = map.shard(map.home).map_or("", |shard| &*shard.dsn);
-        let dsn = self.settings.catalog.login_for(home);
-        self.verifiers.lookup(&dsn, user).await
+        self.settings.catalog.login_for(home)
     }
 
     /// Passes a cancel request on to the worker that its key names.
@@ -240,6 +260,7 @@ pub enum Mail {
     People(oneshot::Sender<People>),
     /// Ends one client's session; answers whether there is such a client.
     Kill { pid: u32, answer: oneshot::Sender<bool> },
+    KillAll,
     Live(Arc<Live>),
     Phase(Phase),
     Pause { shards: Arc<[ShardId]>, generation: u32 },
@@ -494,9 +515,21 @@ impl Worker {
         client.inspect(|client| client.seat.end(End::Now)).is_some()
     }
 
+    /// Ends all clients' sessions now.
+    pub fn kill_all(&self) {
+        let sessions = self.sessions.borrow();
+        sessions.values().filter_map(Weak::upgrade).for_each(|client| client.seat.end(End::Now));
+    }
+
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.phase.get()
+    }
+
+    /// As [`Pools::pause`], of shards that this worker may not have used yet.
+    pub fn pause(&self, shards: &[ShardId], generation: u32) {
+        self.pools.know_all(&self.map());
+        self.pools.pause(shards, generation);
     }
 
     /// Sends clients away as the phase has it; again once a second, for [`Phase::HandOver`].

@@ -54,6 +54,13 @@ impl Dsn {
         parsed.get_dbname().map(ToOwned::to_owned)
     }
 
+    /// The user that it names.
+    #[must_use]
+    pub fn user(&self) -> Option<String> {
+        let parsed = self.0.parse::<tokio_postgres::Config>().ok()?;
+        parsed.get_user().map(ToOwned::to_owned)
+    }
+
     /// Another server's DSN with this one's login, unless it names a user itself: shards' DSNs name
     /// none, since clients log in to them as themselves.
     #[must_use]

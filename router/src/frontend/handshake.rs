@@ -2,8 +2,10 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::client::{Client, Socket};
+use crate::console;
 use crate::error::ErrorInfo;
 use crate::executor::Conn;
 use crate::pool::Login;
@@ -20,13 +22,19 @@ const LOGIN: std::time::Duration = std::time::Duration::from_secs(60);
 /// The longest password message that is read.
 const PASSWORD_MAX: usize = 8192;
 
+/// What a client has come for.
+pub(super) enum Visit {
+    Session(Box<Conn>),
+    Console(Client, Login),
+}
+
 /// A connection that is ready for queries, or nothing: the client was refused, was a cancel
 /// request, or left.
-pub(super) async fn handshake(client: Client, worker: Rc<Worker>) -> Option<Conn> {
+pub(super) async fn handshake(client: Client, worker: Rc<Worker>) -> Option<Visit> {
     tokio::time::timeout(LOGIN, start(client, worker)).await.ok().flatten()
 }
 
-async fn start(mut client: Client, worker: Rc<Worker>) -> Option<Conn> {
+async fn start(mut client: Client, worker: Rc<Worker>) -> Option<Visit> {
     let mut encrypted = false;
     loop {
         let packet = loop {
@@ -63,7 +71,13 @@ async fn start(mut client: Client, worker: Rc<Worker>) -> Option<Conn> {
             }
             Startup::Session { minor, parameters } => {
                 return match log_in(&mut client, &worker, minor, parameters).await {
-                    Ok((session, login)) => Some(greet(client, worker, session, login).await?),
+                    Ok((_, login)) if &*login.database == console::DATABASE => {
+                        Some(Visit::Console(client, login))
+                    }
+                    Ok((session, login)) => {
+                        let conn = greet(client, worker, session, login).await?;
+                        Some(Visit::Session(Box::new(conn)))
+                    }
                     Err(Some(error)) => {
                         refuse(&mut client, &error).await;
                         None
@@ -121,7 +135,12 @@ async fn log_in(
         true => None,
         false => Some(Rc::new(prove(client, worker, user).await?)),
     };
-    if database != &*shared.database {
+    if database == console::DATABASE {
+        admit_to_console(worker, user).await?;
+    } else if worker.shared.disabled.load(Ordering::Relaxed) {
+        let message = format!("database \"{database}\" takes no new connections now");
+        return Err(Some(ErrorInfo::new("57P03", message)));
+    } else if database != &*shared.database {
         return Err(Some(
             ErrorInfo::new("3D000", format!("database \"{database}\" does not exist"))
                 .hint(format!("This router serves the database \"{}\".", shared.database)),
@@ -130,6 +149,20 @@ async fn log_in(
     let settings = startup_settings(&parameters)?;
     let login = Login { user: user.into(), database: database.into(), keys };
     Ok((Session::new(user, worker.intern(settings)), login))
+}
+
+/// The console is for superusers.
+async fn admit_to_console(worker: &Worker, user: &str) -> Result<(), ErrorInfo> {
+    match worker.shared.is_admin(user).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(ErrorInfo::new("42501", "permission denied for the console")
+            .detail("Only superusers may use it.")),
+        Err(error) => {
+            tracing::error!(%error, "an administrator cannot be recognized");
+            Err(ErrorInfo::new("08006", "roles cannot be looked up now")
+                .hint("The home shard does not answer; the catalog's own role may come in."))
+        }
+    }
 }
 
 /// SCRAM-SHA-256 against the home shard's verifier: the keys that log in to the shards.

@@ -17,9 +17,7 @@ impl Pools {
         map: &ShardMap,
         is_present: impl Fn(&str) -> bool,
     ) {
-        for shard in map.shards() {
-            self.know(shard.id, &shard.dsn);
-        }
+        self.know_all(map);
         let limits = self.limits.get();
         let queues: Vec<PoolKey> = {
             let mut pools = self.pools.borrow_mut();
@@ -34,6 +32,13 @@ impl Pools {
         };
         for key in queues {
             self.open_for_queue(&key);
+        }
+    }
+
+    /// Learns where all shards are.
+    pub fn know_all(&self, map: &ShardMap) {
+        for shard in map.shards() {
+            self.know(shard.id, &shard.dsn);
         }
     }
 
