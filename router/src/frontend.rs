@@ -9,6 +9,7 @@ use handshake::Visit;
 pub use handshake::cancel;
 
 use std::net::TcpStream as StdTcpStream;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +41,8 @@ pub async fn serve_client(worker: Rc<Worker>, stream: StdTcpStream) {
     };
     worker.metrics.client_connected();
     let present = Rc::clone(&conn.cancel);
-    let ended = present.seat.sit(conn.serve()).await.unwrap_or_else(|| Err(conn.sent_away()));
+    let ended = present.seat.sit(pin!(conn.serve())).await;
+    let ended = ended.unwrap_or_else(|| Err(conn.sent_away()));
     conn.abandon();
     if let Err(Failure::Fatal(error)) = ended {
         Box::pin(say_goodbye(&mut conn.client, &error)).await;

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::SystemTime;
@@ -74,10 +74,12 @@ impl Seat {
 
     /// Runs the session until it ends by itself (`Some`) or is ended (`None`). Between messages it
     /// costs two loads.
-    pub async fn sit<T>(&self, session: impl Future<Output = T>) -> Option<T> {
-        let mut session = pin!(session);
+    pub fn sit<T>(
+        &self,
+        mut session: Pin<&mut impl Future<Output = T>>,
+    ) -> impl Future<Output = Option<T>> {
         let mut first = true;
-        std::future::poll_fn(|cx| {
+        std::future::poll_fn(move |cx| {
             if std::mem::take(&mut first) {
                 // The task's waker is the same at every poll.
                 *self.waker.borrow_mut() = Some(cx.waker().clone());
@@ -95,28 +97,29 @@ impl Seat {
                 Poll::Pending => Poll::Pending,
             }
         })
-        .await
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     #[tokio::test]
     async fn an_end_waits_for_the_transaction_or_does_not() {
         let seat = Rc::new(Seat::new(&"ada".into(), None));
-        let never = std::future::pending::<()>();
+        let mut never = pin!(std::future::pending::<()>());
         seat.doing.set(Doing::IdleInTransaction);
         seat.end(End::WhenIdle);
-        let mut sitting = pin!(seat.sit(never));
+        let mut sitting = pin!(seat.sit(never.as_mut()));
         assert!(futures_util::poll!(&mut sitting).is_pending(), "its transaction is open");
         seat.doing.set(Doing::Idle);
         assert_eq!(sitting.await, None);
         let seat = Seat::new(&"ada".into(), None);
         seat.end(End::Now);
         seat.end(End::WhenIdle);
-        assert_eq!(seat.sit(std::future::pending::<()>()).await, None, "the stronger end stays");
+        assert_eq!(seat.sit(pin!(std::future::pending::<()>())).await, None, "the stronger end stays");
     }
 
     #[test]
