@@ -108,6 +108,7 @@ impl Plan {
 fn target(target: &Target) -> String {
     match target {
         Target::Home => "the home shard".into(),
+        Target::Figures => "the home shard, with the router's figures".into(),
         Target::Any => "any shard".into(),
         Target::Shard(shard) => format!("shard {shard}"),
         Target::All => "all shards".into(),

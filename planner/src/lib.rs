@@ -75,6 +75,6 @@ pub fn parameters(sql: &str) -> std::collections::BTreeSet<u16> {
 /// [`PlanError`] for what no tier covers: never a plan that leaves a clause out.
 pub fn plan(statement: &str, context: &Context<'_>) -> Result<Plan, PlanError> {
     let tokens = token::Tokens::new(statement);
-    let plan = classify::plan(&tokens, context)?;
+    let plan = route::with_figures(classify::plan(&tokens, context)?, &tokens, context);
     route::check_scatter(plan, context)
 }

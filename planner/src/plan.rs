@@ -102,6 +102,9 @@ pub struct OneShard {
 pub enum Target {
     /// The home shard: tables that nobody distributed, sequences, system catalogs.
     Home,
+    /// As `Home`, for a statement that reads the router's own figures (`pgherd.pools`,
+    /// `pgherd.transactions`): the router hands them to the shard first.
+    Figures,
     /// Any shard gives the same answer (reference tables only, constants). The router takes one
     /// that the transaction uses already.
     Any,

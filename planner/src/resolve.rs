@@ -20,7 +20,7 @@ impl Target {
         params: &dyn Params,
     ) -> Result<ShardSet, PlanError> {
         match self {
-            Self::Home => Ok(ShardSet::Home),
+            Self::Home | Self::Figures => Ok(ShardSet::Home),
             Self::Any => Ok(ShardSet::Any),
             Self::All => Ok(ShardSet::All),
             Self::Shard(shard) => Ok(ShardSet::Some(SmallVec::from_slice(&[*shard]))),

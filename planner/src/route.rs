@@ -184,6 +184,26 @@ pub(crate) fn refuse_home(analysis: &Analysis) -> Result<(), PlanError> {
     }
 }
 
+/// The views over what only the router knows.
+const FIGURES: &[&str] = &["pools", "transactions"];
+
+/// Has the router's figures handed to a statement that may read them. One that only has the same
+/// word somewhere loses nothing.
+pub(crate) fn with_figures(mut plan: Plan, tokens: &Tokens<'_>, context: &Context<'_>) -> Plan {
+    if let Action::One(one) = &mut plan.action
+        && one.target == Target::Home
+    {
+        let in_path = context.search_path.iter().any(|schema| &**schema == "pgherd");
+        let named = tokens.all().filter(|at| tokens.is_any(*at, FIGURES)).any(|at| {
+            in_path || at >= 2 && tokens.sign(at - 1, ".") && tokens.is_any(at - 2, &["pgherd"])
+        });
+        if named {
+            one.target = Target::Figures;
+        }
+    }
+    plan
+}
+
 /// `pgherd.scatter = off`, and statements that were sent to a given shard.
 pub(crate) fn check_scatter(plan: Plan, context: &Context<'_>) -> Result<Plan, PlanError> {
     let all = |many: &ManyShards| many.target == Target::All;

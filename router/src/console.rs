@@ -20,7 +20,6 @@ use crate::wire::frontend::{self, Named};
 use crate::wire::{self, HEADER, backend, put_frame};
 use crate::worker::{Phase, Shared};
 use command::Command;
-pub use tables::figures_json;
 
 /// What clients connect to. A router's own database cannot have this name.
 pub const DATABASE: &str = "pgherd";

@@ -12,6 +12,7 @@
 //! - `many`: several shards, merged.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
+//! - `figures`: statements that read what only the router knows.
 //! - `explain`: the distributed plan with the shards' own.
 
 mod cluster;
@@ -19,6 +20,7 @@ mod combine;
 mod commit;
 mod copy;
 mod explain;
+mod figures;
 mod many;
 mod relay;
 mod settings;
@@ -152,8 +154,10 @@ impl Conn {
         let Action::One(OneShard { target, otherwise }) = &plan.action else {
             return Ok(Route::Other);
         };
-        if let Target::Home = target {
-            return Ok(Route::One(self.planning.map.home));
+        match target {
+            Target::Home => return Ok(Route::One(self.planning.map.home)),
+            Target::Figures => return Ok(Route::Other),
+            _ => {}
         }
         match target.resolve(&self.planning.map, sql.as_bytes(), literals, params)? {
             ShardSet::Home => Ok(Route::One(self.planning.map.home)),
@@ -411,6 +415,9 @@ impl Conn {
                 };
                 match self.route(plan, statement.sql, statement.literals, params)? {
                     Route::One(shard) => return self.run_one(shard, statement).await,
+                    Route::Other if one.target == Target::Figures => {
+                        return Box::pin(self.run_with_figures(statement)).await;
+                    }
                     Route::Other => {
                         if let Some(many) = &one.otherwise {
                             return self.run_many(many, statement).await;

@@ -34,6 +34,9 @@ const MARKERS_KEPT: &str = "1 day";
 const CLEAN_EVERY: Duration = Duration::from_secs(600);
 const CLEAN_ROWS: i64 = 10_000;
 
+/// Prepared transactions of one shard that are listed, at most.
+const TRANSACTIONS_SHOWN: usize = 1000;
+
 /// What the last look at a shard found.
 #[derive(Debug, Clone)]
 pub struct ShardHealth {
@@ -43,6 +46,8 @@ pub struct ShardHealth {
     /// Transactions of ours that are prepared there now, and the age of the oldest.
     pub prepared: usize,
     pub oldest: Duration,
+    /// Some of them, with their ages.
+    pub transactions: Vec<(String, Duration)>,
 }
 
 /// Connections and memory from sweep to sweep.
@@ -99,6 +104,11 @@ impl Recovery {
                         error: None,
                         prepared: prepared.len(),
                         oldest: prepared.iter().map(|one| one.age).max().unwrap_or_default(),
+                        transactions: prepared
+                            .iter()
+                            .take(TRANSACTIONS_SHOWN)
+                            .map(|one| (one.gid.to_string(), one.age))
+                            .collect(),
                     });
                     found.push((*shard, prepared));
                 }
@@ -109,6 +119,7 @@ impl Recovery {
                         error,
                         prepared: 0,
                         oldest: Duration::ZERO,
+                        transactions: Vec::new(),
                     });
                 }
             }

@@ -6,6 +6,7 @@
 pub mod plans;
 pub mod seat;
 pub mod statements;
+mod summary;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

@@ -67,15 +67,7 @@ impl Client {
     /// # Errors
     /// The server is not there, or lets nobody in without a password.
     pub fn connect(address: SocketAddr, database: &str) -> Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(SILENCE))?;
-        let mut client = Self { stream, received: BytesMut::new() };
-        let mut startup = BytesMut::new();
-        let parameters =
-            [("user", "postgres"), ("database", database), ("application_name", "parity")];
-        frontend::startup_message(parameters, &mut startup)?;
-        client.stream.write_all(&startup)?;
+        let mut client = Self::open(address, database)?;
         loop {
             match client.receive()? {
                 Message::ReadyForQuery(_) => return Ok(client),
@@ -89,6 +81,31 @@ impl Client {
                 _ => return Err(Error::other("the server asks for a password")),
             }
         }
+    }
+
+    /// Connects and says who it is; what the server says to that is yet to be read.
+    ///
+    /// # Errors
+    /// The server is not there.
+    pub fn open(address: SocketAddr, database: &str) -> Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(SILENCE))?;
+        let mut client = Self { stream, received: BytesMut::new() };
+        let mut startup = BytesMut::new();
+        let parameters =
+            [("user", "postgres"), ("database", database), ("application_name", "parity")];
+        frontend::startup_message(parameters, &mut startup)?;
+        client.stream.write_all(&startup)?;
+        Ok(client)
+    }
+
+    /// The answer to what was sent before.
+    ///
+    /// # Errors
+    /// As [`Self::simple`].
+    pub fn next(&mut self) -> Result<Answer> {
+        self.answer("")
     }
 
     /// Runs one text in the simple protocol. `copy_in` is sent if the server asks for rows.
@@ -133,6 +150,31 @@ impl Client {
         frontend::sync(&mut out);
         self.stream.write_all(&out)?;
         self.answer("")
+    }
+
+    /// Sends a text without waiting for its answer.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn send(&mut self, sql: &str) -> Result<()> {
+        let mut out = BytesMut::new();
+        frontend::query(sql, &mut out)?;
+        self.stream.write_all(&out)
+    }
+
+    /// Waits until the server closes the connection; the SQLSTATE that it gave as the reason.
+    ///
+    /// # Errors
+    /// It gives none, or stays.
+    pub fn farewell(&mut self) -> Result<String> {
+        loop {
+            if let Message::ErrorResponse(body) = self.receive()? {
+                let code = field(body.fields(), b'C')?;
+                if field(body.fields(), b'S')?.as_deref() == Some("FATAL") {
+                    return code.ok_or_else(|| Error::other("an error without a code"));
+                }
+            }
+        }
     }
 
     fn answer(&mut self, copy_in: &str) -> Result<Answer> {

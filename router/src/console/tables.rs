@@ -2,7 +2,6 @@
 //! place of PgBouncer's database.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
 use pgherd_shard_map::ShardId;
@@ -130,20 +129,8 @@ fn flag(value: bool) -> Option<String> {
     text(u8::from(value))
 }
 
-/// The pools of all workers, added up.
-async fn summed(shared: &Shared) -> BTreeMap<(ShardId, Box<str>), PoolFigures> {
-    let mut sums: BTreeMap<(ShardId, Box<str>), PoolFigures> = BTreeMap::new();
-    for pool in shared.figures().await.into_iter().flat_map(|worker| worker.pools) {
-        match sums.get_mut(&(pool.shard, pool.user.clone())) {
-            Some(sum) => sum.add(&pool),
-            None => drop(sums.insert((pool.shard, pool.user.clone()), pool)),
-        }
-    }
-    sums
-}
-
 async fn pools(shared: &Shared) -> Vec<Row> {
-    let pools = summed(shared).await;
+    let pools = shared.pools().await;
     let size = shared.live.load().pool.size;
     let row = |((shard, user), pool): (&(ShardId, Box<str>), &PoolFigures)| {
         vec![
@@ -223,7 +210,7 @@ fn place(dsn: &str) -> (Option<String>, Option<String>) {
 }
 
 async fn databases(shared: &Shared) -> Vec<Row> {
-    let pools = summed(shared).await;
+    let pools = shared.pools().await;
     let live = shared.live.load();
     let paused = shared.paused.load();
     let disabled = shared.disabled.load(Ordering::Relaxed);
@@ -287,7 +274,7 @@ fn help() -> Vec<Row> {
 
 async fn lists(shared: &Shared) -> Vec<Row> {
     let workers = shared.figures().await;
-    let pools = summed(shared).await;
+    let pools = shared.pools().await;
     let sum = |count: fn(&PoolFigures) -> usize| pools.values().map(count).sum::<usize>();
     let users: BTreeSet<&str> = pools.keys().map(|(_, user)| &**user).collect();
     let lists = [
@@ -352,30 +339,4 @@ async fn users(shared: &Shared) -> Vec<Row> {
     }
     let row = |(user, count)| vec![text(user), text("transaction"), text(count)];
     users.into_iter().map(row).collect()
-}
-
-/// The figures behind the view `pgherd.pools`, as the JSON that it reads.
-pub async fn figures_json(shared: &Shared) -> String {
-    let mut json = String::from("[");
-    for ((shard, user), pool) in summed(shared).await {
-        if json.len() > 1 {
-            json.push(',');
-        }
-        let user = serde_json::Value::from(&*user);
-        // Writing to a String cannot fail.
-        let _ = write!(
-            json,
-            "{{\"shard\":{shard},\"user_name\":{user},\"active\":{},\"idle\":{},\"opening\":{},\
-             \"waiting\":{},\"longest_wait_ms\":{},\"size\":{},\"paused\":{}}}",
-            pool.active,
-            pool.idle,
-            pool.opening,
-            pool.waiting,
-            pool.longest.as_millis(),
-            pool.size,
-            pool.paused,
-        );
-    }
-    json.push(']');
-    json
 }

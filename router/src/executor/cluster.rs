@@ -48,16 +48,7 @@ impl Conn {
         let mut servers = Vec::with_capacity(shards.len());
         for shard in &shards {
             let at = self.server_for(*shard).await?;
-            let mut request = Vec::new();
-            let joins = self.put_join(at, &mut request);
-            if joins > 0 {
-                if let Err(error) = self.servers[at].send(&request).await {
-                    return Err(self.lost(at, &error));
-                }
-                for _ in 0..joins {
-                    self.collect_ok(at).await?;
-                }
-            }
+            self.join(at).await?;
             self.servers[at].wrote = true;
             servers.push((*shard, at));
         }
@@ -303,6 +294,21 @@ impl Conn {
             }
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Makes a server join the open block, with nothing else yet.
+    pub(super) async fn join(&mut self, at: usize) -> Result<(), Failure> {
+        let mut request = Vec::new();
+        let joins = self.put_join(at, &mut request);
+        if joins > 0 {
+            if let Err(error) = self.servers[at].send(&request).await {
+                return Err(self.lost(at, &error));
+            }
+            for _ in 0..joins {
+                self.collect_ok(at).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Runs SQL of the router's own; its error is the statement's.

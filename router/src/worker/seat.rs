@@ -67,8 +67,8 @@ impl Seat {
     /// A stronger end stays.
     pub fn end(&self, end: End) {
         self.end.set(end.max(self.end.get()));
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
         }
     }
 

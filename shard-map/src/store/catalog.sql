@@ -130,4 +130,15 @@ CREATE OR REPLACE VIEW pgherd.ranges AS
     SELECT group_id, NULL, shard, start_value, end_value FROM pgherd.value_range_list
     UNION ALL
     SELECT group_id, NULL, shard, value, value FROM pgherd.value_list;
-GRANT SELECT ON pgherd.shards, pgherd.tables, pgherd.ranges TO PUBLIC;
+-- Figures of the router that is asked: it hands them over with the statement that reads them.
+-- Whoever asks a server directly gets an error, not an empty answer.
+CREATE OR REPLACE VIEW pgherd.pools AS
+    SELECT * FROM jsonb_to_recordset(current_setting('pgherd.figures')::jsonb -> 'pools')
+    AS p(shard integer, user_name text, active integer, idle integer, opening integer,
+        waiting integer, longest_wait_ms bigint, size integer, paused boolean);
+-- Prepared on a shard when the router looked last, a few seconds ago.
+CREATE OR REPLACE VIEW pgherd.transactions AS
+    SELECT * FROM jsonb_to_recordset(current_setting('pgherd.figures')::jsonb -> 'transactions')
+    AS t(gid text, shard integer, age_seconds bigint);
+GRANT SELECT ON pgherd.shards, pgherd.tables, pgherd.ranges, pgherd.pools, pgherd.transactions
+    TO PUBLIC;

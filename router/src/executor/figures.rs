@@ -1,0 +1,27 @@
+//! Statements that read the router's own figures (`pgherd.pools`, `pgherd.transactions`).
+//!
+//! The views stand on the home shard and read one setting, which the router sets just before the
+//! statement and only until its transaction ends. The statement itself runs as it is, so its
+//! WHERE, ORDER BY and joins are PostgreSQL's own.
+
+use postgres_protocol::escape::escape_literal;
+
+use super::{Conn, Statement};
+use crate::error::Failure;
+
+impl Conn {
+    pub(super) async fn run_with_figures(
+        &mut self,
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
+        let views = self.worker.shared.views().await;
+        self.open_implicit();
+        let home = self.planning.map.home;
+        let at = self.server_for(home).await?;
+        self.join(at).await?;
+        let views = escape_literal(&views);
+        let sql = format!("SELECT pg_catalog.set_config('pgherd.figures', {views}, true)");
+        self.query(at, &sql).await?;
+        self.run_one(home, statement).await
+    }
+}

@@ -1,0 +1,213 @@
+//! The console: PgBouncer's words, by psql and in both protocols.
+
+use std::collections::BTreeMap;
+
+use pgherd::dev::LocalCluster;
+use pgherd_tests::router::RouterProcess;
+use pgherd_tests::wire::Client;
+use pgherd_tests::{cluster_with, psql, run, wait_until};
+
+const TRUST: &str = "[auth]\nmethod = \"trust\"\n";
+
+fn start() -> (LocalCluster, RouterProcess, String) {
+    let cluster = cluster_with(|options| options.shards = 2);
+    run(cluster.dsn(), "CREATE TABLE t (k int PRIMARY KEY, v text)");
+    run(cluster.dsn(), "SELECT create_distributed_table('t', 'k')");
+    run(cluster.dsn(), "INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd')");
+    let router = RouterProcess::start(&cluster, "console", TRUST);
+    let console = format!("postgres://postgres@{}/pgherd", router.listen);
+    (cluster, router, console)
+}
+
+/// The rows of a SHOW by column name.
+fn show(console: &str, what: &str) -> Vec<BTreeMap<String, String>> {
+    let output = std::process::Command::new("psql")
+        .args(["-XA", console, "-c", &format!("SHOW {what}"), "-P", "footer=off"])
+        .output()
+        .expect("psql runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+    let mut lines = text.lines().map(|line| line.split('|').map(str::to_owned));
+    let columns: Vec<String> = lines.next().expect("a head").collect();
+    lines.map(|row| columns.iter().cloned().zip(row).collect()).collect()
+}
+
+fn client(router: &RouterProcess) -> Client {
+    Client::connect(router.address(), "app").expect("the router serves")
+}
+
+fn ok(client: &mut Client, sql: &str) -> Vec<String> {
+    let answer = client.simple(sql, "").expect("an answer");
+    assert_eq!(answer.error, None, "{sql}: {:?}", answer.lines);
+    answer.rows
+}
+
+#[test]
+fn it_shows_who_is_there_and_what_is_open() {
+    let (cluster, router, console) = start();
+    let mut open = client(&router);
+    ok(&mut open, "BEGIN");
+    ok(&mut open, "SELECT v FROM t WHERE k = 1");
+    let clients = show(&console, "CLIENTS");
+    let [one] = clients.as_slice() else { panic!("{clients:?}") };
+    assert_eq!((&*one["user"], &*one["state"]), ("postgres", "idle in transaction"));
+    let pid = ok(&mut open, "SELECT pg_backend_pid()");
+    let servers = show(&console, "SERVERS");
+    let busy: Vec<_> = servers.iter().filter(|server| server["state"] == "active").collect();
+    assert!(busy.iter().all(|server| server["link"] == one["id"]), "{servers:?}");
+    assert!(busy.iter().any(|server| pid[0].contains(&server["remote_pid"])), "{pid:?} {busy:?}");
+    let pools = show(&console, "POOLS");
+    let sum = |column: &str| -> u32 {
+        pools.iter().map(|pool| pool[column].parse::<u32>().expect("a number")).sum()
+    };
+    assert_eq!(sum("sv_active") as usize, busy.len(), "{pools:?}");
+    assert_eq!(sum("cl_waiting"), 0);
+    ok(&mut open, "COMMIT");
+    let databases = show(&console, "DATABASES");
+    let ports: Vec<_> = databases.iter().map(|database| database["port"].clone()).collect();
+    let known: Vec<_> = cluster.file.shards.iter().map(|shard| shard.port.to_string()).collect();
+    assert_eq!(ports, known);
+    let stats = show(&console, "STATS");
+    let counted: u32 =
+        stats.iter().map(|shard| shard["total_query_count"].parse::<u32>().expect("a number")).sum();
+    assert!(counted >= 2, "{stats:?}");
+    let users = show(&console, "USERS");
+    assert_eq!(users[0]["current_connections"], "1");
+    for table in show(&console, "HELP") {
+        if let Some(name) = table["command"].strip_prefix("SHOW ") {
+            show(&console, name);
+        }
+    }
+    wait_until("the first look at the shards is over", || {
+        show(&console, "SHARDS").iter().all(|shard| shard["up"] == "1")
+    });
+}
+
+#[test]
+fn both_protocols_and_mistakes_are_answered() {
+    let (_cluster, router, console) = start();
+    let mut admin = Client::connect(router.address(), "pgherd").expect("the console");
+    for binary in [false, true] {
+        let answer = admin.extended("SHOW VERSION", &[], binary).expect("an answer");
+        assert_eq!((answer.error, answer.rows.len(), answer.status), (None, 1, 'I'));
+        assert!(answer.rows[0].contains("pgherd "), "{:?}", answer.rows);
+    }
+    let wrong = admin.extended("SELECT 1", &[], false).expect("an answer");
+    assert_eq!((wrong.error.as_deref(), wrong.status), (Some("42601"), 'I'));
+    let wrong = admin.simple("PAUSE 99", "").expect("an answer");
+    assert_eq!(wrong.error.as_deref(), Some("42704"));
+    assert_eq!(admin.simple(";", "").expect("an answer").lines, ["empty query"]);
+    let done = admin.extended("RECONNECT", &[], false).expect("an answer");
+    assert_eq!(done.lines, ["no data", "tag: RECONNECT"]);
+    assert!(psql(&console, "RESUME").contains("55000"), "nothing is paused");
+}
+
+#[test]
+fn only_superusers_come_in() {
+    let (cluster, router, _) = start();
+    run(cluster.dsn(), "CREATE ROLE ada LOGIN");
+    run(cluster.dsn(), "CREATE ROLE root LOGIN SUPERUSER");
+    let console = |user: &str| format!("postgres://{user}@{}/pgherd", router.listen);
+    let refused = psql(&console("ada"), "SHOW POOLS");
+    assert!(refused.contains("permission denied for the console"), "{refused}");
+    assert!(psql(&console("nobody"), "SHOW POOLS").contains("permission denied"));
+    assert!(psql(&console("root"), "SHOW VERSION").starts_with("pgherd"));
+}
+
+#[test]
+fn a_paused_shard_is_quiet_and_its_clients_go_on_afterwards() {
+    let (cluster, router, console) = start();
+    // The shards of two keys, by looking.
+    let on = |shard: usize| run(&cluster.file.shards[shard].dsn, "SELECT min(k) FROM t");
+    let (here, there) = (on(0), on(1));
+    let read = |key: &str| format!("SELECT count(*) FROM t WHERE k = {key}");
+    let mut open = client(&router);
+    ok(&mut open, "BEGIN");
+    ok(&mut open, &read(&here));
+    let pausing = {
+        let console = console.clone();
+        std::thread::spawn(move || psql(&console, "PAUSE 1"))
+    };
+    assert_eq!(pausing.join().expect("it ends"), "", "nobody uses it");
+    // A transaction that began before may still go there, and others go elsewhere.
+    ok(&mut open, &read(&there));
+    let mut other = client(&router);
+    ok(&mut other, &read(&here));
+    other.send(&read(&there)).expect("sent");
+    wait_until("it waits", || {
+        show(&console, "CLIENTS").iter().any(|client| client["state"] == "waiting")
+    });
+    ok(&mut open, "COMMIT");
+    wait_until("the shard is quiet", || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = '' AND \
+                   client_addr IS NOT NULL AND usename = 'postgres' AND query LIKE '%FROM t WHERE%'";
+        run(&cluster.file.shards[1].dsn, sql) == "0"
+    });
+    assert_eq!(psql(&console, "RESUME shard_1"), "");
+    assert_eq!(other.next().expect("an answer").rows, ["row: '1'"]);
+}
+
+#[test]
+fn a_pause_of_all_waits_for_transactions_and_holds_new_ones() {
+    let (_cluster, router, console) = start();
+    let mut open = client(&router);
+    ok(&mut open, "BEGIN");
+    ok(&mut open, "INSERT INTO t VALUES (100)");
+    let pausing = {
+        let console = console.clone();
+        std::thread::spawn(move || psql(&console, "PAUSE"))
+    };
+    wait_until("it is paused", || show(&console, "STATE")[1]["value"] == "yes");
+    let mut waiting: Vec<Client> = (0..3).map(|_| client_in_pause(&router)).collect();
+    assert!(!pausing.is_finished(), "a transaction is open");
+    // It needs a shard more, and gets it.
+    ok(&mut open, "INSERT INTO t VALUES (101), (102), (103), (104)");
+    ok(&mut open, "COMMIT");
+    assert_eq!(pausing.join().expect("it ends"), "");
+    assert!(show(&console, "POOLS").iter().all(|pool| pool["sv_idle"] == "0"));
+    assert_eq!(psql(&console, "RESUME"), "");
+    for client in &mut waiting {
+        assert_eq!(client.next().expect("an answer").error, None);
+    }
+}
+
+/// A login needs the home shard, so it is held as well; what it says first comes later.
+fn client_in_pause(router: &RouterProcess) -> Client {
+    let mut client = Client::open(router.address(), "app").expect("it connects");
+    client.send("SELECT count(*) FROM t").expect("sent");
+    client
+}
+
+#[test]
+fn clients_are_killed_and_kept_out() {
+    let (_cluster, router, console) = start();
+    let (mut one, mut two) = (client(&router), client(&router));
+    ok(&mut one, "BEGIN");
+    ok(&mut one, "INSERT INTO t VALUES (500)");
+    ok(&mut two, "SELECT 1");
+    let clients = show(&console, "CLIENTS");
+    let id = clients.iter().find(|client| client["state"] == "idle in transaction").expect("one");
+    assert_eq!(psql(&console, &format!("KILL {}", id["id"])), "");
+    assert_eq!(one.farewell().expect("a reason"), "57P01");
+    assert_eq!(ok(&mut two, "SELECT count(*) FROM t WHERE k = 500"), ["row: '0'"]);
+    assert!(psql(&console, &format!("KILL {}", id["id"])).contains("42704"));
+    assert_eq!(psql(&console, "DISABLE"), "");
+    let app = router.dsn("postgres");
+    assert!(psql(&app, "SELECT 1").contains("takes no new connections"));
+    ok(&mut two, "SELECT 1");
+    assert_eq!(psql(&console, "ENABLE"), "");
+    assert_eq!(psql(&app, "SELECT 1"), "1");
+    assert_eq!(psql(&console, "KILL app"), "");
+    assert_eq!(two.farewell().expect("a reason"), "57P01");
+}
+
+#[test]
+fn it_shuts_the_router_down() {
+    let (_cluster, mut router, console) = start();
+    let mut open = client(&router);
+    ok(&mut open, "BEGIN");
+    assert_eq!(psql(&console, "SHUTDOWN WAIT_FOR_SERVERS"), "");
+    ok(&mut open, "COMMIT");
+    assert_eq!(open.farewell().expect("a reason"), "57P01");
+    assert!(router.wait(), "it ends well");
+}

@@ -1,0 +1,187 @@
+//! How a router ends, is replaced and reloaded, with clients connected.
+
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+
+use pgherd::dev::LocalCluster;
+use pgherd_tests::router::RouterProcess;
+use pgherd_tests::wire::Client;
+use pgherd_tests::{cluster_with, psql, run, signal, terminate, wait_until};
+use rustix::process::Signal;
+
+const TRUST: &str = "[auth]\nmethod = \"trust\"\n";
+
+fn cluster() -> LocalCluster {
+    let cluster = cluster_with(|options| options.shards = 2);
+    run(cluster.dsn(), "CREATE TABLE t (k int PRIMARY KEY)");
+    run(cluster.dsn(), "SELECT create_distributed_table('t', 'k')");
+    cluster
+}
+
+fn client(router: &RouterProcess) -> Client {
+    Client::connect(router.address(), "app").expect("the router serves")
+}
+
+fn ok(client: &mut Client, sql: &str) -> Vec<String> {
+    let answer = client.simple(sql, "").expect("an answer");
+    assert_eq!(answer.error, None, "{sql}: {:?}", answer.lines);
+    answer.rows
+}
+
+/// Statements that shards still run.
+fn running(cluster: &LocalCluster, part: &str) -> String {
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE state <> 'idle' AND query LIKE '%{part}%' \
+         AND pid <> pg_backend_pid()"
+    );
+    let counts = cluster.file.shards.iter().map(|shard| psql(&shard.dsn, &sql));
+    counts.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn at_sigterm_idle_clients_leave_and_transactions_finish() {
+    let cluster = cluster();
+    let mut router = RouterProcess::start(&cluster, "drains", TRUST);
+    let (mut idle, mut busy) = (client(&router), client(&router));
+    ok(&mut idle, "SELECT 1");
+    ok(&mut busy, "BEGIN");
+    ok(&mut busy, "INSERT INTO t VALUES (1)");
+    terminate(router.pid());
+    assert_eq!(idle.farewell().expect("a reason"), "57P01");
+    let address = router.address();
+    wait_until("nobody is let in", || TcpStream::connect(address).is_err());
+    ok(&mut busy, "INSERT INTO t VALUES (2), (3), (4)");
+    ok(&mut busy, "COMMIT");
+    assert_eq!(busy.farewell().expect("a reason"), "57P01");
+    assert!(router.wait(), "it ends well");
+    assert_eq!(run(cluster.dsn(), "SELECT count(*) FROM t"), "4");
+}
+
+#[test]
+fn a_transaction_that_does_not_end_in_time_is_rolled_back() {
+    let cluster = cluster();
+    let config = format!("shutdown_timeout = \"300ms\"\n{TRUST}");
+    let mut router = RouterProcess::start(&cluster, "limited", &config);
+    let (mut resting, mut running_one) = (client(&router), client(&router));
+    ok(&mut resting, "BEGIN");
+    ok(&mut resting, "INSERT INTO t VALUES (1), (2), (3), (4)");
+    running_one.send("BEGIN; INSERT INTO t VALUES (5); SELECT pg_sleep(600)").expect("sent");
+    wait_until("it runs", || running(&cluster, "pg_sleep(600)").contains('1'));
+    terminate(router.pid());
+    assert_eq!(resting.farewell().expect("a reason"), "57P01");
+    assert_eq!(running_one.farewell().expect("a reason"), "57P01");
+    assert!(router.wait(), "it ends well");
+    wait_until("no shard works for nobody", || running(&cluster, "pg_sleep(600)") == "0 0");
+    run(cluster.dsn(), "INSERT INTO t VALUES (1), (5)");
+    assert_eq!(run(cluster.dsn(), "SELECT count(*) FROM t"), "2");
+}
+
+#[test]
+fn at_sigint_everybody_leaves_at_once() {
+    let cluster = cluster();
+    let config = format!("shutdown_timeout = \"1h\"\n{TRUST}");
+    let mut router = RouterProcess::start(&cluster, "fast", &config);
+    let (mut idle, mut open) = (client(&router), client(&router));
+    ok(&mut idle, "SELECT 1");
+    ok(&mut open, "BEGIN");
+    ok(&mut open, "INSERT INTO t VALUES (1)");
+    // A drain that has begun does not stand in the way.
+    terminate(router.pid());
+    assert_eq!(idle.farewell().expect("a reason"), "57P01");
+    signal(router.pid(), Signal::INT);
+    assert_eq!(open.farewell().expect("a reason"), "57P01");
+    assert!(router.wait(), "it ends well");
+    assert_eq!(run(cluster.dsn(), "SELECT count(*) FROM t"), "0");
+}
+
+/// pgbench with clients that stay (`args` empty) or connect anew for every transaction (`-C`).
+fn pgbench(dsn: &str, script: &str, args: &[&str]) -> Child {
+    Command::new("pgbench")
+        .args(["-n", "-c", "6", "-f", script])
+        .args(args)
+        .arg(dsn)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("pgbench starts")
+}
+
+fn assert_no_error(bench: Child) {
+    let output = bench.wait_with_output().expect("pgbench ends");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && !err.contains("error"), "{out}{err}");
+    assert!(out.contains("number of failed transactions: 0 "), "{out}{err}");
+}
+
+#[test]
+fn a_router_takes_over_from_another_and_no_client_sees_an_error() {
+    let cluster = cluster();
+    let script = cluster.file.data_dir.join("upgrade.sql");
+    let text = "\\set k random(1, 1000000000)\nBEGIN;\nINSERT INTO t VALUES (:k) ON CONFLICT DO \
+                NOTHING;\nSELECT count(*) FROM t WHERE k = :k;\nCOMMIT;\n";
+    std::fs::write(&script, text).expect("the data directory can be written");
+    let script = script.to_str().expect("a path of ASCII");
+    let config = format!("reuse_port = true\n{TRUST}");
+    let mut old = RouterProcess::start(&cluster, "version0", &config);
+    let listen = old.listen.clone();
+    let dsn = old.dsn("postgres");
+    // Transactions by the number, not by the time: they span the change on any machine.
+    let staying = pgbench(&dsn, script, &["-t", "400"]);
+    let connecting = pgbench(&dsn, script, &["-C", "-t", "150"]);
+    for version in 1..=3 {
+        let new = RouterProcess::start_on(&cluster, &listen, &format!("version{version}"), &config);
+        terminate(old.pid());
+        // Ends when its last client has left: those of this test do not rest.
+        let mut before = std::mem::replace(&mut old, new);
+        assert!(before.wait(), "it ends well");
+    }
+    assert_no_error(staying);
+    assert_no_error(connecting);
+    let inserted: u32 = run(cluster.dsn(), "SELECT count(*) FROM t").parse().expect("a number");
+    // Equal keys of a billion happen, but not often.
+    assert!((3290..=3300).contains(&inserted), "{inserted}");
+}
+
+#[test]
+fn a_router_that_hands_over_lets_resting_clients_go() {
+    let cluster = cluster();
+    let config = format!("reuse_port = true\nshutdown_timeout = \"1h\"\n{TRUST}");
+    let mut router = RouterProcess::start(&cluster, "resting", &config);
+    let mut resting = client(&router);
+    ok(&mut resting, "SELECT 1");
+    terminate(router.pid());
+    assert_eq!(resting.farewell().expect("a reason"), "57P01");
+    assert!(router.wait(), "it ends well");
+}
+
+#[test]
+fn a_reload_changes_what_it_can_and_names_the_rest() {
+    let cluster = cluster();
+    let router = RouterProcess::start(&cluster, "reloads", TRUST);
+    let console = format!("postgres://postgres@{}/pgherd", router.listen);
+    let setting = |name: &str| {
+        let config = psql(&console, "SHOW CONFIG");
+        let line = config.lines().find_map(|line| line.strip_prefix(&format!("{name}|")));
+        line.expect("a setting").to_owned()
+    };
+    let mut staying = client(&router);
+    ok(&mut staying, "BEGIN");
+    assert_eq!(setting("pool.wait"), "5s|yes");
+
+    router.configure(&format!("max_clients = 77\n{TRUST}[pool]\nwait = \"9s\"\n"));
+    signal(router.pid(), Signal::HUP);
+    wait_until("it has reloaded", || setting("pool.wait") == "9s|yes");
+    assert_eq!(setting("max_clients"), "77|yes");
+
+    router.configure(&format!("workers = 1\n{TRUST}[pool]\nwait = \"8s\"\n"));
+    let said = psql(&console, "RELOAD");
+    assert!(said.contains("55P02") && said.contains("restart: workers"), "{said}");
+    assert_eq!(setting("pool.wait"), "8s|yes");
+
+    router.configure("nonsense = 1\n");
+    let said = psql(&console, "RELOAD");
+    assert!(said.contains("nonsense") && said.contains("Nothing was changed"), "{said}");
+    assert_eq!(setting("pool.wait"), "8s|yes");
+    assert_eq!(ok(&mut staying, "SELECT 1"), ["row: '1'"]);
+    ok(&mut staying, "COMMIT");
+}
