@@ -208,11 +208,7 @@ fn malformed(error: wire::Malformed) -> ErrorInfo {
     ErrorInfo::protocol(error.to_string())
 }
 
-fn keep(
-    names: &mut HashMap<Box<[u8]>, String>,
-    name: &[u8],
-    sql: String,
-) -> Result<(), ErrorInfo> {
+fn keep(names: &mut HashMap<Box<[u8]>, String>, name: &[u8], sql: String) -> Result<(), ErrorInfo> {
     if names.len() >= NAMES_MAX && !names.contains_key(name) {
         return Err(ErrorInfo::new("54000", "too many prepared statements for the console"));
     }

@@ -21,8 +21,8 @@ use crate::client::{Client, Socket};
 use crate::console;
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::Conn;
-use crate::wire::{self, backend};
 use crate::session::Transaction;
+use crate::wire::{self, backend};
 use crate::worker::Worker;
 use crate::worker::seat::Doing;
 

@@ -68,6 +68,9 @@ pub struct Ticket {
     _permit: OwnedSemaphorePermit,
 }
 
+/// How often one who waits for admission looks whether neighbours have some left.
+const LOOK_AROUND: Duration = Duration::from_millis(5);
+
 /// One more in the queue, until it is dropped.
 struct Queued<'a>(&'a Cell<usize>);
 
@@ -81,8 +84,9 @@ impl Drop for Queued<'_> {
 pub struct Pools {
     limits: Cell<PoolLimits>,
     /// As many as a pool has connections, so that no transaction waits for a connection that
-    /// another one holds which waits itself.
-    admission: RefCell<Arc<Semaphore>>,
+    /// another one holds which waits itself. One for each worker; this one's is at `index`.
+    admissions: Arc<[Arc<Semaphore>]>,
+    index: usize,
     /// Transactions that wait to be admitted.
     queued: Cell<usize>,
     pools: RefCell<HashMap<PoolKey, Pool>>,
@@ -173,10 +177,11 @@ impl PoolFigures {
 
 impl Pools {
     #[must_use]
-    pub fn new(limits: PoolLimits) -> Self {
+    pub fn new(limits: PoolLimits, index: usize, admissions: Arc<[Arc<Semaphore>]>) -> Self {
         Self {
             limits: Cell::new(limits),
-            admission: RefCell::new(Arc::new(Semaphore::new(limits.size))),
+            admissions,
+            index,
             queued: Cell::new(0),
             pools: RefCell::default(),
             gates: RefCell::default(),
@@ -190,8 +195,19 @@ impl Pools {
     /// As [`Self::admit`], if nobody has to be waited for.
     #[must_use]
     pub fn try_admit(&self) -> Option<Ticket> {
-        let permit = Arc::clone(&self.admission.borrow()).try_acquire_owned().ok()?;
-        Some(Ticket { generation: self.generation.get(), _permit: permit })
+        let permit = Arc::clone(&self.admissions[self.index]).try_acquire_owned().ok()?;
+        Some(self.ticket(permit))
+    }
+
+    /// A neighbour's, who has some left.
+    fn borrow_ticket(&self) -> Option<Ticket> {
+        let neighbours = self.admissions.iter().enumerate().filter(|(at, _)| *at != self.index);
+        let mut permits = neighbours.map(|(_, other)| Arc::clone(other).try_acquire_owned());
+        permits.find_map(Result::ok).map(|permit| self.ticket(permit))
+    }
+
+    fn ticket(&self, permit: OwnedSemaphorePermit) -> Ticket {
+        Ticket { generation: self.generation.get(), _permit: permit }
     }
 
     /// Admits work that may hold connections of several shards at once: a transaction, or a
@@ -209,17 +225,20 @@ impl Pools {
         self.queued.set(self.queued.get() + 1);
         let _queued = Queued(&self.queued);
         let since = Instant::now();
-        let admission = Arc::clone(&self.admission.borrow());
-        let mut admitted = std::pin::pin!(admission.acquire_owned());
+        let mut admitted = std::pin::pin!(Arc::clone(&self.admissions[self.index]).acquire_owned());
         loop {
-            let wait = self.patience(self.any_paused()).saturating_sub(since.elapsed());
-            match tokio::time::timeout(wait, &mut admitted).await {
-                Ok(Ok(permit)) => {
-                    return Ok(Ticket { generation: self.generation.get(), _permit: permit });
-                }
-                // A PAUSE began while it waited.
-                Err(_) if since.elapsed() < self.patience(self.any_paused()) => {}
-                Ok(Err(_)) | Err(_) => return Err(not_admitted("none ended in time")),
+            // A queue asks about as often as one would.
+            let again = LOOK_AROUND * u32::try_from(self.queued.get()).unwrap_or(u32::MAX).min(200);
+            match tokio::time::timeout(again, &mut admitted).await {
+                Ok(Ok(permit)) => return Ok(self.ticket(permit)),
+                Ok(Err(_)) => return Err(not_admitted("the router ends")),
+                Err(_) => {}
+            }
+            if let Some(ticket) = self.borrow_ticket() {
+                return Ok(ticket);
+            }
+            if since.elapsed() >= self.patience(self.any_paused()) {
+                return Err(not_admitted("none ended in time"));
             }
         }
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use pgherd_shard_map::{ShardMap, store};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use crate::config::{Config, Dsn};
 use crate::telemetry::Metrics;
@@ -77,6 +77,9 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     let metrics = Arc::new(Metrics::new(workers));
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|error| format!("no random bytes: {error}"))?;
+    let live = Live::from_config(&config);
+    let tickets = live.share(workers).size;
+    let admissions = (0..workers).map(|_| Arc::new(Semaphore::new(tickets))).collect();
     let shared = Arc::new(Shared {
         loaded: watch::Sender::new(map.epoch.0),
         map: ArcSwap::from_pointee(map),
@@ -86,13 +89,14 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
         verifiers: Verifiers::new(secret),
         health: ArcSwap::default(),
         mailboxes: std::sync::OnceLock::new(),
-        live: ArcSwap::from_pointee(Live::from_config(&config)),
+        live: ArcSwap::from_pointee(live),
         config: ArcSwap::from_pointee(config.clone()),
         phase: watch::Sender::new(Phase::Serving),
         paused: ArcSwap::default(),
         generation: AtomicU32::new(0),
         metrics: Arc::clone(&metrics),
         disabled: AtomicBool::new(false),
+        admissions,
     });
     let mut handles = Vec::with_capacity(workers);
     for index in 0..workers {

@@ -2,8 +2,8 @@
 //! them up.
 
 use std::fmt::Write;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use pgherd_planner::{StatementKind, Tier};

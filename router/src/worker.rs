@@ -11,8 +11,8 @@ mod summary;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -20,7 +20,7 @@ use foldhash::{HashMap, HashSet};
 use pgherd_planner::Scan;
 use pgherd_shard_map::{ShardId, ShardMap};
 use smallvec::SmallVec;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use crate::config::{AuthMethod, Config, Dsn};
 use crate::pool::lend::Want;
@@ -73,6 +73,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// New clients are refused.
     pub disabled: AtomicBool,
+    /// Of each worker: transactions that may hold connections of several shards.
+    pub admissions: Arc<[Arc<Semaphore>]>,
 }
 
 /// Whether the router serves, or how it ends. Later phases are stronger.
@@ -243,7 +245,8 @@ impl Live {
     }
 
     /// One worker's part of the connections.
-    fn share(&self, workers: usize) -> PoolLimits {
+    #[must_use]
+    pub fn share(&self, workers: usize) -> PoolLimits {
         PoolLimits {
             size: self.pool.size.div_ceil(workers).max(1),
             min_size: self.pool.min_size.div_ceil(workers),
@@ -256,20 +259,40 @@ impl Live {
 #[derive(Debug)]
 pub enum Mail {
     Client(std::net::TcpStream),
-    Cancel { pid: u32, secret: u32 },
+    Cancel {
+        pid: u32,
+        secret: u32,
+    },
     Figures(oneshot::Sender<WorkerFigures>),
     People(oneshot::Sender<People>),
     /// Ends one client's session; answers whether there is such a client.
-    Kill { pid: u32, answer: oneshot::Sender<bool> },
+    Kill {
+        pid: u32,
+        answer: oneshot::Sender<bool>,
+    },
     KillAll,
     Live(Arc<Live>),
     Phase(Phase),
-    Pause { shards: Arc<[ShardId]>, generation: u32 },
-    Resume { shards: Arc<[ShardId]> },
-    Renew { shards: Arc<[ShardId]>, generation: u32 },
+    Pause {
+        shards: Arc<[ShardId]>,
+        generation: u32,
+    },
+    Resume {
+        shards: Arc<[ShardId]>,
+    },
+    Renew {
+        shards: Arc<[ShardId]>,
+        generation: u32,
+    },
     /// A neighbour's queue is long.
-    Borrow { want: Want, from: usize },
-    Lent { want: Want, lent: Vec<Option<Parcel>> },
+    Borrow {
+        want: Want,
+        from: usize,
+    },
+    Lent {
+        want: Want,
+        lent: Vec<Option<Parcel>>,
+    },
 }
 
 /// A worker's clients and server connections, one by one.
@@ -381,7 +404,11 @@ impl Worker {
         let live = shared.live.load_full();
         Self {
             index,
-            pools: Rc::new(Pools::new(live.share(shared.settings.workers))),
+            pools: Rc::new(Pools::new(
+                live.share(shared.settings.workers),
+                index,
+                Arc::clone(&shared.admissions),
+            )),
             plans: RefCell::default(),
             statements: RefCell::default(),
             settings: RefCell::default(),
@@ -544,7 +571,7 @@ impl Worker {
                 Phase::Serving => {}
                 // A client that rests expects no answer, and its pool of connections sees a closed
                 // one; who is at work goes on.
-                Phase::HandOver if !client.seat.was_idle() => {}
+                Phase::HandOver if !client.seat.rests() => {}
                 Phase::HandOver | Phase::Drain => client.seat.end(End::WhenIdle),
                 Phase::Stop => client.seat.end(End::Now),
             }
@@ -593,7 +620,9 @@ impl Worker {
                 for want in wants {
                     for mailbox in self.neighbours() {
                         // A busy one has nothing to give.
-                        drop(mailbox.try_send(Mail::Borrow { want: want.clone(), from: self.index }));
+                        drop(
+                            mailbox.try_send(Mail::Borrow { want: want.clone(), from: self.index }),
+                        );
                     }
                 }
                 tokio::time::sleep(BEG_AGAIN).await;

@@ -68,8 +68,10 @@ fn it_shows_who_is_there_and_what_is_open() {
     let known: Vec<_> = cluster.file.shards.iter().map(|shard| shard.port.to_string()).collect();
     assert_eq!(ports, known);
     let stats = show(&console, "STATS");
-    let counted: u32 =
-        stats.iter().map(|shard| shard["total_query_count"].parse::<u32>().expect("a number")).sum();
+    let counted: u32 = stats
+        .iter()
+        .map(|shard| shard["total_query_count"].parse::<u32>().expect("a number"))
+        .sum();
     assert!(counted >= 2, "{stats:?}");
     let users = show(&console, "USERS");
     assert_eq!(users[0]["current_connections"], "1");
@@ -210,4 +212,34 @@ fn it_shuts_the_router_down() {
     ok(&mut open, "COMMIT");
     assert_eq!(open.farewell().expect("a reason"), "57P01");
     assert!(router.wait(), "it ends well");
+}
+
+#[test]
+fn the_same_figures_are_views_for_any_client() {
+    let (cluster, router, _console) = start();
+    run(cluster.dsn(), "CREATE ROLE ada LOGIN");
+    assert_eq!(run(&router.dsn("ada"), "SELECT count(*) FROM pgherd.transactions"), "0");
+    let mut client = client(&router);
+    let sql = "SELECT p.shard, p.active, p.size > 0 FROM pgherd.pools p JOIN pgherd.shards s \
+               ON s.id = p.shard WHERE user_name = 'ada' ORDER BY p.shard DESC LIMIT 1";
+    assert_eq!(ok(&mut client, sql), ["row: '0' '0' 't'"]);
+    for binary in [false, true] {
+        let sql = "SELECT user_name FROM pgherd.pools WHERE user_name = $1 AND shard = 0";
+        let answer = client.extended(sql, &[Some("ada")], binary).expect("an answer");
+        assert_eq!((answer.error, answer.rows), (None, vec!["row: 'ada'".to_owned()]));
+    }
+    ok(&mut client, "BEGIN");
+    ok(&mut client, "SET search_path TO pgherd, public");
+    assert_eq!(
+        ok(&mut client, "SELECT active FROM pools WHERE user_name = 'postgres' AND shard = 0"),
+        ["row: '1'"]
+    );
+    ok(&mut client, "COMMIT");
+    // Nothing is left on the connection, and whoever asks past a router is not told "nothing".
+    assert_eq!(
+        ok(&mut client, "SELECT current_setting('pgherd.figures', true) <> ''"),
+        ["row: 'f'"]
+    );
+    let direct = psql(&cluster.file.shards[0].dsn, "SELECT * FROM pgherd.pools");
+    assert!(direct.contains("pgherd.figures"), "{direct}");
 }

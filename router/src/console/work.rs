@@ -50,8 +50,7 @@ pub(super) async fn run(shared: &Arc<Shared>, command: Command) -> Result<Answer
                 )
                 .detail("Everything else in the file holds now.")),
                 Ok(_) => Ok(Answer::Done("RELOAD")),
-                Err(error) => Err(ErrorInfo::new("F0000", error)
-                    .detail("Nothing was changed.")),
+                Err(error) => Err(ErrorInfo::new("F0000", error).detail("Nothing was changed.")),
             }
         }
         Command::Enable(enable) => {

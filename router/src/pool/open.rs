@@ -150,7 +150,8 @@ impl Pools {
                     gate.closed_until = None;
                     gate.address = Some(server.address);
                     server.generation = generation;
-                    server.expires = self.limits.get().lifetime.map(|span| server.opened + vary(span));
+                    server.expires =
+                        self.limits.get().lifetime.map(|span| server.opened + vary(span));
                     self.place(pool, gate, server);
                 }
                 Err(error) => {

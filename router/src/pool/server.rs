@@ -140,10 +140,7 @@ impl Server {
     ///
     /// # Errors
     /// The runtime's: the connection is lost.
-    pub fn unpack(
-        parcel: Parcel,
-        intern: impl Fn(Settings) -> Rc<Settings>,
-    ) -> io::Result<Self> {
+    pub fn unpack(parcel: Parcel, intern: impl Fn(Settings) -> Rc<Settings>) -> io::Result<Self> {
         let stream = TcpStream::from_std(parcel.stream)?;
         let mut server = Self::new(parcel.shard, stream, parcel.address);
         server.status = b'I';

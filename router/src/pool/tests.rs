@@ -25,6 +25,10 @@ fn limits(size: usize) -> PoolLimits {
     }
 }
 
+fn pools_of(limits: PoolLimits) -> Pools {
+    Pools::new(limits, 0, [Arc::new(Semaphore::new(limits.size))].into())
+}
+
 fn login() -> Login {
     Login { user: "ada".into(), database: "app".into(), keys: None }
 }
@@ -66,7 +70,7 @@ async fn settle() {
 async fn the_queue_is_served_in_the_order_in_which_it_formed() {
     let work = async {
         let map = Rc::new(shard(Arc::new(Semaphore::new(100)), Rc::default()).await);
-        let pools = Rc::new(Pools::new(limits(1)));
+        let pools = Rc::new(pools_of(limits(1)));
         let held = pools.checkout(SHARD, &login(), &map, None).await.expect("a connection");
         let served = Rc::new(RefCell::new(Vec::new()));
         let mut tasks = Vec::new();
@@ -97,7 +101,7 @@ async fn the_queue_is_served_in_the_order_in_which_it_formed() {
 async fn a_place_that_comes_free_goes_to_the_first_in_the_queue_as_well() {
     let work = async {
         let map = Rc::new(shard(Arc::new(Semaphore::new(100)), Rc::default()).await);
-        let pools = Rc::new(Pools::new(limits(1)));
+        let pools = Rc::new(pools_of(limits(1)));
         let mut held = pools.checkout(SHARD, &login(), &map, None).await.expect("a connection");
         let served = Rc::new(RefCell::new(Vec::new()));
         let mut tasks = Vec::new();
@@ -129,7 +133,7 @@ async fn a_storm_opens_a_few_connections_at_a_time() {
         let doors = Arc::new(Semaphore::new(0));
         let inside = Rc::new(Cell::new(0));
         let map = Rc::new(shard(Arc::clone(&doors), Rc::clone(&inside)).await);
-        let pools = Rc::new(Pools::new(limits(64)));
+        let pools = Rc::new(pools_of(limits(64)));
         let mut tasks = Vec::new();
         for number in 0..200 {
             let login = Login { user: format!("user{}", number % 10).into(), ..login() };
@@ -160,7 +164,7 @@ async fn a_dead_shard_is_an_error_at_once_for_all_who_wait() {
         let dsn = format!("postgres://{}/app", closed.local_addr().expect("an address"));
         drop(closed);
         let map = map(&dsn);
-        let pools = Rc::new(Pools::new(limits(2)));
+        let pools = Rc::new(pools_of(limits(2)));
         let login = login();
         let waiting = (0..20).map(|_| pools.checkout(SHARD, &login, &map, None));
         for outcome in futures_util::future::join_all(waiting).await {
@@ -176,7 +180,7 @@ async fn a_dead_shard_is_an_error_at_once_for_all_who_wait() {
 async fn a_pause_lets_transactions_finish_that_had_begun() {
     let work = async {
         let map = Rc::new(shard(Arc::new(Semaphore::new(100)), Rc::default()).await);
-        let pools = Rc::new(Pools::new(limits(4)));
+        let pools = Rc::new(pools_of(limits(4)));
         let login = login();
         let warm = pools.checkout(SHARD, &login, &map, None).await.expect("a connection");
         let before = pools.try_admit().expect("a ticket");
@@ -188,7 +192,8 @@ async fn a_pause_lets_transactions_finish_that_had_begun() {
             let (pools, map, login) = (Rc::clone(&pools), Rc::clone(&map), login.clone());
             spawn_local(async move { pools.checkout(SHARD, &login, &map, Some(&after)).await })
         };
-        let old = pools.checkout(SHARD, &login, &map, Some(&before)).await.expect("it began before");
+        let old =
+            pools.checkout(SHARD, &login, &map, Some(&before)).await.expect("it began before");
         assert!(!newcomer.is_finished());
         pools.give_back(&login.user, old);
         settle().await;
@@ -204,7 +209,7 @@ async fn a_pause_lets_transactions_finish_that_had_begun() {
 async fn places_move_to_the_worker_that_needs_them() {
     let work = async {
         let map = Rc::new(shard(Arc::new(Semaphore::new(100)), Rc::default()).await);
-        let (rich, poor) = (Rc::new(Pools::new(limits(1))), Rc::new(Pools::new(limits(1))));
+        let (rich, poor) = (Rc::new(pools_of(limits(1))), Rc::new(pools_of(limits(1))));
         let login = login();
         let idle = rich.checkout(SHARD, &login, &map, None).await.expect("a connection");
         rich.give_back(&login.user, idle);
@@ -233,7 +238,7 @@ async fn what_is_too_old_or_unused_is_closed_and_what_is_to_be_warm_is_opened() 
     let work = async {
         let map = Rc::new(shard(Arc::new(Semaphore::new(100)), Rc::default()).await);
         let warm = PoolLimits { min_size: 2, lifetime: Some(Duration::from_secs(60)), ..limits(4) };
-        let pools = Rc::new(Pools::new(warm));
+        let pools = Rc::new(pools_of(warm));
         let login = login();
         pools.expect(&login, &map);
         while pools.figures()[0].idle < 2 {

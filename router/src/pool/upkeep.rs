@@ -11,12 +11,7 @@ use super::{Login, Pool, PoolFigures, PoolKey, PoolLimits, Pools};
 impl Pools {
     /// `is_present` says whether a client of the user is connected (or is to be served fast when
     /// it comes): then [`PoolLimits::min_size`] are kept.
-    pub fn sweep(
-        self: &Rc<Self>,
-        now: Instant,
-        map: &ShardMap,
-        is_present: impl Fn(&str) -> bool,
-    ) {
+    pub fn sweep(self: &Rc<Self>, now: Instant, map: &ShardMap, is_present: impl Fn(&str) -> bool) {
         self.know_all(map);
         let limits = self.limits.get();
         let queues: Vec<PoolKey> = {
@@ -65,11 +60,21 @@ impl Pools {
     /// Limits that a new configuration brings. Connections above a smaller size are closed as they
     /// come back; transactions that are admitted stay so.
     pub fn set_limits(self: &Rc<Self>, limits: PoolLimits) {
-        if limits.size != self.limits.get().size {
-            let admission = tokio::sync::Semaphore::new(limits.size);
-            *self.admission.borrow_mut() = std::sync::Arc::new(admission);
+        let admission = &self.admissions[self.index];
+        let before = self.limits.replace(limits).size;
+        admission.add_permits(limits.size.saturating_sub(before));
+        let fewer = before.saturating_sub(limits.size);
+        let left = fewer - admission.forget_permits(fewer);
+        if left > 0 {
+            // Those in use go as they come back.
+            let admission = std::sync::Arc::clone(admission);
+            tokio::task::spawn_local(async move {
+                let left = u32::try_from(left).unwrap_or(u32::MAX);
+                if let Ok(permits) = admission.acquire_many(left).await {
+                    permits.forget();
+                }
+            });
         }
-        self.limits.set(limits);
         let keys: Vec<PoolKey> = self.pools.borrow().keys().cloned().collect();
         for key in keys {
             self.open_for_queue(&key);

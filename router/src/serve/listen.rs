@@ -41,8 +41,13 @@ pub(super) fn listen(address: SocketAddr, reuse_port: bool) -> std::io::Result<T
 
 /// Accepts what has come so far, then closes. `successor`: another router listens on the address,
 /// and nobody may be turned away.
-pub(super) async fn close(listener: TcpListener, successor: bool, mut take: impl AsyncFnMut(TcpStream)) {
-    let until = if successor && bar(&listener) { Instant::now() + HANDSHAKE } else { Instant::now() };
+pub(super) async fn close(
+    listener: TcpListener,
+    successor: bool,
+    mut take: impl AsyncFnMut(TcpStream),
+) {
+    let until =
+        if successor && bar(&listener) { Instant::now() + HANDSHAKE } else { Instant::now() };
     loop {
         let left = until.saturating_duration_since(Instant::now());
         match tokio::time::timeout(left, listener.accept()).await {

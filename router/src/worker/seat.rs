@@ -29,15 +29,19 @@ pub enum End {
     Now,
 }
 
+/// A client that was found idle so often in a row, once a second, rests.
+const RESTS: u8 = 5;
+
 #[derive(Debug)]
 pub struct Seat {
     pub user: Rc<str>,
     pub peer: Option<SocketAddr>,
     pub since: SystemTime,
     pub doing: Cell<Doing>,
-    /// Messages that it has sent, and how many there were at [`Self::was_idle`].
+    /// Messages that it has sent, and how many there were at the last [`Self::rests`].
     pub messages: Cell<u64>,
     seen: Cell<u64>,
+    idle_looks: Cell<u8>,
     end: Cell<End>,
     waker: RefCell<Option<Waker>>,
 }
@@ -52,16 +56,19 @@ impl Seat {
             doing: Cell::new(Doing::Active),
             messages: Cell::new(0),
             seen: Cell::new(u64::MAX),
+            idle_looks: Cell::new(0),
             end: Cell::new(End::Stay),
             waker: RefCell::new(None),
         }
     }
 
-    /// Whether it has done nothing since the last time that this was asked.
+    /// Whether it has done nothing the last [`RESTS`] times that this was asked.
     #[must_use]
-    pub fn was_idle(&self) -> bool {
+    pub fn rests(&self) -> bool {
         let before = self.seen.replace(self.messages.get());
-        self.doing.get() == Doing::Idle && before == self.messages.get()
+        let idle = self.doing.get() == Doing::Idle && before == self.messages.get();
+        self.idle_looks.set(if idle { self.idle_looks.get().saturating_add(1) } else { 0 });
+        self.idle_looks.get() >= RESTS
     }
 
     /// A stronger end stays.
@@ -119,18 +126,22 @@ mod tests {
         let seat = Seat::new(&"ada".into(), None);
         seat.end(End::Now);
         seat.end(End::WhenIdle);
-        assert_eq!(seat.sit(pin!(std::future::pending::<()>())).await, None, "the stronger end stays");
+        assert_eq!(
+            seat.sit(pin!(std::future::pending::<()>())).await,
+            None,
+            "the stronger end stays"
+        );
     }
 
     #[test]
-    fn whoever_spoke_since_the_last_look_was_not_idle() {
+    fn whoever_has_spoken_lately_does_not_rest() {
         let seat = Seat::new(&"ada".into(), None);
         seat.doing.set(Doing::Idle);
-        assert!(!seat.was_idle(), "nobody has looked before");
-        assert!(seat.was_idle());
+        let looks = |count: u8| (0..count).map(|_| seat.rests()).collect::<Vec<_>>();
+        assert_eq!(looks(RESTS + 2)[usize::from(RESTS) - 1..], [false, true, true]);
         seat.messages.set(1);
-        assert!(!seat.was_idle());
+        assert!(!seat.rests());
         seat.doing.set(Doing::IdleInTransaction);
-        assert!(!seat.was_idle());
+        assert!(!looks(RESTS + 2).contains(&true));
     }
 }

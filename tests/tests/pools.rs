@@ -1,0 +1,202 @@
+//! Pools of a real router: storms, dead and stopped shards, ages, places that move.
+
+use futures_util::future::join_all;
+use pgherd::dev::LocalCluster;
+use pgherd_tests::router::RouterProcess;
+use pgherd_tests::wire::Client;
+use pgherd_tests::{cluster_with, psql, run, signal, wait_until};
+use rustix::process::Signal;
+
+fn cluster() -> LocalCluster {
+    let cluster = cluster_with(|options| options.shards = 2);
+    run(cluster.dsn(), "CREATE TABLE t (k int PRIMARY KEY)");
+    run(cluster.dsn(), "SELECT create_distributed_table('t', 'k')");
+    run(cluster.dsn(), "INSERT INTO t VALUES (1), (2), (3), (4), (5), (6)");
+    cluster
+}
+
+fn start(cluster: &LocalCluster, name: &str, pool: &str) -> RouterProcess {
+    let (workers, pool) = pool.split_once(';').unwrap_or(("workers = 2", pool));
+    let config = format!("{workers}\n[auth]\nmethod = \"trust\"\n[pool]\n{pool}\n");
+    RouterProcess::start(cluster, name, &config)
+}
+
+fn client(router: &RouterProcess) -> Client {
+    Client::connect(router.address(), "app").expect("the router serves")
+}
+
+fn ok(client: &mut Client, sql: &str) -> Vec<String> {
+    let answer = client.simple(sql, "").expect("an answer");
+    assert_eq!(answer.error, None, "{sql}: {:?}", answer.lines);
+    answer.rows
+}
+
+/// Reads one row that is on this shard.
+fn read(cluster: &LocalCluster, shard: usize) -> String {
+    let key = run(&cluster.file.shards[shard].dsn, "SELECT min(k) FROM t");
+    format!("SELECT k FROM t WHERE k = {key}")
+}
+
+/// One column of `pgherd.pools` of the superuser's pools, by shard.
+fn pools(router: &RouterProcess, column: &str) -> String {
+    let sql = format!(
+        "SELECT string_agg(({column})::text, ' ' ORDER BY shard) FROM pgherd.pools \
+         WHERE user_name = 'postgres'"
+    );
+    run(&router.dsn("ada"), &sql)
+}
+
+#[test]
+fn five_hundred_clients_at_once_are_served_by_four_connections() {
+    let cluster = cluster();
+    run(cluster.dsn(), "CREATE ROLE ada LOGIN");
+    let router = start(&cluster, "storm", "size = 4\nwait = \"60s\"");
+    let sql = read(&cluster, 1);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let dsn = router.dsn("postgres");
+    let visits = (0..500).map(|_| async {
+        let (client, connection) = tokio_postgres::connect(&dsn, tokio_postgres::NoTls).await?;
+        let connection = tokio::spawn(connection);
+        let rows = client.simple_query(&sql).await?.len();
+        drop(client);
+        // It ends as the client does.
+        let _ = connection.await;
+        Ok::<_, tokio_postgres::Error>(rows)
+    });
+    for visit in runtime.block_on(join_all(visits)) {
+        assert!(visit.expect("every client is served") >= 2, "a row and a tag");
+    }
+    let open = pools(&router, "active + idle + opening");
+    assert!(open.split(' ').all(|count| count.parse::<u32>().expect("a number") <= 4), "{open}");
+}
+
+/// A stopped process, which goes on when this is dropped.
+struct Stopped(u32);
+
+impl Stopped {
+    fn new(pid: u32) -> Self {
+        signal(pid, Signal::STOP);
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        signal(self.0, Signal::CONT);
+    }
+}
+
+#[test]
+fn a_stopped_shard_hurts_nobody_who_does_not_need_it() {
+    let cluster = cluster();
+    let router = start(&cluster, "stopped", "size = 4\nconnect_timeout = \"500ms\"\nwait = \"5s\"");
+    let (here, there) = (read(&cluster, 0), read(&cluster, 1));
+    let mut fine = client(&router);
+    let mut hurt: Vec<Client> = (0..12).map(|_| client(&router)).collect();
+    ok(&mut fine, &here);
+    let stopped = Stopped::new(cluster.file.shards[1].pid);
+    // What is open still works: only the process that opens connections has stopped.
+    assert_eq!(psql(&format!("postgres://postgres@{}/pgherd", router.listen), "RECONNECT 1"), "");
+    for client in &mut hurt {
+        client.send(&there).expect("sent");
+    }
+    for _ in 0..200 {
+        ok(&mut fine, &here);
+    }
+    for client in &mut hurt {
+        let answer = client.next().expect("an answer");
+        assert_eq!(answer.error.as_deref(), Some("08006"), "{:?}", answer.lines);
+        ok(client, &here);
+    }
+    drop(stopped);
+    wait_until("the shard serves again", || psql(&router.dsn("postgres"), &there).len() == 1);
+    for client in &mut hurt {
+        ok(client, &there);
+    }
+}
+
+#[test]
+fn a_killed_shard_is_an_error_until_it_is_back() {
+    let mut cluster = cluster();
+    let router = start(&cluster, "killed", "size = 4");
+    let (here, there) = (read(&cluster, 0), read(&cluster, 1));
+    let mut clients: Vec<Client> = (0..6).map(|_| client(&router)).collect();
+    for client in &mut clients {
+        ok(client, &there);
+    }
+    cluster.crash_shard(1).expect("it dies");
+    for client in &mut clients {
+        let answer = client.simple(&there, "").expect("an answer");
+        assert_eq!(answer.error.as_deref(), Some("08006"), "{:?}", answer.lines);
+        ok(client, &here);
+    }
+    cluster.restart_shard(1).expect("it starts");
+    for client in &mut clients {
+        wait_until("the shard serves again", || {
+            client.simple(&there, "").expect("an answer").error.is_none()
+        });
+    }
+}
+
+#[test]
+fn connections_are_warm_before_the_first_client_comes() {
+    let cluster = cluster();
+    run(cluster.dsn(), "CREATE ROLE ada LOGIN");
+    let router = start(&cluster, "warm", "size = 8\nmin_size = 4\nwarm_users = [\"postgres\"]");
+    wait_until("all are open", || pools(&router, "idle") == "4 4");
+    for shard in &cluster.file.shards {
+        let gone = run(
+            &shard.dsn,
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+             WHERE usename = 'postgres' AND pid <> pg_backend_pid() AND query = '' \
+             AND backend_type = 'client backend'",
+        );
+        assert!(gone.parse::<u32>().expect("a number") >= 4, "{gone}");
+    }
+    // Those that have ended are found out when they are taken, and replaced.
+    let mut client = client(&router);
+    ok(&mut client, "SELECT count(*) FROM t");
+    wait_until("they are open again", || pools(&router, "active + idle") == "4 4");
+}
+
+#[test]
+fn a_connection_ends_with_its_lifetime_but_not_in_a_transaction() {
+    let cluster = cluster();
+    let router = start(&cluster, "ages", "max_lifetime = \"500ms\"");
+    let mut client = client(&router);
+    let pid = "SELECT pg_backend_pid()";
+    ok(&mut client, "BEGIN");
+    let before = ok(&mut client, pid);
+    ok(&mut client, "SELECT pg_sleep(2)");
+    assert_eq!(ok(&mut client, pid), before, "its transaction is open");
+    ok(&mut client, "COMMIT");
+    assert_ne!(ok(&mut client, pid), before);
+}
+
+#[test]
+fn a_thread_without_places_borrows_one_from_its_neighbour() {
+    let cluster = cluster();
+    run(cluster.dsn(), "CREATE ROLE ada LOGIN");
+    // One connection for each of two threads.
+    let router = start(&cluster, "lends", "size = 2\nwait = \"60s\"");
+    let mut clients: Vec<Client> = (0..4).map(|_| client(&router)).collect();
+    let pid = "SELECT pg_backend_pid()";
+    ok(&mut clients[0], "BEGIN");
+    let held = ok(&mut clients[0], pid);
+    // Clients are dealt in turn: one of these is on the first one's thread, and it goes on.
+    for client in &mut clients[1..] {
+        assert_ne!(ok(client, pid), held);
+    }
+    assert_eq!(pools(&router, "active").split(' ').next(), Some("1"));
+    let open = pools(&router, "active + idle");
+    assert!(open.split(' ').all(|count| matches!(count, "0" | "1" | "2")), "{open}");
+    ok(&mut clients[0], "COMMIT");
+    // Nor do transactions starve, wherever the places are now.
+    for round in 0..20 {
+        for client in &mut clients {
+            ok(client, "BEGIN");
+            ok(client, "SELECT count(*) FROM t");
+            ok(client, if round % 2 == 0 { "COMMIT" } else { "ROLLBACK" });
+        }
+    }
+}
