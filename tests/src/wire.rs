@@ -104,7 +104,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::simple`].
-    pub fn next(&mut self) -> Result<Answer> {
+    pub fn reply(&mut self) -> Result<Answer> {
         self.answer("")
     }
 

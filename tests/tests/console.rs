@@ -146,7 +146,7 @@ fn a_paused_shard_is_quiet_and_its_clients_go_on_afterwards() {
         run(&cluster.file.shards[1].dsn, sql) == "0"
     });
     assert_eq!(psql(&console, "RESUME shard_1"), "");
-    assert_eq!(other.next().expect("an answer").rows, ["row: '1'"]);
+    assert_eq!(other.reply().expect("an answer").rows, ["row: '1'"]);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_pause_of_all_waits_for_transactions_and_holds_new_ones() {
     assert!(show(&console, "POOLS").iter().all(|pool| pool["sv_idle"] == "0"));
     assert_eq!(psql(&console, "RESUME"), "");
     for client in &mut waiting {
-        assert_eq!(client.next().expect("an answer").error, None);
+        assert_eq!(client.reply().expect("an answer").error, None);
     }
 }
 

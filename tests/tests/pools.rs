@@ -104,7 +104,7 @@ fn a_stopped_shard_hurts_nobody_who_does_not_need_it() {
         ok(&mut fine, &here);
     }
     for client in &mut hurt {
-        let answer = client.next().expect("an answer");
+        let answer = client.reply().expect("an answer");
         assert_eq!(answer.error.as_deref(), Some("08006"), "{:?}", answer.lines);
         ok(client, &here);
     }

@@ -138,8 +138,8 @@ pub(super) fn show_duration<S: Serializer>(span: &Duration, to: S) -> Result<S::
     let ms = span.as_millis();
     to.serialize_str(&match ms {
         0 => "0".to_owned(),
-        _ if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
-        _ if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
+        _ if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
+        _ if ms.is_multiple_of(1_000) => format!("{}s", ms / 1_000),
         _ => format!("{ms}ms"),
     })
 }
