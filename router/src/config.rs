@@ -24,6 +24,8 @@ pub use value::Dsn;
 pub const MAX_CLIENTS_LIMIT: usize = 1_000_000;
 /// Server connections per shard, at most.
 pub const POOL_SIZE_LIMIT: usize = 10_000;
+/// The database name that opens the console.
+pub const CONSOLE: &str = "pgherd";
 /// A router's name is part of every prepared transaction's gid, which has 200 bytes.
 pub const ROUTER_NAME_BYTES: usize = 40;
 
@@ -250,6 +252,9 @@ impl Config {
                 Some(name) => self.database = name,
                 None => return invalid("database", "neither set nor part of catalog".into()),
             }
+        }
+        if self.database == CONSOLE {
+            return invalid("database", format!("\"{CONSOLE}\" is the name of the console"));
         }
         if self.workers == 0 {
             self.workers = std::thread::available_parallelism().map_or(1, usize::from);

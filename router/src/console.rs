@@ -22,7 +22,7 @@ use crate::worker::{Phase, Shared};
 use command::Command;
 
 /// What clients connect to. A router's own database cannot have this name.
-pub const DATABASE: &str = "pgherd";
+pub use crate::config::CONSOLE as DATABASE;
 
 /// Statements and portals that a session may have.
 const NAMES_MAX: usize = 100;

@@ -109,7 +109,7 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     let http = http.map(|listener| {
         tokio::spawn(crate::admin::serve_http(listener, Arc::clone(&metrics), Arc::clone(&shared)))
     });
-    tokio::spawn(obey_signals(Arc::clone(&shared)));
+    tokio::spawn(obey_signals(Arc::clone(&shared), config.reuse_port));
     // Port 0 is answered with the one that was found.
     let listen = listener.local_addr().unwrap_or(config.listen);
     tracing::info!(%listen, workers, "ready");
@@ -290,8 +290,9 @@ async fn recover(shared: Arc<Shared>, catalog: Dsn) {
     }
 }
 
-/// SIGTERM drains, SIGINT stops at once, SIGHUP reloads.
-async fn obey_signals(shared: Arc<Shared>) {
+/// SIGTERM drains (where another router may listen on the same address, it hands over), SIGINT
+/// stops at once, SIGHUP reloads.
+async fn obey_signals(shared: Arc<Shared>, reuse_port: bool) {
     use tokio::signal::unix::{SignalKind, signal};
     let signals = (
         signal(SignalKind::terminate()),
@@ -304,7 +305,7 @@ async fn obey_signals(shared: Arc<Shared>) {
     };
     loop {
         tokio::select! {
-            _ = term.recv() => shared.enter(match shared.config.load().reuse_port {
+            _ = term.recv() => shared.enter(match reuse_port {
                 true => Phase::HandOver,
                 false => Phase::Drain,
             }),

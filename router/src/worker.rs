@@ -3,6 +3,9 @@
 //! A worker is one OS thread with its own runtime; nothing here is shared with another thread but
 //! the map (an `ArcSwap`), the counters (written by one thread, read by others) and the mailbox.
 
+mod inside;
+mod live;
+mod outside;
 pub mod plans;
 pub mod seat;
 pub mod statements;
@@ -11,9 +14,9 @@ mod summary;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use foldhash::{HashMap, HashSet};
@@ -25,21 +28,20 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use crate::config::{AuthMethod, Config, Dsn};
 use crate::pool::lend::Want;
 use crate::pool::server::Parcel;
-use crate::pool::{Login, PoolFigures, PoolLimits, Pools};
+use crate::pool::{PoolFigures, Pools};
 use crate::recovery::ShardHealth;
 use crate::scram::Verifier;
 use crate::session::Settings;
 use crate::telemetry::{Metrics, WorkerMetrics};
 use crate::verifiers::{LookupError, Verifiers};
+pub use inside::{ClientFigures, People, ServerFigures};
+pub use live::{Live, Phase};
 pub use plans::{Planning, Plans};
-use seat::{Doing, End, Seat};
+use seat::Seat;
 use statements::Statements;
 
 /// Above this, settings that nobody has any more are forgotten.
 const SETTINGS_MAX: usize = 1024;
-
-/// Between two requests to the neighbours for places.
-const BEG_AGAIN: Duration = Duration::from_millis(5);
 
 /// How long a worker is waited for when metrics are read.
 const FIGURES_WAIT: Duration = Duration::from_secs(1);
@@ -77,31 +79,6 @@ pub struct Shared {
     pub admissions: Arc<[Arc<Semaphore>]>,
 }
 
-/// Whether the router serves, or how it ends. Later phases are stronger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    Serving,
-    /// Another router takes over: no new connections, clients may go on until they leave or rest.
-    HandOver,
-    /// No new connections; clients are sent away as soon as they have no transaction.
-    Drain,
-    /// Everybody is sent away now.
-    Stop,
-}
-
-/// What a new configuration changes while the router runs.
-#[derive(Debug, Clone)]
-pub struct Live {
-    /// Of the whole router; each worker has its share.
-    pub pool: PoolLimits,
-    /// Users whose connections are opened before they come.
-    pub warm_users: Box<[Box<str>]>,
-    pub auto_distribute: Box<[Box<str>]>,
-    pub slow_statement: Option<Duration>,
-    pub max_clients: usize,
-    pub shutdown_timeout: Duration,
-}
-
 /// What the configuration says that sessions need.
 #[derive(Debug, Clone)]
 pub struct WorkerSettings {
@@ -118,11 +95,6 @@ impl Shared {
         self.ask(Mail::Figures).await
     }
 
-    /// Every client and server connection of all workers.
-    pub async fn people(&self) -> Vec<People> {
-        self.ask(Mail::People).await
-    }
-
     async fn ask<T>(&self, question: impl Fn(oneshot::Sender<T>) -> Mail) -> Vec<T> {
         let mut answers = Vec::new();
         for mailbox in self.mailboxes.get().into_iter().flatten() {
@@ -136,58 +108,12 @@ impl Shared {
         answers
     }
 
-    /// Tells all workers.
-    pub async fn tell(&self, mail: impl Fn() -> Mail) {
-        for mailbox in self.mailboxes.get().into_iter().flatten() {
-            // A worker that has ended needs to know nothing.
-            drop(mailbox.send(mail()).await);
-        }
-    }
-
-    /// Ends a client's session; whether there is such a client.
-    pub async fn kill(&self, pid: u32) -> bool {
-        let Some(mailbox) = self.mailboxes.get().and_then(|m| m.get((pid & 0xff) as usize)) else {
-            return false;
-        };
-        let (answer, answered) = oneshot::channel();
-        mailbox.send(Mail::Kill { pid, answer }).await.is_ok() && answered.await.unwrap_or(false)
-    }
-
-    /// Goes on to a later phase.
-    pub fn enter(&self, phase: Phase) {
-        self.phase.send_if_modified(|now| {
-            let later = phase > *now;
-            *now = phase.max(*now);
-            later
-        });
-    }
-
-    /// The next number for PAUSE or RECONNECT.
-    #[must_use]
-    pub fn next_generation(&self) -> u32 {
-        self.generation.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
     /// What the home shard holds of a role's password. For the control runtime.
     ///
     /// # Errors
     /// As [`Verifiers::lookup`].
     pub async fn verifier(&self, user: &str) -> Result<Option<Verifier>, LookupError> {
         self.verifiers.lookup(&self.home_dsn(), user).await
-    }
-
-    /// Whether the role may use the console. The catalog's own login is a superuser's, and is
-    /// believed while the home shard cannot be asked.
-    pub async fn is_admin(self: &Arc<Self>, user: &str) -> Result<bool, LookupError> {
-        if self.settings.catalog.user().is_some_and(|catalog| catalog == user) {
-            return Ok(true);
-        }
-        let (shared, user) = (Arc::clone(self), user.to_owned());
-        let asking = self.control.spawn(async move {
-            let dsn = shared.home_dsn();
-            shared.verifiers.is_superuser(&dsn, &user).await
-        });
-        asking.await.map_err(|error| LookupError::Postgres(error.to_string()))?
     }
 
     /// The home shard's address with the catalog's login.
@@ -217,40 +143,6 @@ impl WorkerSettings {
             trust: config.auth.method == AuthMethod::Trust,
             // The worker's index is the low byte of a cancel key.
             workers: config.workers.min(256),
-        }
-    }
-}
-
-impl Live {
-    #[must_use]
-    pub fn from_config(config: &Config) -> Self {
-        let names = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
-        Self {
-            pool: PoolLimits {
-                size: config.pool.size,
-                min_size: config.pool.min_size,
-                wait: config.pool.wait,
-                pause_wait: config.pool.pause_wait,
-                waiting_max: config.pool.max_waiting,
-                connect: config.pool.connect_timeout,
-                idle: config.pool.idle_timeout,
-                lifetime: config.pool.max_lifetime,
-            },
-            warm_users: names(&config.pool.warm_users),
-            auto_distribute: names(&config.sharding.auto_distribute),
-            slow_statement: config.log.slow_statement,
-            max_clients: config.max_clients,
-            shutdown_timeout: config.shutdown_timeout,
-        }
-    }
-
-    /// One worker's part of the connections.
-    #[must_use]
-    pub fn share(&self, workers: usize) -> PoolLimits {
-        PoolLimits {
-            size: self.pool.size.div_ceil(workers).max(1),
-            min_size: self.pool.min_size.div_ceil(workers),
-            ..self.pool
         }
     }
 }
@@ -293,35 +185,6 @@ pub enum Mail {
         want: Want,
         lent: Vec<Option<Parcel>>,
     },
-}
-
-/// A worker's clients and server connections, one by one.
-#[derive(Debug, Default)]
-pub struct People {
-    pub clients: Vec<ClientFigures>,
-    pub servers: Vec<ServerFigures>,
-}
-
-#[derive(Debug)]
-pub struct ClientFigures {
-    pub pid: u32,
-    pub user: Box<str>,
-    pub peer: Option<SocketAddr>,
-    pub since: std::time::SystemTime,
-    pub doing: Doing,
-    pub messages: u64,
-    /// Backend processes that work for it.
-    pub servers: Vec<i32>,
-}
-
-#[derive(Debug)]
-pub struct ServerFigures {
-    pub shard: Option<ShardId>,
-    pub user: Box<str>,
-    pub address: SocketAddr,
-    pub pid: i32,
-    /// The client that it works for.
-    pub client: Option<u32>,
 }
 
 /// What a worker says of itself for metrics.
@@ -499,160 +362,6 @@ impl Worker {
         }
     }
 
-    /// Every client and every server connection.
-    #[must_use]
-    pub fn people(&self) -> People {
-        let mut people = People::default();
-        for client in self.sessions.borrow().values().filter_map(Weak::upgrade) {
-            let seat = &client.seat;
-            let servers = client.servers.borrow();
-            people.servers.extend(servers.iter().map(|(address, pid, _)| ServerFigures {
-                shard: self.pools.shard_at(*address),
-                user: (*seat.user).into(),
-                address: *address,
-                pid: *pid,
-                client: Some(client.pid),
-            }));
-            people.clients.push(ClientFigures {
-                pid: client.pid,
-                user: (*seat.user).into(),
-                peer: seat.peer,
-                since: seat.since,
-                doing: seat.doing.get(),
-                messages: seat.messages.get(),
-                servers: servers.iter().map(|(_, pid, _)| *pid).collect(),
-            });
-        }
-        self.pools.each_idle(|user, server| {
-            people.servers.push(ServerFigures {
-                shard: Some(server.shard),
-                user: user.into(),
-                address: server.address,
-                pid: server.pid,
-                client: None,
-            });
-        });
-        people
-    }
-
-    /// Ends a client's session now; whether there is such a client.
-    #[must_use]
-    pub fn kill(&self, pid: u32) -> bool {
-        let client = self.sessions.borrow().get(&(pid >> 8)).and_then(Weak::upgrade);
-        let client = client.filter(|client| client.pid == pid);
-        client.inspect(|client| client.seat.end(End::Now)).is_some()
-    }
-
-    /// Ends all clients' sessions now.
-    pub fn kill_all(&self) {
-        let sessions = self.sessions.borrow();
-        sessions.values().filter_map(Weak::upgrade).for_each(|client| client.seat.end(End::Now));
-    }
-
-    #[must_use]
-    pub fn phase(&self) -> Phase {
-        self.phase.get()
-    }
-
-    /// As [`Pools::pause`], of shards that this worker may not have used yet.
-    pub fn pause(&self, shards: &[ShardId], generation: u32) {
-        self.pools.know_all(&self.map());
-        self.pools.pause(shards, generation);
-    }
-
-    /// Sends clients away as the phase has it; again once a second, for [`Phase::HandOver`].
-    pub fn enter(&self, phase: Phase) {
-        self.phase.set(phase);
-        if phase == Phase::Serving {
-            return;
-        }
-        for client in self.sessions.borrow().values().filter_map(Weak::upgrade) {
-            match phase {
-                Phase::Serving => {}
-                // A client that rests expects no answer, and its pool of connections sees a closed
-                // one; who is at work goes on.
-                Phase::HandOver if !client.seat.rests() => {}
-                Phase::HandOver | Phase::Drain => client.seat.end(End::WhenIdle),
-                Phase::Stop => client.seat.end(End::Now),
-            }
-        }
-    }
-
-    /// Runs what its client does not wait for any more; the router ends when it is done.
-    pub fn background(&self, work: impl Future<Output = ()> + 'static) {
-        let count = Rc::clone(&self.background);
-        count.set(count.get() + 1);
-        tokio::task::spawn_local(async move {
-            work.await;
-            count.set(count.get() - 1);
-        });
-    }
-
-    /// Takes a new configuration.
-    pub fn set_live(&self, live: Arc<Live>) {
-        self.pools.set_limits(live.share(self.shared.settings.workers));
-        *self.live.borrow_mut() = live;
-        self.expect_users();
-    }
-
-    /// Opens what is to be warm for the users that the configuration names. Only where clients are
-    /// trusted: else nobody but the client knows the password.
-    pub fn expect_users(&self) {
-        if !self.shared.settings.trust {
-            return;
-        }
-        for user in &self.live.borrow().warm_users {
-            let database = Rc::from(&*self.shared.settings.database);
-            let login = Login { user: Rc::from(&**user), database, keys: None };
-            self.pools.expect(&login, &self.map());
-        }
-    }
-
-    /// Asks the neighbours while queues are long and places are taken.
-    pub async fn beg(self: Rc<Self>) {
-        loop {
-            self.pools.hungry.notified().await;
-            loop {
-                let wants = self.pools.wants();
-                if wants.is_empty() {
-                    break;
-                }
-                for want in wants {
-                    for mailbox in self.neighbours() {
-                        // A busy one has nothing to give.
-                        drop(
-                            mailbox.try_send(Mail::Borrow { want: want.clone(), from: self.index }),
-                        );
-                    }
-                }
-                tokio::time::sleep(BEG_AGAIN).await;
-            }
-        }
-    }
-
-    fn neighbours(&self) -> impl Iterator<Item = &mpsc::Sender<Mail>> {
-        let mailboxes = self.shared.mailboxes.get().into_iter().flatten().enumerate();
-        mailboxes.filter(|(index, _)| *index != self.index).map(|(_, mailbox)| mailbox)
-    }
-
-    /// Gives a neighbour what it asks for, if there is something.
-    pub fn lend(&self, want: Want, from: usize) {
-        let Some(mailbox) = self.shared.mailboxes.get().and_then(|boxes| boxes.get(from)) else {
-            return;
-        };
-        // Places that are on their way must arrive.
-        let Ok(space) = mailbox.try_reserve() else { return };
-        let lent = self.pools.lend(&want);
-        if !lent.is_empty() {
-            space.send(Mail::Lent { want, lent });
-        }
-    }
-
-    pub fn borrow_places(&self, want: &Want, lent: Vec<Option<Parcel>>) {
-        self.borrowed.set(self.borrowed.get() + lent.len() as u64);
-        self.pools.borrow_places(want, lent, |settings| self.intern(settings));
-    }
-
     /// The servers to cancel, if the key is right.
     #[must_use]
     pub fn cancel_targets(&self, pid: u32, secret: u32) -> Vec<(SocketAddr, i32, i32)> {
@@ -663,29 +372,6 @@ impl Worker {
                 cancel.servers.borrow().to_vec()
             }
             _ => Vec::new(),
-        }
-    }
-
-    /// Once a second: see [`Pools::sweep`].
-    pub fn sweep(&self, now: Instant) {
-        let live = self.live.borrow();
-        let sessions = self.sessions.borrow();
-        let present: HashSet<Rc<str>> = match live.pool.min_size {
-            0 => HashSet::default(),
-            _ => {
-                let clients = sessions.values().filter_map(Weak::upgrade);
-                clients.map(|client| Rc::clone(&client.seat.user)).collect()
-            }
-        };
-        self.pools.sweep(now, &self.map(), |user| {
-            present.contains(user) || live.warm_users.iter().any(|warm| **warm == *user)
-        });
-        self.enter_again();
-    }
-
-    fn enter_again(&self) {
-        if self.phase.get() == Phase::HandOver {
-            self.enter(Phase::HandOver);
         }
     }
 

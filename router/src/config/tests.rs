@@ -189,6 +189,12 @@ fn values_are_shown_as_they_are_written() {
 }
 
 #[test]
+fn the_console_has_its_name_for_itself() {
+    let problem = refusal("catalog = 'postgres://postgres@h/pgherd'");
+    assert!(problem.contains("database") && problem.contains("console"), "{problem}");
+}
+
+#[test]
 fn more_warm_connections_than_there_may_be_are_refused() {
     let problem = refusal(&format!("{LEAST}[pool]\nsize = 2\nmin_size = 3\n"));
     assert!(problem.contains("pool.min_size"), "{problem}");

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pgherd_shard_map::ShardId;
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+use socket2::TcpKeepalive;
 use tokio::net::TcpStream;
 
 use super::{Login, Server, unreachable};
@@ -29,7 +31,10 @@ pub async fn connect(shard: ShardId, dsn: &str, login: &Login) -> Result<Server,
     let stream = TcpStream::connect((host.as_str(), port))
         .await
         .map_err(|error| unreachable(shard, &error.to_string()))?;
-    stream.set_nodelay(true).map_err(|error| unreachable(shard, &error.to_string()))?;
+    stream
+        .set_nodelay(true)
+        .and_then(|()| watch(&stream))
+        .map_err(|error| unreachable(shard, &error.to_string()))?;
     let address: SocketAddr =
         stream.peer_addr().map_err(|error| unreachable(shard, &error.to_string()))?;
     let mut server = Server::new(shard, stream, address);
@@ -43,6 +48,18 @@ pub async fn connect(shard: ShardId, dsn: &str, login: &Login) -> Result<Server,
         Ok(Some(error)) => Err(error),
         Err(error) => Err(unreachable(shard, &error.to_string())),
     }
+}
+
+/// A machine that is gone without a word is noticed: by keepalives while the router waits for it,
+/// and by what it does not acknowledge.
+fn watch(stream: &TcpStream) -> io::Result<()> {
+    let socket = socket2::SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(60)))
 }
 
 /// `Ok(Some)` is the shard's own refusal.
