@@ -109,9 +109,11 @@ fn a_stopped_shard_hurts_nobody_who_does_not_need_it() {
         ok(client, &here);
     }
     drop(stopped);
-    wait_until("the shard serves again", || psql(&router.dsn("postgres"), &there).len() == 1);
+    // Each thread finds out by itself.
     for client in &mut hurt {
-        ok(client, &there);
+        wait_until("the shard serves again", || {
+            client.simple(&there, "").expect("an answer").error.is_none()
+        });
     }
 }
 

@@ -160,7 +160,10 @@ impl Worker {
 
     /// Asks the neighbours while queues are long and places are taken.
     pub async fn beg(self: Rc<Self>) {
-        while self.shared.settings.workers > 1 {
+        if self.shared.settings.workers == 1 {
+            return;
+        }
+        loop {
             self.pools.hungry.notified().await;
             loop {
                 let wants = self.pools.wants();
