@@ -15,7 +15,7 @@ use crate::case::{Layout, Protocol};
 use crate::compare::{Measurement, MiddleCost, order};
 use crate::contenders::{Contender, Contenders};
 use crate::load::random_key;
-use crate::procfs::{CpuTime, Memory};
+use crate::procfs::CpuTime;
 use crate::stats::{Latencies, median, median_ratio};
 use crate::table::{Table, number};
 use crate::wire::Connection;
@@ -175,20 +175,7 @@ impl Turn<'_> {
         let took = started.elapsed();
         interrupt::check()?;
         let transactions = latencies.count();
-        let each = |time: Duration| time.as_secs_f64() * 1e6 / transactions.max(1) as f64;
-        let middle = match (middle, before) {
-            (Some(pid), Some(before)) => {
-                let used = CpuTime::of(pid)?.since(before);
-                let memory = Memory::of(pid)?;
-                Some(MiddleCost {
-                    user: each(used.user),
-                    system: each(used.system),
-                    rss: memory.now,
-                    peak_rss: memory.peak,
-                })
-            }
-            _ => None,
-        };
+        let middle = MiddleCost::since(middle.zip(before), transactions)?;
         Ok(Measurement {
             transactions,
             tps: transactions as f64 / took.as_secs_f64(),
