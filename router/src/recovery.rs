@@ -1,41 +1,45 @@
 //! Finishes what a router left between the phases of a commit: at start, and every few seconds.
 //!
 //! Any router may do it at any time, while the owner may still live. The decision is a row on the
-//! deciding shard: whoever inserts it first decides. Recovery inserts `aborted`; if a row was
-//! there already, that row says what to do. On the way it learns which shards answer.
+//! deciding shard: whoever inserts it first decides. What to do with one transaction is
+//! [`Orphan`](crate::two_phase::Orphan)'s to say; here it is found (`survey`), and asked and sent
+//! (`attend`). On the way it is learnt which shards answer.
 
-use std::collections::HashMap;
+mod attend;
+mod survey;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use pgherd_shard_map::ShardId;
-use thiserror::Error;
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
-use crate::dial::{DialError, Dialer};
-use crate::two_phase::Gid;
+use crate::dial::Dialer;
+use crate::two_phase::{End, Gid, Verdict};
+pub use attend::{AskError, ask, attend, connect};
+pub use survey::{InDoubt, Prepared, in_doubt, prepared};
 
 /// How often shards are asked.
-pub const INTERVAL: Duration = Duration::from_secs(5);
+pub const INTERVAL: Duration = Duration::from_secs(2);
 
 /// A prepared transaction younger than this belongs to a router that is still at work.
-const AGE_MIN: Duration = Duration::from_secs(5);
+const AGE_MIN: Duration = Duration::from_secs(4);
 
-/// How long one shard may take for one question.
-const WAIT: Duration = Duration::from_secs(5);
+/// How long the transactions of one decider may keep one sweep.
+const SWEEP_MAX: Duration = Duration::from_secs(10);
 
 /// Markers are kept this long: a standby promoted from asynchronous replication can bring a
 /// prepared transaction back, and then the marker must still be there to tell its outcome.
-const MARKERS_KEPT: &str = "1 day";
+pub const MARKERS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// How often old markers are deleted, and how many at a time.
 const CLEAN_EVERY: Duration = Duration::from_secs(600);
 const CLEAN_ROWS: i64 = 10_000;
 
-/// What the last look at a shard found.
+/// What the last look at a shard found, and what this router has done there.
 #[derive(Debug, Clone)]
 pub struct ShardHealth {
     pub shard: ShardId,
@@ -44,39 +48,31 @@ pub struct ShardHealth {
     /// Transactions of ours that are prepared there now, and the age of the oldest.
     pub prepared: usize,
     pub oldest: Duration,
+    /// Those among them whose owner should have finished them by now.
+    pub in_doubt: usize,
+    pub ends: Ends,
+}
+
+/// How many in-doubt transactions this router has brought to which end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ends {
+    pub committed: u64,
+    pub rolled_back: u64,
+    /// Committed, and gone without a trace on this shard.
+    pub lost: u64,
 }
 
 /// Connections and memory from sweep to sweep.
 #[derive(Debug, Default)]
 pub struct Recovery {
     clients: HashMap<ShardId, (String, Arc<Client>)>,
+    ends: HashMap<ShardId, Ends>,
     cleaned: Option<Instant>,
-}
-
-#[derive(Debug, Error)]
-enum SweepError {
-    #[error("it did not answer in time")]
-    Timeout,
-    #[error("{0}")]
-    Dial(#[from] DialError),
-}
-
-impl From<tokio_postgres::Error> for SweepError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Dial(error.into())
-    }
-}
-
-/// A transaction that is prepared on a shard.
-struct Prepared {
-    gid: Gid,
-    age: Duration,
 }
 
 impl Recovery {
     /// Looks at every shard once, at the same time; then finishes what is in doubt. A shard that
-    /// does not answer is logged and left for the next time. DSNs carry the catalog's login: only
-    /// a superuser can finish what others have prepared.
+    /// does not answer is logged and left for the next time.
     pub async fn sweep(
         &mut self,
         dialer: &Dialer,
@@ -88,37 +84,37 @@ impl Recovery {
         let known = &self.clients;
         let looks = join_all(shards.iter().map(|(shard, dsn)| {
             let known = known.get(shard).map(|(_, client)| Arc::clone(client));
-            look(dialer, *shard, dsn, known)
+            look(dialer, dsn, known)
         }));
         let mut health = Vec::with_capacity(shards.len());
         let mut found = Vec::new();
         for ((shard, dsn), look) in shards.iter().zip(looks.await) {
-            match look {
-                Ok((client, prepared)) => {
+            let (error, list) = match look {
+                Ok((client, list)) => {
                     self.clients.insert(*shard, (dsn.clone(), client));
-                    health.push(ShardHealth {
-                        shard: *shard,
-                        error: None,
-                        prepared: prepared.len(),
-                        oldest: prepared.iter().map(|one| one.age).max().unwrap_or_default(),
-                    });
-                    found.push((*shard, prepared));
+                    (None, list)
                 }
                 Err(error) => {
-                    let error = Some(error.to_string());
-                    health.push(ShardHealth {
-                        shard: *shard,
-                        error,
-                        prepared: 0,
-                        oldest: Duration::ZERO,
-                    });
+                    tracing::warn!(%shard, %error, "a shard does not answer");
+                    self.clients.remove(shard);
+                    (Some(error.to_string()), Vec::new())
                 }
+            };
+            health.push(ShardHealth {
+                shard: *shard,
+                prepared: list.len(),
+                oldest: list.iter().map(|one| one.age).max().unwrap_or_default(),
+                in_doubt: list.iter().filter(|one| one.age >= AGE_MIN).count(),
+                ends: Ends::default(),
+                error: error.clone(),
+            });
+            if error.is_none() {
+                found.push((*shard, list));
             }
         }
-        for (shard, prepared) in &found {
-            for one in prepared.iter().filter(|one| one.age >= AGE_MIN) {
-                self.finish(*shard, &one.gid).await;
-            }
+        self.finish(&found).await;
+        for shard in &mut health {
+            shard.ends = self.ends.get(&shard.shard).copied().unwrap_or_default();
         }
         let all = found.len() == shards.len();
         if all && self.cleaned.is_none_or(|at| at.elapsed() >= CLEAN_EVERY) {
@@ -128,35 +124,40 @@ impl Recovery {
         health
     }
 
-    /// Brings one prepared transaction to the end that its decider has decided.
-    async fn finish(&self, shard: ShardId, gid: &Gid) {
-        let decider = gid.decider().and_then(|decider| self.clients.get(&decider));
-        let Some(((_, decider), (_, client))) = decider.zip(self.clients.get(&shard)) else {
-            tracing::warn!(%shard, %gid, "in doubt: the deciding shard does not answer");
-            return;
-        };
-        let verb = match timely(decide(decider, gid)).await {
-            Ok(Some(true)) => "COMMIT",
-            Ok(Some(false)) => "ROLLBACK",
-            // The owner is still deciding.
-            Ok(None) => return,
-            Err(error) => {
-                tracing::warn!(%shard, %gid, %error, "in doubt: the decider cannot be asked");
-                return;
+    /// Brings what is old enough to its end: one after the other for each decider, the deciders at
+    /// the same time, so that one that is slow keeps nobody else's.
+    async fn finish(&mut self, found: &[(ShardId, Vec<Prepared>)]) {
+        let mut by_decider: BTreeMap<ShardId, Vec<(ShardId, &Gid)>> = BTreeMap::new();
+        for (shard, list) in found {
+            for one in list.iter().filter(|one| one.age >= AGE_MIN) {
+                let decider = one.gid.decider().unwrap_or(*shard);
+                by_decider.entry(decider).or_default().push((*shard, &one.gid));
             }
-        };
-        match client.batch_execute(&format!("{verb} PREPARED '{gid}'")).await {
-            Ok(()) => tracing::info!(%shard, %gid, verb, "in-doubt transaction finished"),
-            Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => {
-                // Somebody else was quicker, and left the marker with what he committed.
-                if verb == "COMMIT" && !has_marker(client, gid).await {
-                    tracing::error!(%shard, %gid, "a committed transaction is lost on this shard: \
-                        it is neither prepared nor marked there. Has an old standby been promoted?");
+        }
+        let clients = &self.clients;
+        let client = |shard: ShardId| clients.get(&shard).map(|(_, client)| &**client);
+        let finished = join_all(by_decider.iter().map(|(decider, orphans)| async move {
+            let started = Instant::now();
+            let mut ends = Vec::with_capacity(orphans.len());
+            for (shard, gid) in orphans {
+                let Some(there) = client(*shard) else { continue };
+                let end = attend(*shard, there, client(*decider), gid).await;
+                ends.push((*shard, end));
+                if end == End::Left || started.elapsed() >= SWEEP_MAX {
+                    break;
                 }
             }
-            Err(error) => {
-                let error = SweepError::from(error);
-                tracing::warn!(%shard, %gid, verb, %error, "could not be finished now");
+            ends
+        }));
+        for (shard, end) in finished.await.into_iter().flatten() {
+            let ends = self.ends.entry(shard).or_default();
+            match end {
+                End::Committed => ends.committed += 1,
+                End::RolledBack => ends.rolled_back += 1,
+                End::Lost => ends.lost += 1,
+                // A connection that did not answer may answer another question later.
+                End::Left => drop(self.clients.remove(&shard)),
+                End::ByAnother | End::Undecided => {}
             }
         }
     }
@@ -164,107 +165,49 @@ impl Recovery {
     async fn delete_old_markers(&self, found: &[(ShardId, Vec<Prepared>)]) {
         let listed: Vec<&str> =
             found.iter().flat_map(|(_, list)| list).map(|one| one.gid.as_str()).collect();
+        let kept = MARKERS_KEPT.as_secs_f64();
         for (shard, (_, client)) in &self.clients {
-            let parameters: [&(dyn ToSql + Sync); 3] = [&MARKERS_KEPT, &listed, &CLEAN_ROWS];
+            let parameters: [&(dyn ToSql + Sync); 3] = [&kept, &listed, &CLEAN_ROWS];
             let deleted = client.execute(
                 "DELETE FROM pgherd.tx WHERE gid IN (SELECT gid FROM pgherd.tx \
-                 WHERE at < pg_catalog.now() - $1::text::pg_catalog.interval \
+                 WHERE at < pg_catalog.now() - pg_catalog.make_interval(secs => $1) \
                  AND gid <> ALL ($2) LIMIT $3)",
                 &parameters,
             );
-            if let Err(error) = timely(async { Ok(deleted.await?) }).await {
+            if let Err(error) = attend::timely(async { Ok(deleted.await?) }).await {
                 tracing::warn!(%shard, %error, "old markers could not be deleted");
             }
         }
     }
 }
 
-/// What the decider's marker says of one transaction, asked over a new connection: `Some(true)` is
-/// committed, `Some(false)` aborted for good, `None` not to be known within some seconds.
-pub async fn look_up(dialer: &Dialer, dsn: &str, gid: &Gid) -> Option<bool> {
-    for _ in 0..3 {
-        if let Ok(client) = timely(connect(dialer, dsn)).await
-            && let Ok(Some(committed)) = timely(decide(&client, gid)).await
-        {
-            return Some(committed);
+/// What the decider's marker says of one transaction, asked once over a new connection.
+pub async fn look_up(dialer: &Dialer, dsn: &str, gid: &Gid) -> Verdict {
+    match connect(dialer, dsn).await {
+        Ok(decider) => ask(&decider, gid).await,
+        Err(error) => {
+            tracing::warn!(%gid, %error, "in doubt: the decider cannot be asked");
+            Verdict::Unreachable
         }
-        tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    None
 }
 
-async fn timely<T>(work: impl Future<Output = Result<T, SweepError>>) -> Result<T, SweepError> {
-    tokio::time::timeout(WAIT, work).await.unwrap_or(Err(SweepError::Timeout))
+/// A shard has lost what was committed.
+pub fn alarm(shard: ShardId, gid: &Gid) {
+    tracing::error!(%shard, %gid, "a committed transaction is lost on this shard: it is neither \
+        prepared nor marked there. Has an old standby been promoted?");
 }
 
 /// One shard's connection, and what is prepared there.
 async fn look(
     dialer: &Dialer,
-    shard: ShardId,
     dsn: &str,
     known: Option<Arc<Client>>,
-) -> Result<(Arc<Client>, Vec<Prepared>), SweepError> {
-    let looked = timely(async {
-        let client = match known {
-            Some(client) => client,
-            None => Arc::new(connect(dialer, dsn).await?),
-        };
-        let rows = client
-            .query(
-                "SELECT gid, pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - prepared) \
-                 FROM pg_catalog.pg_prepared_xacts \
-                 WHERE database = pg_catalog.current_database() AND gid LIKE 'pgherd\\_%' \
-                 ORDER BY prepared LIMIT 10000",
-                &[],
-            )
-            .await?;
-        let prepared = rows.iter().filter_map(|row| {
-            let age = Duration::try_from_secs_f64(row.get(1)).unwrap_or_default();
-            Some(Prepared { gid: Gid::parse(row.get(0))?, age })
-        });
-        Ok((client, prepared.collect()))
-    })
-    .await;
-    if let Err(error) = &looked {
-        tracing::warn!(%shard, %error, "a shard does not answer");
-    }
-    looked
-}
-
-/// `Some(true)` is committed, `Some(false)` aborted for good, `None` not decided yet.
-async fn decide(client: &Client, gid: &Gid) -> Result<Option<bool>, SweepError> {
-    let inserted = client
-        .execute(
-            "INSERT INTO pgherd.tx (gid, state) VALUES ($1, 'aborted') ON CONFLICT DO NOTHING",
-            &[&gid.as_str()],
-        )
-        .await;
-    match inserted {
-        Ok(1) => Ok(Some(false)),
-        Ok(_) => {
-            let select = "SELECT state FROM pgherd.tx WHERE gid = $1";
-            let row = client.query_one(select, &[&gid.as_str()]).await?;
-            Ok(Some(row.get::<_, &str>(0) == "committed"))
-        }
-        // The owner holds the row and is still deciding.
-        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-async fn has_marker(client: &Client, gid: &Gid) -> bool {
-    let select = "SELECT 1 FROM pgherd.tx WHERE gid = $1";
-    matches!(client.query_opt(select, &[&gid.as_str()]).await, Ok(Some(_)))
-}
-
-async fn connect(dialer: &Dialer, dsn: &str) -> Result<Client, SweepError> {
-    let client = dialer.client(dsn).await?;
-    // READ COMMITTED, so that the row which the insert met can be read after it.
-    client
-        .batch_execute(
-            "SET lock_timeout = '1s'; SET default_transaction_isolation = 'read committed'; \
-             SET application_name = 'pgherd recovery'",
-        )
-        .await?;
-    Ok(client)
+) -> Result<(Arc<Client>, Vec<Prepared>), AskError> {
+    let client = match known {
+        Some(client) => client,
+        None => Arc::new(connect(dialer, dsn).await?),
+    };
+    let list = prepared(&client).await?;
+    Ok((client, list))
 }

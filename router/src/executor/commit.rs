@@ -1,23 +1,15 @@
-//! The end of a transaction: a plain COMMIT where one shard wrote, two-phase commit where more did.
-//!
-//! Two-phase commit as `docs/architecture.md` draws it: one participant is the decider; every
-//! participant gets a marker row, all but the decider are prepared, then the decider's own COMMIT
-//! makes its marker visible, and that is the decision. Three serial round trips, three serial
-//! fsyncs, no log outside the shards. The steps are decided by [`crate::two_phase`], whose
-//! coordinator is a pure machine; here they are only sent.
+//! The end of a transaction: a plain COMMIT where one shard wrote, two-phase commit
+//! (`several`) where more did.
+
+mod several;
 
 use std::rc::Rc;
-use std::sync::Arc;
 
-use pgherd_shard_map::ShardId;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use super::Conn;
 use crate::error::{ErrorInfo, Failure};
-use crate::recovery;
 use crate::session::{Block, Transaction};
-use crate::telemetry::Outcome;
-use crate::two_phase::{Aborting, Answer, Decided, Gid, Participant, Preparing, Request};
 use crate::wire::{backend, frontend};
 
 impl Conn {
@@ -111,18 +103,18 @@ impl Conn {
     pub async fn commit_all(&mut self) -> Result<(), Failure> {
         let schema_changed =
             self.session.transaction.block().is_some_and(|block| block.schema_changed);
-        let writers: Vec<usize> = (0..self.servers.len())
-            .filter(|at| self.servers[*at].joined && self.servers[*at].wrote)
-            .collect();
-        let two_phase = writers.len() > 1 && !self.planning.one_phase;
-        let mut result = self.end_readers(&writers).await;
-        if result.is_ok() {
-            result = if two_phase {
-                self.commit_two_phase(&writers).await
-            } else {
-                self.commit_each(&writers).await
-            };
-        }
+        let joined = (0..self.servers.len()).filter(|at| self.servers[*at].joined);
+        let (writers, readers): (SmallVec<[usize; 4]>, SmallVec<[usize; 4]>) =
+            joined.partition(|at| self.servers[*at].wrote);
+        let result = if writers.len() > 1 && !self.planning.one_phase {
+            // Large, and most clients never come here.
+            Box::pin(self.commit_several(&writers, &readers)).await
+        } else {
+            match self.end_readers(readers).await {
+                Ok(()) => self.commit_each(&writers).await,
+                failed => failed,
+            }
+        };
         if let Err(failure) = result {
             self.roll_back_all().await;
             return Err(failure);
@@ -141,10 +133,7 @@ impl Conn {
     }
 
     /// COMMIT where nothing was written, before any writer's: if it fails, nothing has happened.
-    async fn end_readers(&mut self, writers: &[usize]) -> Result<(), Failure> {
-        let readers: SmallVec<[usize; 4]> = (0..self.servers.len())
-            .filter(|at| !writers.contains(at) && self.servers[*at].joined)
-            .collect();
+    async fn end_readers(&mut self, readers: SmallVec<[usize; 4]>) -> Result<(), Failure> {
         let mut request = Vec::new();
         frontend::put_query(&mut request, "COMMIT");
         for at in &readers {
@@ -191,189 +180,5 @@ impl Conn {
             }
             Err(error) => Err(self.lost(at, &error)),
         }
-    }
-}
-
-/// What one participant answered, and the error that a client would be told.
-struct Answered {
-    participant: Participant,
-    answer: Answer,
-    failure: Option<Failure>,
-}
-
-/// Commit over several shards: [`crate::two_phase`] decides, this sends and listens.
-impl Conn {
-    async fn commit_two_phase(&mut self, writers: &[usize]) -> Result<(), Failure> {
-        let decider = self.servers[writers[0]].shard;
-        let settings = &self.worker.shared.settings;
-        let random =
-            (u128::from(self.worker.random_u64()) << 64) | u128::from(self.worker.random_u64());
-        let gid = Gid::new(&settings.database, decider, &settings.router_name, random);
-
-        let mut preparing = Preparing::new(writers.len());
-        let requests: Vec<_> = preparing.requests().collect();
-        let mut failure = None;
-        for answered in self.ask_all(&gid, writers, &requests).await {
-            preparing.answered(answered.participant, answered.answer);
-            failure = failure.or(answered.failure);
-        }
-        let deciding = match preparing.end() {
-            Ok(deciding) => deciding,
-            Err(aborting) => return Err(self.abort(&gid, writers, &aborting, failure).await),
-        };
-        let answered = self.ask_all(&gid, writers, &[deciding.request()]).await.pop();
-        let (answer, failure) = match answered {
-            Some(answered) => (answered.answer, answered.failure),
-            None => (Answer::Lost, None),
-        };
-        let mut decided = deciding.answered(answer);
-        if let Decided::InDoubt(doubt) = decided {
-            decided = doubt.looked_up(self.look_up(decider, &gid).await);
-        }
-        match decided {
-            Decided::Committed(finishing) => {
-                let requests: Vec<_> = finishing.requests().collect();
-                for answered in self.ask_all(&gid, writers, &requests).await {
-                    if answered.answer != Answer::Done {
-                        let server = &mut self.servers[writers[answered.participant]];
-                        server.spoiled = true;
-                        tracing::warn!(shard = %server.shard, %gid, "second phase left to recovery");
-                    }
-                }
-                self.worker.metrics.two_phase(Outcome::Committed);
-                Ok(())
-            }
-            Decided::Aborted(aborting) => Err(self.abort(&gid, writers, &aborting, failure).await),
-            Decided::InDoubt(_) => {
-                for at in writers {
-                    self.servers[*at].spoiled = true;
-                }
-                self.worker.metrics.two_phase(Outcome::Unknown);
-                Err(ErrorInfo::new("08007", "transaction resolution unknown")
-                    .detail(format!(
-                        "The connection to shard {decider} was lost while it committed the \
-                         transaction, and it cannot be asked now. Its gid is {gid}."
-                    ))
-                    .hint(
-                        "It will be committed or rolled back on all shards; the row of this gid \
-                         in pgherd.tx on the deciding shard says which.",
-                    )
-                    .into())
-            }
-        }
-    }
-
-    /// Tells the participants of the abort. What the client is told: `failure`.
-    async fn abort(
-        &mut self,
-        gid: &Gid,
-        writers: &[usize],
-        aborting: &Aborting,
-        failure: Option<Failure>,
-    ) -> Failure {
-        for answered in self.ask_all(gid, writers, aborting.requests()).await {
-            let server = &mut self.servers[writers[answered.participant]];
-            server.spoiled |= answered.answer == Answer::Lost;
-            server.joined = false;
-        }
-        self.worker.metrics.two_phase(Outcome::Aborted);
-        failure.unwrap_or_else(|| ErrorInfo::new("40000", "the transaction was rolled back").into())
-    }
-
-    /// Sends all requests, then listens for all answers: the shards work at the same time.
-    async fn ask_all(
-        &mut self,
-        gid: &Gid,
-        writers: &[usize],
-        requests: &[(Participant, Request)],
-    ) -> Vec<Answered> {
-        let shards: Vec<String> =
-            writers.iter().map(|at| self.servers[*at].shard.to_string()).collect();
-        let participants = shards.join(",");
-        let mut answers = Vec::with_capacity(requests.len());
-        let mut sent = Vec::with_capacity(requests.len());
-        for (participant, request) in requests {
-            let at = writers[*participant];
-            let statements = statements(*request, gid, &participants);
-            let mut bytes = Vec::new();
-            for statement in &statements {
-                frontend::put_query(&mut bytes, statement);
-            }
-            match self.servers[at].send(&bytes).await {
-                Ok(()) => sent.push((*participant, *request, statements.len())),
-                Err(error) => {
-                    let failure = Some(self.lost(at, &error));
-                    let participant = *participant;
-                    answers.push(Answered { participant, answer: Answer::Lost, failure });
-                }
-            }
-        }
-        for (participant, request, replies) in sent {
-            let (answer, failure) = self.hear(writers[participant], request, replies).await;
-            answers.push(Answered { participant, answer, failure });
-        }
-        answers
-    }
-
-    /// The replies to one request.
-    async fn hear(
-        &mut self,
-        at: usize,
-        request: Request,
-        replies: usize,
-    ) -> (Answer, Option<Failure>) {
-        let wanted = match request {
-            Request::Mark => "INSERT 0 1",
-            Request::MarkAndPrepare => "PREPARE TRANSACTION",
-            Request::Commit => "COMMIT",
-            Request::RollBack => "ROLLBACK",
-            Request::RollBackPrepared => "ROLLBACK PREPARED",
-            Request::CommitPrepared(_) => "COMMIT PREPARED",
-        };
-        let mut failure = None;
-        let mut tag = String::new();
-        for _ in 0..replies {
-            match self.servers[at].collect().await {
-                Ok(mut reply) => {
-                    failure = failure.or_else(|| reply.error.map(Failure::Shard));
-                    tag = reply.tags.pop().unwrap_or_default();
-                }
-                Err(error) => return (Answer::Lost, Some(self.lost(at, &error))),
-            }
-        }
-        match failure {
-            None if tag == wanted => (Answer::Done, None),
-            failure => (Answer::Refused, failure),
-        }
-    }
-
-    /// Asks the decider over a new connection, as recovery does; a few times, since the session
-    /// that was lost may still hold the marker.
-    async fn look_up(&self, decider: ShardId, gid: &Gid) -> Option<bool> {
-        let shared = &self.worker.shared;
-        let dsn = self.planning.map.shard(decider).map(|shard| shard.dsn.clone())?;
-        let dsn = shared.settings.catalog.login_for(&dsn);
-        let gid = gid.clone();
-        let dialer = Arc::clone(&shared.dialer);
-        let asked = async move { recovery::look_up(&dialer, &dsn, &gid).await };
-        shared.control.spawn(asked).await.ok()?
-    }
-}
-
-/// What a request is in SQL. A gid and shard numbers need no quoting.
-fn statements(request: Request, gid: &Gid, participants: &str) -> SmallVec<[String; 2]> {
-    let mark = || {
-        format!(
-            "INSERT INTO pgherd.tx (gid, state, participants) \
-             VALUES ('{gid}', 'committed', '{participants}')"
-        )
-    };
-    match request {
-        Request::Mark => smallvec![mark()],
-        Request::MarkAndPrepare => smallvec![mark(), format!("PREPARE TRANSACTION '{gid}'")],
-        Request::Commit => smallvec!["COMMIT".to_owned()],
-        Request::RollBack => smallvec!["ROLLBACK".to_owned()],
-        Request::RollBackPrepared => smallvec![format!("ROLLBACK PREPARED '{gid}'")],
-        Request::CommitPrepared(_) => smallvec![format!("COMMIT PREPARED '{gid}'")],
     }
 }
