@@ -8,6 +8,7 @@ pub mod clients;
 pub mod dev;
 pub mod hostile;
 pub mod parity;
+pub mod proxy;
 pub mod router;
 pub mod wire;
 pub mod wire_scripts;

@@ -41,6 +41,11 @@ impl RouterProcess {
         Self { child, listen }
     }
 
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The address of one database as a role.
     #[must_use]
     pub fn dsn(&self, login: &str) -> String {
