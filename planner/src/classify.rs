@@ -7,8 +7,9 @@ use crate::query::{keyword, starts_query};
 use crate::route::{home, one, plan_of, unread};
 use crate::token::{Kind, Tokens};
 use crate::{
-    Access, Action, BeginWord, Context, Explain, Isolation, ManyShards, Merge, Plan, PlanError,
-    Reuse, SessionStatement, StatementKind, Target, cluster, copy, ddl, route, write,
+    Access, Action, BeginWord, ClusterFunction, Context, Explain, Isolation, ManyShards, Merge,
+    Plan, PlanError, Reuse, SessionStatement, StatementKind, Target, cluster, copy, ddl, live,
+    route, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -86,10 +87,17 @@ fn pinned(
 }
 
 fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+    if let Some(plan) = live::read(tokens, context)? {
+        return Ok(plan);
+    }
     match tokens.word(0).unwrap_or_default() {
         "select" => match cluster::read(tokens, context)? {
             Some(function) => {
-                let (access, kind) = (Access::Schema, StatementKind::Utility);
+                let access = match function {
+                    ClusterFunction::TransactionOutcome { .. } => Access::Read,
+                    _ => Access::Schema,
+                };
+                let kind = StatementKind::Utility;
                 Ok(plan_of(context, Action::Cluster(function), access, Reuse::Once, kind))
             }
             None => route::select(tokens, context),

@@ -6,8 +6,12 @@ use crate::literal::decode_str;
 use crate::token::{Kind, Range, Tokens};
 use crate::{ClusterFunction, Context, PlanError};
 
-const NAMES: &[&str] =
-    &["create_distributed_table", "create_reference_table", "undistribute_table"];
+const NAMES: &[&str] = &[
+    "create_distributed_table",
+    "create_reference_table",
+    "undistribute_table",
+    "pgherd_transaction_outcome",
+];
 
 /// The function, if the statement is a SELECT of one.
 pub(crate) fn read(
@@ -51,6 +55,10 @@ pub(crate) fn read(
     let wanted = if tokens.is(at, NAMES[0]) { 2 } else { 1 };
     if plain.len() < wanted || plain.len() > if wanted == 2 { 3 } else { 1 } {
         return Err(misuse("the number of arguments is wrong"));
+    }
+    if tokens.is(at, NAMES[3]) {
+        let gid = plain.swap_remove(0);
+        return Ok(Some(ClusterFunction::TransactionOutcome { gid }));
     }
     let distribution = distribution.or_else(|| plain.get(2).cloned());
     let table = table(&plain[0], context)?;

@@ -46,7 +46,7 @@ impl Plan {
             | Action::CopyOut(_) => Tier::Scatter,
             Action::Borrow(_) => Tier::Borrow,
             Action::Session(_) | Action::Empty => Tier::Session,
-            Action::Cluster(_) => Tier::Cluster,
+            Action::Cluster(_) | Action::Live(_) => Tier::Cluster,
             Action::Explain(explain) => explain.plan.tier(),
         }
     }
@@ -110,6 +110,7 @@ impl Plan {
             }
             Action::Session(statement) => write!(out, "session {statement:?}"),
             Action::Cluster(function) => write!(out, "cluster {function:?}"),
+            Action::Live(_) => write!(out, "transactions of all shards, and PostgreSQL over them"),
             Action::Explain(explain) => {
                 let analyze = if explain.analyze { " analyze" } else { "" };
                 let _ = write!(out, "explain{analyze}: ");

@@ -25,6 +25,7 @@ mod explain;
 mod functions;
 mod lex;
 mod literal;
+mod live;
 mod parse;
 mod plan;
 mod query;

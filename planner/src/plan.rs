@@ -87,6 +87,8 @@ pub enum Action {
     /// `SELECT create_distributed_table(…)` and its kin, run by the router.
     Cluster(ClusterFunction),
     Explain(Box<Explain>),
+    /// A query of `pgherd.transactions`, whose rows the router gathers.
+    Live(Live),
     /// No statement at all: EmptyQueryResponse.
     Empty,
 }
@@ -408,6 +410,20 @@ pub enum ClusterFunction {
     UndistributeTable {
         table: TableName,
     },
+    /// What became of a transaction over several shards.
+    TransactionOutcome {
+        gid: Box<str>,
+    },
+}
+
+/// How the rows become a part of the statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    /// Where their WITH goes, or their part of the statement's own.
+    pub head: u32,
+    pub extends_with: bool,
+    /// The view's schema with its dot, wherever it stands: it is left out.
+    pub schemas: Box<[Span]>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -106,5 +106,20 @@ fn render_shards(shared: &Shared, out: &mut String) -> std::fmt::Result {
     for shard in health.iter() {
         writeln!(out, "{name}{{shard=\"{}\"}} {}", shard.shard, shard.oldest.as_secs_f64())?;
     }
+    let name = "pgherd_in_doubt_transactions";
+    head(out, name, "gauge", "Those whose router should have finished them by now.")?;
+    for shard in health.iter() {
+        writeln!(out, "{name}{{shard=\"{}\"}} {}", shard.shard, shard.in_doubt)?;
+    }
+    let name = "pgherd_recovered_transactions_total";
+    head(out, name, "counter", "In-doubt transactions that this router has finished, by end.")?;
+    for shard in health.iter() {
+        let ends = &shard.ends;
+        let ends =
+            [("committed", ends.committed), ("rolled_back", ends.rolled_back), ("lost", ends.lost)];
+        for (end, count) in ends {
+            writeln!(out, "{name}{{shard=\"{}\",end=\"{end}\"}} {count}", shard.shard)?;
+        }
+    }
     Ok(())
 }

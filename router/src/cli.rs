@@ -8,6 +8,7 @@ mod guard;
 mod serve;
 mod shard;
 mod status;
+mod txn;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ enum Command {
     #[command(subcommand)]
     Shard(shard::ShardCommand),
     Status(status::StatusArgs),
+    #[command(subcommand)]
+    Txn(txn::TxnCommand),
     #[command(hide = true)]
     DevGuard(guard::GuardArgs),
 }
@@ -46,6 +49,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Cluster(command) => block_on(cluster::run(command)),
         Command::Shard(command) => block_on(shard::run(command)),
+        Command::Txn(command) => block_on(txn::run(command)),
         Command::Status(args) => block_on(status::run(args)),
         Command::DevGuard(args) => guard::run(&args),
     };

@@ -12,6 +12,7 @@
 //! - `many`: several shards, merged. `borrow`: copies of rows, and PostgreSQL over them.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
+//! - `live`: transactions between the phases of their commit, on all shards.
 //! - `explain`: the distributed plan with the shards' own.
 
 mod borrow;
@@ -20,6 +21,7 @@ mod combine;
 mod commit;
 mod copy;
 mod explain;
+mod live;
 mod many;
 mod refused;
 mod relay;
@@ -412,6 +414,7 @@ impl Conn {
             Action::Empty => self.client.out.extend_from_slice(backend::EMPTY_QUERY),
             Action::Session(session) => return self.run_session(session, statement).await,
             Action::Cluster(call) => return self.run_cluster(call, statement).await,
+            Action::Live(live) => return Box::pin(self.run_live(live, statement)).await,
             Action::Explain(explain) => return self.run_explain(explain, statement).await,
             Action::Role(role) => return self.run_role(role, statement).await,
             Action::CopyIn(copy) => return self.copy_in(copy, statement).await,

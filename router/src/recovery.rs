@@ -20,7 +20,7 @@ use tokio_postgres::types::ToSql;
 use crate::dial::Dialer;
 use crate::two_phase::{End, Gid, Verdict};
 pub use attend::{AskError, ask, attend, connect};
-pub use survey::{InDoubt, Prepared, in_doubt, prepared};
+pub use survey::{InDoubt, Prepared, connect_all, in_doubt, prepared};
 
 /// How often shards are asked.
 pub const INTERVAL: Duration = Duration::from_secs(2);

@@ -21,6 +21,7 @@ pub fn cluster_column(call: &ClusterFunction) -> &'static str {
         ClusterFunction::CreateDistributedTable { .. } => "create_distributed_table",
         ClusterFunction::CreateReferenceTable { .. } => "create_reference_table",
         ClusterFunction::UndistributeTable { .. } => "undistribute_table",
+        ClusterFunction::TransactionOutcome { .. } => "pgherd_transaction_outcome",
     }
 }
 
@@ -30,12 +31,18 @@ impl Conn {
         call: &ClusterFunction,
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
-        self.open_implicit();
-        Box::pin(self.run_cluster_quietly(call)).await?;
+        let value = match call {
+            ClusterFunction::TransactionOutcome { gid } => self.transaction_outcome(gid).await?,
+            _ => {
+                self.open_implicit();
+                Box::pin(self.run_cluster_quietly(call)).await?;
+                ""
+            }
+        };
         if statement.portal.is_none() {
             backend::text_columns(&mut self.client.out, &[cluster_column(call)]);
         }
-        backend::data_row(&mut self.client.out, &[Some(b"")]);
+        backend::data_row(&mut self.client.out, &[Some(value.as_bytes())]);
         self.client.complete("SELECT 1");
         Ok(())
     }
@@ -45,6 +52,12 @@ impl Conn {
         call: &ClusterFunction,
     ) -> Result<(), Failure> {
         let call = &self.with_found_table(call.clone());
+        let (ClusterFunction::CreateDistributedTable { table, .. }
+        | ClusterFunction::CreateReferenceTable { table }
+        | ClusterFunction::UndistributeTable { table }) = call
+        else {
+            return Ok(());
+        };
         let shards = self.shard_list(&pgherd_planner::ShardSet::All);
         let mut servers = Vec::with_capacity(shards.len());
         for shard in &shards {
@@ -62,11 +75,6 @@ impl Conn {
             self.servers[at].wrote = true;
             servers.push((*shard, at));
         }
-        let table = match call {
-            ClusterFunction::CreateDistributedTable { table, .. }
-            | ClusterFunction::CreateReferenceTable { table }
-            | ClusterFunction::UndistributeTable { table } => table,
-        };
         let name = quoted(table);
         for (_, at) in &servers {
             self.quietly(*at, &format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")).await?;
@@ -135,6 +143,7 @@ impl Conn {
                 self.schema_changed().await?;
                 Ok(())
             }
+            ClusterFunction::TransactionOutcome { .. } => Ok(()),
         }
     }
 
@@ -143,7 +152,10 @@ impl Conn {
     fn with_found_table(&self, mut call: ClusterFunction) -> ClusterFunction {
         let (ClusterFunction::CreateDistributedTable { table, .. }
         | ClusterFunction::CreateReferenceTable { table }
-        | ClusterFunction::UndistributeTable { table }) = &mut call;
+        | ClusterFunction::UndistributeTable { table }) = &mut call
+        else {
+            return call;
+        };
         if self.planning.map.relation(table).is_none() {
             let auto = &self.worker.shared.settings.auto_distribute;
             let context = self.planning.context(auto);

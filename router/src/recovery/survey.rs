@@ -10,7 +10,8 @@ use pgherd_shard_map::ShardId;
 use serde::Serialize;
 use tokio_postgres::Client;
 
-use super::attend::{AskError, timely, verdict};
+use super::attend::{AskError, connect, timely, verdict};
+use crate::dial::Dialer;
 use crate::two_phase::{Gid, Verdict};
 
 /// Transactions that one shard is asked for at a time, the oldest first.
@@ -64,6 +65,23 @@ pub async fn prepared(client: &Client) -> Result<Vec<Prepared>, AskError> {
         })
     });
     Ok(prepared.collect())
+}
+
+/// Connections to those of the shards that answer, and why the others do not.
+pub async fn connect_all(
+    dialer: &Dialer,
+    shards: &[(ShardId, String)],
+) -> (HashMap<ShardId, Arc<Client>>, Vec<(ShardId, AskError)>) {
+    let opened = shards.iter().map(|(shard, dsn)| async { (*shard, connect(dialer, dsn).await) });
+    let mut clients = HashMap::new();
+    let mut silent = Vec::new();
+    for (shard, opened) in join_all(opened).await {
+        match opened {
+            Ok(client) => drop(clients.insert(shard, Arc::new(client))),
+            Err(error) => silent.push((shard, error)),
+        }
+    }
+    (clients, silent)
 }
 
 /// What is prepared on all of these shards, with what their deciders say now; and the shards that

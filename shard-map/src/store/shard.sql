@@ -18,3 +18,17 @@ CREATE TABLE IF NOT EXISTS pgherd.local (
     epoch bigint NOT NULL
 );
 GRANT SELECT ON pgherd.local TO PUBLIC;
+-- What is prepared on this server. Through a router: on all shards, and with the decider's word.
+DROP VIEW IF EXISTS pgherd.transactions;
+CREATE VIEW pgherd.transactions AS
+    SELECT p.gid, l.shard, d.decider, pg_catalog.split_part(p.gid, '_', 4) AS router,
+        p.owner::text AS owner, p.prepared, pg_catalog.clock_timestamp() - p.prepared AS age,
+        CASE WHEN d.decider <> l.shard THEN 'unknown' WHEN t.state IS NULL THEN 'undecided'
+            WHEN t.state = 'aborted' THEN 'rolled back' ELSE t.state END AS state
+    FROM pg_catalog.pg_prepared_xacts p
+    CROSS JOIN LATERAL (SELECT pg_catalog.split_part(p.gid, '_', 3)::integer AS decider) d
+    LEFT JOIN pgherd.tx t USING (gid)
+    LEFT JOIN pgherd.local l ON true
+    WHERE p.database = pg_catalog.current_database()
+        AND p.gid ~ '^pgherd_[^_]*_[0-9]{1,9}_[^_]*_[0-9a-f]{32}$';
+GRANT SELECT ON pgherd.transactions TO PUBLIC;

@@ -154,7 +154,7 @@ impl Conn {
         for number in 0..sent.replies {
             match self.servers[at].collect().await {
                 Ok(mut reply) => {
-                    error = error.or(reply.error.map(|frame| (number, frame)));
+                    error = error.or_else(|| reply.error.map(|frame| (number, frame)));
                     tag = reply.tags.pop().unwrap_or_default();
                 }
                 Err(error) => return (Answer::Lost, Some(self.lost(at, &error))),
@@ -222,12 +222,12 @@ fn refusal(request: Request, number: usize, frame: bytes::Bytes) -> Failure {
         }
         (Request::MarkAndPrepare, 1, Some("0A000")) => {
             let mut error = shard_error(&frame);
-            error.detail.get_or_insert(
-                "It has written on several shards, so PostgreSQL must prepare it to commit.".into(),
-            );
-            error.hint.get_or_insert(
-                "Do this in a transaction of its own, or one that writes on one shard only.".into(),
-            );
+            let detail =
+                "It has written on several shards, so PostgreSQL must prepare it to commit.";
+            let hint =
+                "Do this in a transaction of its own, or one that writes on one shard only.";
+            error.detail = error.detail.or(Some(detail.into()));
+            error.hint = error.hint.or(Some(hint.into()));
             error.into()
         }
         _ => Failure::Shard(frame),
