@@ -77,6 +77,14 @@ impl ErrorInfo {
         )
     }
 
+    /// Transactions wait for each other, and this one was chosen to give way.
+    #[must_use]
+    pub fn deadlock() -> Self {
+        Self::new("40P01", "deadlock detected")
+            .detail("Transactions on several shards wait for each other; this one is the youngest.")
+            .hint("Run the transaction again.")
+    }
+
     /// The client broke the protocol (08P01).
     pub fn protocol(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new("08P01", message)

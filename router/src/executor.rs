@@ -43,7 +43,7 @@ use crate::pool::{Login, Server, Ticket};
 use crate::session::{Block, Portal, Session, Transaction};
 use crate::wire::backend;
 use crate::wire::reply::ReplyScanner;
-use crate::worker::{Cancel, Planning, Worker, send_cancel};
+use crate::worker::{Cancel, CancelTarget, Planning, Worker, send_cancel};
 pub use cluster::cluster_column;
 pub use relay::{Ready, RelayEnd};
 
@@ -204,6 +204,7 @@ impl Conn {
     /// # Errors
     /// No connection to be had (53300, 08006).
     pub async fn server_for(&mut self, shard: ShardId) -> Result<usize, Failure> {
+        self.cancel.turn.set(self.cancel.turn.get().wrapping_add(1));
         if let Some(at) = self.servers.iter().position(|server| server.shard == shard) {
             return Ok(at);
         }
@@ -227,7 +228,7 @@ impl Conn {
             // Seldom, and large: it is not a part of every client's memory.
             None => Box::pin(pools.checkout(shard, &self.login, &self.planning.map)).await?,
         };
-        self.cancel.servers.borrow_mut().push((server.address, server.pid, server.secret));
+        self.cancel.servers.borrow_mut().push(cancel_target(&server));
         self.servers.push(server);
         let at = self.servers.len() - 1;
         if !Rc::ptr_eq(&self.servers[at].settings, &self.session.settings) {
@@ -372,6 +373,7 @@ impl Conn {
         }
         self.ticket = None;
         let cancelled = self.cancel.sent.replace(false);
+        self.cancel.deadlock.set(false);
         self.cancel.servers.borrow_mut().clear();
         for mut server in self.servers.drain(..) {
             server.spoiled |= cancelled;
@@ -472,6 +474,12 @@ impl Conn {
         }
         Ok(())
     }
+}
+
+/// How a server is reached by CancelRequest.
+fn cancel_target(server: &Server) -> CancelTarget {
+    let Server { shard, address, pid, secret, .. } = *server;
+    CancelTarget { shard, address, pid, secret }
 }
 
 /// Parameters that no statement changes; shards may differ in them.

@@ -160,6 +160,11 @@ impl Conn {
                 refused.error.position = position.map(|at| at + self.statement_at);
                 backend::error_response(&mut self.client.out, "ERROR", &refused.error);
             }
+            Failure::Shard(frame)
+                if self.cancel.deadlock.get() && backend::sqlstate(&frame) == *b"57014" =>
+            {
+                backend::error_response(&mut self.client.out, "ERROR", &ErrorInfo::deadlock());
+            }
             Failure::Shard(frame) => {
                 backend::put_moved_report(&mut self.client.out, &frame, self.statement_at);
             }

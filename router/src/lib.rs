@@ -2,13 +2,14 @@
 //!
 //! Layers, each importing only lower ones: `error`, `telemetry`, `config` · `wire` · pure machines
 //! (`scram`, `md5`, `hba`, `throttle`, `seats`, `proofs`, `session`, `two_phase`, `copy_rows`) · IO (`tls`, `dial`,
-//! `client`, `verifiers`, `pool`, `worker`) · `executor`, `recovery`, `admin` · `frontend` · `serve`, `dev`, `cli`.
+//! `client`, `verifiers`, `pool`, `worker`) · `executor`, `recovery`, `deadlock`, `admin` · `frontend` · `serve`, `dev`, `cli`.
 
 pub mod admin;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod copy_rows;
+pub mod deadlock;
 pub mod dev;
 pub mod dial;
 pub mod error;

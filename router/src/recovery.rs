@@ -19,7 +19,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::dial::Dialer;
 use crate::two_phase::{End, Gid, Verdict};
-pub use attend::{AskError, ask, attend, connect};
+pub use attend::{AskError, ask, attend, connect, timely};
 pub use survey::{InDoubt, Prepared, connect_all, in_doubt, prepared};
 
 /// How often shards are asked.
@@ -174,7 +174,7 @@ impl Recovery {
                  AND gid <> ALL ($2) LIMIT $3)",
                 &parameters,
             );
-            if let Err(error) = attend::timely(async { Ok(deleted.await?) }).await {
+            if let Err(error) = timely(async { Ok(deleted.await?) }).await {
                 tracing::warn!(%shard, %error, "old markers could not be deleted");
             }
         }

@@ -104,6 +104,7 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     tokio::spawn(watch_map(Arc::clone(&shared), config.catalog.as_str().to_owned()));
     tokio::spawn(watch_certificate(Arc::clone(&shared)));
     tokio::spawn(recover(Arc::clone(&shared), config.catalog.clone()));
+    tokio::spawn(crate::deadlock::watch(Arc::clone(&shared)));
     if let Some(address) = config.http {
         let listener = TcpListener::bind(address)
             .await
@@ -171,6 +172,10 @@ fn start_worker(
                         Some(Mail::Figures(answer)) => {
                             // Whoever asked may have given up.
                             drop(answer.send(worker.figures()));
+                        }
+                        Some(Mail::Moving(answer)) => drop(answer.send(worker.moving_sessions())),
+                        Some(Mail::Deadlock { session, turn, pid }) => {
+                            worker.end_deadlock(session, turn, pid);
                         }
                         None => return,
                     },

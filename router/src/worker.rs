@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use foldhash::{HashMap, HashSet};
 use pgherd_planner::Scan;
-use pgherd_shard_map::ShardMap;
+use pgherd_shard_map::{ShardId, ShardMap};
 use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -117,11 +117,29 @@ impl Shared {
 
     /// Passes a cancel request on to the worker that its key names.
     pub fn cancel(&self, pid: u32, secret: Box<[u8]>) {
-        let worker = self.mailboxes.get().and_then(|boxes| boxes.get((pid & 0xff) as usize));
+        self.mail_to(pid, Mail::Cancel { pid, secret });
+    }
+
+    /// To the worker of a session. A full mailbox loses it, as a busy network may.
+    pub fn mail_to(&self, session: u32, mail: Mail) {
+        let worker = self.mailboxes.get().and_then(|boxes| boxes.get((session & 0xff) as usize));
         if let Some(worker) = worker {
-            // A full mailbox loses the request, as a busy network may.
-            let _ = worker.try_send(Mail::Cancel { pid, secret });
+            let _ = worker.try_send(mail);
         }
+    }
+
+    /// All workers' sessions that hold connections to several shards.
+    pub async fn moving_sessions(&self) -> Vec<MovingSession> {
+        let mut moving = Vec::new();
+        for mailbox in self.mailboxes.get().into_iter().flatten() {
+            let (sender, answer) = oneshot::channel();
+            if mailbox.try_send(Mail::Moving(sender)).is_ok()
+                && let Ok(Ok(sessions)) = tokio::time::timeout(FIGURES_WAIT, answer).await
+            {
+                moving.extend(sessions);
+            }
+        }
+        moving
     }
 }
 
@@ -160,8 +178,19 @@ impl WorkerSettings {
 #[derive(Debug)]
 pub enum Mail {
     Client(Stream),
-    Cancel { pid: u32, secret: Box<[u8]> },
+    Cancel {
+        pid: u32,
+        secret: Box<[u8]>,
+    },
     Figures(oneshot::Sender<WorkerFigures>),
+    /// Which sessions hold connections to several shards?
+    Moving(oneshot::Sender<Vec<MovingSession>>),
+    /// This session, in this turn, is to end what it waits for by this server process.
+    Deadlock {
+        session: u32,
+        turn: u32,
+        pid: i32,
+    },
 }
 
 /// What a worker says of itself for metrics.
@@ -208,10 +237,33 @@ pub struct Cancel {
     /// How much of it the client's protocol version takes.
     secret_size: usize,
     /// Servers that work for the session now: address, pid, secret.
-    pub servers: RefCell<SmallVec<[(SocketAddr, i32, i32); 2]>>,
+    pub servers: RefCell<SmallVec<[CancelTarget; 2]>>,
+    /// Changes with every statement that needs a server.
+    pub turn: Cell<u32>,
+    /// Chosen to give way in a deadlock: the error that follows is that one.
+    pub deadlock: Cell<bool>,
     /// A cancel was sent while these servers worked: they are not used again, since it may arrive
     /// late and hit somebody else's statement.
     pub sent: Cell<bool>,
+}
+
+/// A server that works for a session.
+#[derive(Debug, Clone, Copy)]
+pub struct CancelTarget {
+    pub shard: ShardId,
+    pub address: SocketAddr,
+    pub pid: i32,
+    pub secret: i32,
+}
+
+/// A session that holds connections to several shards.
+#[derive(Debug)]
+pub struct MovingSession {
+    /// The process number that its client was told.
+    pub key: u32,
+    pub turn: u32,
+    /// Shards and server processes.
+    pub servers: Box<[(ShardId, i32)]>,
 }
 
 impl Cancel {
@@ -298,6 +350,8 @@ impl Worker {
             secret,
             secret_size: if long_key { SECRET_MAX } else { 4 },
             servers: RefCell::default(),
+            turn: Cell::new(0),
+            deadlock: Cell::new(false),
             sent: Cell::new(false),
         });
         sessions.insert(number, Rc::downgrade(&cancel));
@@ -326,7 +380,7 @@ impl Worker {
 
     /// The servers to cancel, if the key is right.
     #[must_use]
-    pub fn cancel_targets(&self, pid: u32, secret: &[u8]) -> Vec<(SocketAddr, i32, i32)> {
+    pub fn cancel_targets(&self, pid: u32, secret: &[u8]) -> Vec<CancelTarget> {
         let sessions = self.sessions.borrow();
         match sessions.get(&(pid >> 8)).and_then(Weak::upgrade) {
             Some(cancel) if cancel.pid == pid && bool::from(cancel.secret().ct_eq(secret)) => {
@@ -334,6 +388,33 @@ impl Worker {
                 cancel.servers.borrow().to_vec()
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// Sessions that hold connections to several shards.
+    #[must_use]
+    pub fn moving_sessions(&self) -> Vec<MovingSession> {
+        let sessions = self.sessions.borrow();
+        let moving = sessions.values().filter_map(Weak::upgrade).filter_map(|cancel| {
+            let servers = cancel.servers.borrow();
+            let list = || servers.iter().map(|server| (server.shard, server.pid)).collect();
+            let (key, turn) = (cancel.pid, cancel.turn.get());
+            (servers.len() > 1).then(|| MovingSession { key, turn, servers: list() })
+        });
+        moving.collect()
+    }
+
+    /// Ends a session's statement in favour of others that wait for it, if it is the same still.
+    pub fn end_deadlock(&self, session: u32, turn: u32, pid: i32) {
+        let sessions = self.sessions.borrow();
+        let Some(cancel) = sessions.get(&(session >> 8)).and_then(Weak::upgrade) else { return };
+        let servers = cancel.servers.borrow();
+        let target = servers.iter().find(|server| server.pid == pid);
+        if let Some(target) = target.filter(|_| cancel.turn.get() == turn) {
+            cancel.deadlock.set(true);
+            cancel.sent.set(true);
+            let CancelTarget { address, pid, secret, .. } = *target;
+            tokio::task::spawn_local(send_cancel(address, pid, secret));
         }
     }
 

@@ -128,7 +128,7 @@ impl Conn {
         let (mut server, apart) = pools.open_apart(home, &self.login, &self.planning.map).await?;
         // It is in no transaction of the client's, and must not be put into one.
         server.joined = true;
-        self.cancel.servers.borrow_mut().push((server.address, server.pid, server.secret));
+        self.cancel.servers.borrow_mut().push(super::cancel_target(&server));
         self.servers.push(server);
         let at = self.servers.len() - 1;
         let mut ready = self.bring_settings(at).await;

@@ -5,6 +5,7 @@ mod several;
 
 use std::rc::Rc;
 
+use postgres_protocol::escape::escape_identifier;
 use smallvec::SmallVec;
 
 use super::Conn;
@@ -88,6 +89,30 @@ impl Conn {
         }
         self.session.portals.clear();
         self.release();
+    }
+
+    /// After a deadlock: the other shards' locks are what the others wait for, and they must not
+    /// wait for the client's ROLLBACK. As PostgreSQL's own rollback of a failed statement's
+    /// transaction, or of what came after its last savepoint.
+    pub async fn give_way(&mut self) {
+        self.cancel.deadlock.set(false);
+        let savepoint = self.session.transaction.block().and_then(|block| block.last_savepoint());
+        let sql = match savepoint {
+            Some(name) => format!("ROLLBACK TO SAVEPOINT {}", escape_identifier(name)),
+            None => "ROLLBACK".to_owned(),
+        };
+        let whole = savepoint.is_none();
+        for server in self.servers.iter_mut().filter(|server| server.joined) {
+            if server.status != b'T' {
+                continue;
+            }
+            let rolled_back = server.run(&sql).await.is_ok_and(|reply| reply.error.is_none());
+            server.spoiled |= !rolled_back;
+            if whole {
+                server.joined = false;
+                server.settings = Rc::clone(&server.settings_before);
+            }
+        }
     }
 
     /// The client will hear of parameters that the end of the transaction has changed.

@@ -108,7 +108,13 @@ impl Conn {
                         return Ok(self.relayed(at, status, failed));
                     }
                 }
-                Passed::Ready(status) => return Ok(self.relayed(at, status, failed)),
+                Passed::Ready(status) => {
+                    let end = self.relayed(at, status, failed);
+                    if failed && self.cancel.deadlock.get() {
+                        Box::pin(self.give_way()).await;
+                    }
+                    return Ok(end);
+                }
             }
         }
     }
@@ -128,7 +134,7 @@ impl Conn {
         ready: Ready,
         failed: &mut bool,
     ) -> Result<Passed, Failure> {
-        let Self { client, servers, scanner, last_sqlstate, session, .. } = self;
+        let Self { client, servers, scanner, last_sqlstate, session, cancel, .. } = self;
         let Server { inbuf, parameters, .. } = &mut servers[at];
         let mut from = 0;
         let mut to = 0;
@@ -147,7 +153,11 @@ impl Conn {
                 Step::Error(size) => {
                     *failed = true;
                     *last_sqlstate = backend::sqlstate(&inbuf[to..to + size]);
-                    if self.statement_at > 0 {
+                    if cancel.deadlock.get() && *last_sqlstate == *b"57014" {
+                        client.out.extend_from_slice(&inbuf[from..to]);
+                        backend::error_response(&mut client.out, "ERROR", &ErrorInfo::deadlock());
+                        from = to + size;
+                    } else if self.statement_at > 0 {
                         client.out.extend_from_slice(&inbuf[from..to]);
                         let frame = &inbuf[to..to + size];
                         backend::put_moved_report(&mut client.out, frame, self.statement_at);

@@ -11,7 +11,7 @@ use crate::session::{Session, Settings, settings::startup_value};
 use crate::tls::server::{Acceptor, Channel};
 use crate::wire::startup::{self, Startup};
 use crate::wire::{self, backend, put_frame};
-use crate::worker::{Planning, Worker, send_cancel};
+use crate::worker::{CancelTarget, Planning, Worker, send_cancel};
 use bytes::Buf;
 
 /// How long a client may take to log in.
@@ -326,7 +326,7 @@ async fn greet(
 
 /// Passes a cancel request on to the servers that work for the session it names.
 pub async fn cancel(worker: Rc<Worker>, pid: u32, secret: Box<[u8]>) {
-    for (address, pid, secret) in worker.cancel_targets(pid, &secret) {
+    for CancelTarget { address, pid, secret, .. } in worker.cancel_targets(pid, &secret) {
         send_cancel(address, pid, secret).await;
     }
 }

@@ -224,6 +224,9 @@ impl Conn {
 
     /// Ends the router's own block, if one is open, and writes ReadyForQuery.
     pub(super) async fn end_simple(&mut self) -> Result<(), Failure> {
+        if self.cancel.deadlock.get() && self.session.transaction.failed() {
+            Box::pin(self.give_way()).await;
+        }
         if let Err(failure) = self.end_implicit().await {
             self.tell(failure)?;
             self.end_implicit().await.or_else(|failure| self.tell(failure))?;

@@ -48,9 +48,11 @@ pub async fn connect(dialer: &Dialer, dsn: &str) -> Result<Client, AskError> {
     .await
 }
 
-pub(super) async fn timely<T>(
-    work: impl Future<Output = Result<T, AskError>>,
-) -> Result<T, AskError> {
+/// Waits for one answer, but not for ever.
+///
+/// # Errors
+/// [`AskError::Timeout`], or what the work says.
+pub async fn timely<T>(work: impl Future<Output = Result<T, AskError>>) -> Result<T, AskError> {
     tokio::time::timeout(WAIT, work).await.unwrap_or(Err(AskError::Timeout))
 }
 

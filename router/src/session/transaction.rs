@@ -124,6 +124,15 @@ impl Block {
         self.position(name).is_some()
     }
 
+    /// The savepoint that an error goes back to, as far as locks are concerned.
+    #[must_use]
+    pub fn last_savepoint(&self) -> Option<&str> {
+        self.replay.iter().rev().find_map(|replay| match replay {
+            Replay::Savepoint { name, .. } => Some(&**name),
+            Replay::Statement(_) => None,
+        })
+    }
+
     /// RELEASE: the savepoint and those after it are gone, what was set since stays.
     pub fn release(&mut self, name: &str) {
         if let Some(at) = self.position(name) {

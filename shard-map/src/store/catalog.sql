@@ -141,3 +141,15 @@ CREATE OR REPLACE VIEW pgherd.ranges AS
     UNION ALL
     SELECT group_id, NULL, shard, value, value FROM pgherd.value_list;
 GRANT SELECT ON pgherd.shards, pgherd.tables, pgherd.ranges TO PUBLIC;
+
+-- Transactions over several shards that wait for locks, published by their routers while they do.
+CREATE UNLOGGED TABLE IF NOT EXISTS pgherd.waiting (
+    router text NOT NULL,
+    session bigint NOT NULL,
+    turn bigint NOT NULL,
+    started double precision NOT NULL,
+    shards integer[] NOT NULL,
+    pids integer[] NOT NULL,
+    seen timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (router, session)
+);

@@ -224,10 +224,9 @@ fn refusal(request: Request, number: usize, frame: bytes::Bytes) -> Failure {
             let mut error = shard_error(&frame);
             let detail =
                 "It has written on several shards, so PostgreSQL must prepare it to commit.";
-            let hint =
-                "Do this in a transaction of its own, or one that writes on one shard only.";
-            error.detail = error.detail.or(Some(detail.into()));
-            error.hint = error.hint.or(Some(hint.into()));
+            let hint = "Do this in a transaction of its own, or one that writes on one shard only.";
+            error.detail = error.detail.or_else(|| Some(detail.into()));
+            error.hint = error.hint.or_else(|| Some(hint.into()));
             error.into()
         }
         _ => Failure::Shard(frame),
