@@ -6,8 +6,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// What a trap waits for.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +85,8 @@ struct State {
     stalled: Mutex<bool>,
     flows: Condvar,
     refusing: AtomicBool,
+    /// Milliseconds that each request takes longer.
+    delay: AtomicU64,
     stopped: AtomicBool,
     traps: Arc<Traps>,
 }
@@ -101,6 +104,7 @@ impl FaultProxy {
             stalled: Mutex::new(false),
             flows: Condvar::new(),
             refusing: AtomicBool::new(false),
+            delay: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             traps,
         });
@@ -120,6 +124,11 @@ impl FaultProxy {
     /// New connections are ended at once, or let through again.
     pub fn refuse(&self, refuses: bool) {
         self.state.refusing.store(refuses, Ordering::Relaxed);
+    }
+
+    /// What is requested together arrives together, so much later: a long way.
+    pub fn delay(&self, delay: Duration) {
+        self.state.delay.store(delay.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Nothing passes, and nobody is told; or everything passes again.
@@ -187,6 +196,11 @@ impl Pump {
         let mut chunk = [0; 16 * 1024];
         'link: while let Ok(length @ 1..) = from.read(&mut chunk) {
             held.extend_from_slice(&chunk[..length]);
+            let delay = self.state.delay.load(Ordering::Relaxed);
+            if delay > 0 && !self.frames.is_reply {
+                // Nobody wakes this thread before.
+                std::thread::park_timeout(Duration::from_millis(delay));
+            }
             let mut passed = 0;
             while let Some(size) = self.frames.next(&held[passed..]) {
                 self.wait_while_stalled();

@@ -7,12 +7,15 @@
 //! - `failpoints`: the router dies between every two steps of the protocol.
 //! - `chaos`: routers, shards and links fail at random under load. `PGHERD_ROUTER_KILLS=100` makes
 //!   a long run of it.
+//! - `cost`: what a commit costs that keeps all this: round trips and fsyncs.
 //! - `durable`: a decision outlives its shard, whatever the client has set.
 
 #[path = "crashes/bank.rs"]
 mod bank;
 #[path = "crashes/chaos.rs"]
 mod chaos;
+#[path = "crashes/cost.rs"]
+mod cost;
 #[path = "crashes/durable.rs"]
 mod durable;
 #[path = "crashes/failpoints.rs"]

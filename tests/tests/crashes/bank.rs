@@ -173,7 +173,7 @@ impl Transfer {
             }
             return Told::Failed;
         }
-        let told = match ask("COMMIT") {
+        match ask("COMMIT") {
             Ok(answer) => match answer.error.as_deref() {
                 None if answer.lines == ["tag: COMMIT"] => Told::Committed,
                 Some("08007") => Told::Unknown,
@@ -183,7 +183,6 @@ impl Transfer {
                 *connection = None;
                 Told::Unknown
             }
-        };
-        told
+        }
     }
 }

@@ -18,7 +18,7 @@ use pgherd_shard_map::ShardId;
 use super::Op;
 use super::send::Sent;
 use crate::client::AHEAD_MAX;
-use crate::error::Failure;
+use crate::error::{ErrorInfo, Failure};
 use crate::executor::Conn;
 use crate::pool::server::note_parameter;
 use crate::wire::reply::{ReplyScanner, Step};
@@ -212,7 +212,11 @@ impl Conn {
                     lane.failed = true;
                     if until.is_some() {
                         self.last_sqlstate = backend::sqlstate(&server.inbuf[..size]);
-                        out.extend_from_slice(&server.inbuf[..size]);
+                        if self.cancel.deadlock.get() && self.last_sqlstate == *b"57014" {
+                            backend::error_response(out, "ERROR", &ErrorInfo::deadlock());
+                        } else {
+                            out.extend_from_slice(&server.inbuf[..size]);
+                        }
                     }
                     size
                 }
