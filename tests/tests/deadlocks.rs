@@ -131,3 +131,49 @@ fn whoever_only_waits_is_left_alone() {
         run(&cluster.file.catalog.dsn, "SELECT count(*) FROM pgherd.waiting") == "0"
     });
 }
+
+#[test]
+fn transactions_that_lock_in_any_order_all_come_to_an_end() {
+    const CLIENTS: usize = 4;
+    const TRANSACTIONS: usize = 3;
+    let cluster = cluster_with(|options| options.routers = 2);
+    let keys = keys(&cluster);
+    // Round and round in opposite directions over the shards: circles of two and more.
+    let far = run(&cluster.file.shards[2].dsn, "SELECT min(k) FROM t");
+    let keys = [keys[0], keys[1], far.parse().expect("each shard has a row")];
+    let committed: usize = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                let mut client = client(&cluster, number % 2);
+                scope.spawn(move || {
+                    let mut committed = 0;
+                    for turn in 0..TRANSACTIONS {
+                        assert_eq!(ask(&mut client, "BEGIN").error, None);
+                        let mut failed = None;
+                        for step in 0..keys.len() {
+                            let at =
+                                if number < CLIENTS / 2 { step } else { keys.len() - 1 - step };
+                            let key = keys[(at + turn) % keys.len()];
+                            failed = failed.or_else(|| ask(&mut client, &update(key)).error);
+                        }
+                        let end = ask(&mut client, "COMMIT").lines;
+                        match failed.as_deref() {
+                            None => assert_eq!(end, ["tag: COMMIT"]),
+                            Some(code) => {
+                                assert_eq!(code, "40P01");
+                                assert_eq!(end, ["tag: ROLLBACK"]);
+                            }
+                        }
+                        committed += usize::from(failed.is_none());
+                    }
+                    committed
+                })
+            })
+            .collect();
+        clients.into_iter().map(|client| client.join().expect("it ends")).sum()
+    });
+    println!("{committed} of {} committed", CLIENTS * TRANSACTIONS);
+    assert!(committed > 0);
+    let sum = run(cluster.dsn(), "SELECT sum(v) FROM t");
+    assert_eq!(sum, (committed * keys.len()).to_string());
+}

@@ -19,8 +19,7 @@ CREATE TABLE IF NOT EXISTS pgherd.local (
 );
 GRANT SELECT ON pgherd.local TO PUBLIC;
 -- What is prepared on this server. Through a router: on all shards, and with the decider's word.
-DROP VIEW IF EXISTS pgherd.transactions;
-CREATE VIEW pgherd.transactions AS
+CREATE OR REPLACE VIEW pgherd.transactions AS
     SELECT p.gid, l.shard, d.decider, pg_catalog.split_part(p.gid, '_', 4) AS router,
         p.owner::text AS owner, p.prepared, pg_catalog.clock_timestamp() - p.prepared AS age,
         CASE WHEN d.decider <> l.shard THEN 'unknown' WHEN t.state IS NULL THEN 'undecided'
