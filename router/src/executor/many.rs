@@ -117,7 +117,11 @@ impl Conn {
         self.run_same(tasks, statement).await
     }
 
-    async fn tasks(&mut self, shards: &[ShardId], sql: Option<&str>) -> Result<Vec<Task>, Failure> {
+    pub(super) async fn tasks(
+        &mut self,
+        shards: &[ShardId],
+        sql: Option<&str>,
+    ) -> Result<Vec<Task>, Failure> {
         if shards.len() > 1 {
             self.take_ticket().await?;
         }
@@ -152,7 +156,7 @@ impl Conn {
     }
 
     /// Sends each task; servers join the open block first.
-    async fn send_tasks(
+    pub(super) async fn send_tasks(
         &mut self,
         tasks: &[Task],
         statement: Statement<'_>,
@@ -174,6 +178,19 @@ impl Conn {
             }
         }
         Ok(hidden)
+    }
+
+    /// Has a server join the open block, where the router's own statements come before the
+    /// client's.
+    pub(super) async fn join(&mut self, at: usize) -> Result<(), Failure> {
+        let mut request = Vec::new();
+        let joins = self.put_join(at, &mut request);
+        if joins > 0
+            && let Err(error) = self.servers[at].send(&request).await
+        {
+            return Err(self.lost(at, &error));
+        }
+        self.collect_joins(at, joins).await
     }
 
     /// The replies to BEGIN and its kin.
@@ -462,7 +479,7 @@ impl Conn {
 }
 
 /// The INSERT that each shard gets: the statement's own text, with its rows only.
-fn split_rows(
+pub(super) fn split_rows(
     insert: &SplitInsert,
     map: &ShardMap,
     statement: Statement<'_>,
@@ -500,6 +517,16 @@ fn split_rows(
 /// those that this part does not name, so these are declared as what takes any value.
 fn put_piece(request: &mut Vec<u8>, sql: &str, portal: &Portal) -> Result<(), Failure> {
     let tail = portal.params()?.tail;
+    frontend::put_parse(request, b"", sql, &piece_types(sql, portal)?);
+    frontend::put_bind(request, b"", b"", tail.parameters, tail.results);
+    frontend::put_execute(request, b"", 0);
+    request.extend_from_slice(frontend::SYNC);
+    Ok(())
+}
+
+/// The types that the parameters of a piece are declared with.
+pub(super) fn piece_types(sql: &str, portal: &Portal) -> Result<Vec<u8>, Failure> {
+    let tail = portal.params()?.tail;
     let named = pgherd_planner::parameters(sql);
     let declared = &portal.statement.types;
     let mut types = Vec::with_capacity(tail.count() * 4);
@@ -514,11 +541,7 @@ fn put_piece(request: &mut Vec<u8>, sql: &str, portal: &Portal) -> Result<(), Fa
             types.extend_from_slice(&any.to_be_bytes());
         }
     }
-    frontend::put_parse(request, b"", sql, &types);
-    frontend::put_bind(request, b"", b"", tail.parameters, tail.results);
-    frontend::put_execute(request, b"", 0);
-    request.extend_from_slice(frontend::SYNC);
-    Ok(())
+    Ok(types)
 }
 
 /// LIMIT and OFFSET over all shards' rows.
