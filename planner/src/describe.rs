@@ -1,4 +1,4 @@
-//! A plan as stable text for people: EXPLAIN, logs and golden tests read the same words.
+//! A plan as stable text: logs and golden tests read the same words.
 
 use std::fmt::Write;
 
@@ -111,7 +111,7 @@ impl Plan {
             Action::Session(statement) => write!(out, "session {statement:?}"),
             Action::Cluster(function) => write!(out, "cluster {function:?}"),
             Action::Explain(explain) => {
-                let analyze = if explain.analyze { " analyze" } else { "" };
+                let analyze = if explain.options.analyze { " analyze" } else { "" };
                 let _ = write!(out, "explain{analyze}: ");
                 explain.plan.write(out);
                 Ok(())

@@ -4,6 +4,7 @@
 mod catalog;
 mod cluster;
 mod dev;
+mod explain;
 mod guard;
 mod serve;
 mod shard;
@@ -34,6 +35,7 @@ enum Command {
     #[command(subcommand)]
     Shard(shard::ShardCommand),
     Status(status::StatusArgs),
+    Explain(explain::ExplainArgs),
     #[command(hide = true)]
     DevGuard(guard::GuardArgs),
 }
@@ -47,6 +49,7 @@ pub fn run() -> ExitCode {
         Command::Cluster(command) => block_on(cluster::run(command)),
         Command::Shard(command) => block_on(shard::run(command)),
         Command::Status(args) => block_on(status::run(args)),
+        Command::Explain(args) => block_on(explain::run(args)),
         Command::DevGuard(args) => guard::run(&args),
     };
     match result {

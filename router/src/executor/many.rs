@@ -37,17 +37,7 @@ impl Conn {
         many: &ManyShards,
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
-        let shards = {
-            let params = statement.portal.map(Portal::params).transpose()?;
-            let params: &dyn Params = match &params {
-                Some(params) => params,
-                None => &pgherd_planner::NoParams,
-            };
-            let map = &self.planning.map;
-            let set =
-                many.target.resolve(map, statement.sql.as_bytes(), statement.literals, params)?;
-            self.shard_list(&set)
-        };
+        let shards = self.shards_of(&many.target, statement)?;
         if statement.plan.access == Access::Schema
             && let Some(block) = self.session.transaction.block_mut()
         {
@@ -139,14 +129,8 @@ impl Conn {
         insert: &SplitInsert,
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
-        let texts = {
-            let params = statement.portal.map(Portal::params).transpose()?;
-            let params: &dyn Params = match &params {
-                Some(params) => params,
-                None => &pgherd_planner::NoParams,
-            };
-            split_rows(insert, &self.planning.map, statement, params)?
-        };
+        let params = statement.params()?;
+        let texts = split_rows(insert, &self.planning.map, statement, &params)?;
         self.open_implicit();
         let mut tasks = Vec::with_capacity(texts.len());
         for (shard, sql) in texts {
