@@ -42,6 +42,7 @@ pub(crate) fn plan(
     context: &Context<'_>,
     query: &Query,
     analysis: &Analysis,
+    why: String,
 ) -> Result<Borrow, PlanError> {
     if names_system_column(tokens) {
         return Err(refuse(
@@ -82,6 +83,7 @@ pub(crate) fn plan(
     }
     sql.push_str(&tokens.sql[from..]);
     Ok(Borrow {
+        why: why.into(),
         pulls: pulls.into(),
         sql: sql.into(),
         local: !analysis.home.is_empty() || analysis.references > 0,

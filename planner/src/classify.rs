@@ -7,8 +7,8 @@ use crate::query::{keyword, starts_query};
 use crate::route::{home, one, plan_of, unread};
 use crate::token::{Kind, Tokens};
 use crate::{
-    Access, Action, BeginWord, ClusterFunction, Context, Explain, Isolation, ManyShards, Merge,
-    Plan, PlanError, Reuse, SessionStatement, StatementKind, Target, cluster, copy, ddl, live,
+    Access, Action, BeginWord, ClusterFunction, Context, Isolation, ManyShards, Merge, Plan,
+    PlanError, Reuse, SessionStatement, StatementKind, Target, cluster, copy, ddl, explain, live,
     route, write,
 };
 
@@ -36,7 +36,7 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
         return Ok(plan_of(context, action, Access::Read, Reuse::SameText, kind));
     }
     if tokens.is(0, "explain") {
-        return explain(tokens, context);
+        return explain::plan(tokens, context);
     }
     if let Some(shard) = hint(tokens)?.or(context.pinned)
         && let Some(plan) = pinned(tokens, context, shard)?
@@ -299,67 +299,6 @@ fn set(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
     }
     let value = (!default).then(|| tokens.text(&(after..tokens.len().max(after))).into());
     Ok(Some(SessionStatement::Set { name, value, local }))
-}
-
-fn explain(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
-    let mut at = 1;
-    let (mut analyze, mut json) = (false, false);
-    if tokens.kind(1) == Some(Kind::Open) && !starts_query(tokens, 1) {
-        let inside = 2..tokens.list[1].close;
-        for option in tokens.split(&inside) {
-            match tokens.word(option.start) {
-                Some("analyze") => analyze = !off(tokens, option.start + 1, option.end),
-                Some("format") => {
-                    let format = tokens.list.get(option.start + 1).map_or("", |t| &*t.text);
-                    match format.trim_matches('\'').to_ascii_lowercase().as_str() {
-                        "json" => json = true,
-                        "text" => {}
-                        other => {
-                            return Err(PlanError::unsupported(
-                                format!("EXPLAIN in the format {other} is not supported"),
-                                "The shards' plans are put together as text or JSON.",
-                                "Use FORMAT TEXT or FORMAT JSON.",
-                            ));
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        at = tokens.after(1);
-    } else {
-        while tokens.is_any(at, &["analyze", "analyse", "verbose"]) {
-            analyze |= !tokens.is(at, "verbose");
-            at += 1;
-        }
-    }
-    if at >= tokens.len() {
-        return Ok(home(context, Access::Read, StatementKind::Explain));
-    }
-    let statement = tokens.span(&(at..tokens.len()));
-    let text = &tokens.sql[statement.start as usize..statement.end as usize];
-    let mut inner = Tokens::new(text);
-    inner.hints.extend(tokens.hints.iter().copied());
-    if tokens.is(at, "explain") {
-        return Err(PlanError::new("42601", "syntax error at or near \"EXPLAIN\""));
-    }
-    let inner = plan(&inner, context)?;
-    let access = if analyze { inner.access } else { Access::Read };
-    let action = Action::Explain(Box::new(Explain {
-        statement,
-        analyze,
-        head: tokens.span(&(0..at)),
-        json,
-        plan: inner,
-    }));
-    Ok(plan_of(context, action, access, Reuse::SameText, StatementKind::Explain))
-}
-
-fn off(tokens: &Tokens<'_>, at: usize, end: usize) -> bool {
-    at < end
-        && tokens.list.get(at).is_some_and(|t| {
-            matches!(t.text.trim_matches('\'').to_ascii_lowercase().as_str(), "off" | "false" | "0")
-        })
 }
 
 pub(crate) fn everywhere(merge: Merge) -> Action {

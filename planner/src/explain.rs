@@ -1,213 +1,104 @@
-//! A plan as stable text for people: EXPLAIN, logs and golden tests read the same words.
+//! EXPLAIN: its options, and the plan of the statement behind them.
+//!
+//! The router explains what it does itself; what a shard does, the shard says, asked with the
+//! client's own options. So only those are read here that change what the router says. Whether all
+//! of them are right, PostgreSQL judges.
 
-use std::fmt::Write;
+use pgherd_shard_map::TableKind;
 
+use crate::query::starts_query;
+use crate::route::{self, home, plan_of};
+use crate::token::{Kind, Tokens};
 use crate::{
-    Action, Borrow, CopyRows, KeySource, KeyUse, Limit, ManyShards, Merge, Otherwise, Piece, Plan,
-    RowCount, Target,
+    Access, Action, Context, Explain, ExplainFormat, ExplainOptions, KeyColumn, Plan, PlanError,
+    Reuse, StatementKind, classify,
 };
 
-/// How much of the cluster a plan needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Tier {
-    Route,
-    Scatter,
-    Borrow,
-    Session,
-    Cluster,
+pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+    let (options, at) = options(tokens);
+    if at >= tokens.len() {
+        return Ok(home(context, Access::Read, StatementKind::Explain));
+    }
+    if tokens.is(at, "explain") {
+        return Err(PlanError::new("42601", "syntax error at or near \"EXPLAIN\""));
+    }
+    let statement = tokens.span(&(at..tokens.len()));
+    let text = &tokens.sql[statement.start as usize..statement.end as usize];
+    let mut inner = Tokens::new(text);
+    inner.hints.extend(tokens.hints.iter().copied());
+    let plan = route::check_scatter(classify::plan(&inner, context)?, context)?;
+    let access = if options.analyze { plan.access } else { Access::Read };
+    let action = Action::Explain(Box::new(Explain {
+        head: tokens.span(&(0..at)),
+        statement,
+        options,
+        tables: distributed(&inner, context).into(),
+        plan,
+    }));
+    Ok(plan_of(context, action, access, Reuse::SameText, StatementKind::Explain))
 }
 
-impl Tier {
-    /// Each in its place: `ALL[tier as usize]` is that tier.
-    pub const ALL: [Self; 5] =
-        [Self::Route, Self::Scatter, Self::Borrow, Self::Session, Self::Cluster];
-
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Route => "route",
-            Self::Scatter => "scatter",
-            Self::Borrow => "borrow",
-            Self::Session => "session",
-            Self::Cluster => "cluster",
+/// The options, and where the statement starts.
+fn options(tokens: &Tokens<'_>) -> (ExplainOptions, usize) {
+    let mut options = ExplainOptions {
+        analyze: false,
+        verbose: false,
+        costs: true,
+        summary: None,
+        format: ExplainFormat::Text,
+    };
+    if tokens.kind(1) != Some(Kind::Open) || starts_query(tokens, 1) {
+        let mut at = 1;
+        while tokens.is_any(at, &["analyze", "analyse", "verbose"]) {
+            let verbose = tokens.is(at, "verbose");
+            options.verbose |= verbose;
+            options.analyze |= !verbose;
+            at += 1;
         }
+        return (options, at);
     }
-}
-
-impl Plan {
-    #[must_use]
-    pub fn tier(&self) -> Tier {
-        match &self.action {
-            Action::One(_) => Tier::Route,
-            Action::Many(_)
-            | Action::Insert(_)
-            | Action::Role(_)
-            | Action::CopyIn(_)
-            | Action::CopyOut(_) => Tier::Scatter,
-            Action::Borrow(_) => Tier::Borrow,
-            Action::Session(_) | Action::Empty => Tier::Session,
-            Action::Cluster(_) | Action::Live(_) => Tier::Cluster,
-            Action::Explain(explain) => explain.plan.tier(),
-        }
-    }
-
-    /// One line for what is done, further lines (indented) for how.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        let mut out = String::new();
-        self.write(&mut out);
-        let access = format!("{:?}", self.access).to_lowercase();
-        let reuse = match self.reuse {
-            crate::Reuse::AnyLiterals => "any literals",
-            crate::Reuse::SameText => "same text",
-            crate::Reuse::Once => "once",
-        };
-        let _ = write!(out, "\n  {access}; good for {reuse}");
-        if let Some(then) = &self.then {
-            let _ = write!(out, "\n  then {then:?}");
-        }
-        out
-    }
-
-    fn write(&self, out: &mut String) {
-        let _ = match &self.action {
-            Action::One(one) => {
-                let _ = write!(out, "route to {}", target(&one.target));
-                if let Some(otherwise) = &one.otherwise {
-                    out.push_str("\n  or, on several shards:");
-                    match &**otherwise {
-                        Otherwise::Many(many) => write_many(out, many),
-                        Otherwise::Borrow => out.push_str(" borrow PostgreSQL on the home shard"),
-                    }
-                }
-                Ok(())
-            }
-            Action::Many(many) => {
-                let _ = write!(out, "scatter to {}", target(&many.target));
-                write_many(out, many);
-                Ok(())
-            }
-            Action::Borrow(borrow) => {
-                out.push_str("borrow PostgreSQL on the home shard");
-                write_borrow(out, borrow);
-                Ok(())
-            }
-            Action::Insert(insert) => {
-                write!(out, "split INSERT into {} by key: {} rows", insert.table, insert.rows.len())
-            }
-            Action::Role(_) => write!(out, "all same, one password verifier"),
-            Action::CopyIn(copy) => {
-                let _ = match &copy.rows {
-                    CopyRows::Split { key_field, .. } => {
-                        write!(out, "split COPY into {} by field {key_field}", copy.table)
-                    }
-                    CopyRows::Everywhere => write!(out, "COPY into {} on all shards", copy.table),
-                };
-                write!(out, "\n  {} columns, {:?}", copy.columns, copy.format)
-            }
-            Action::CopyOut(copy) => {
-                write!(out, "COPY out of {}\n  {:?}", target(&copy.target), copy.format)
-            }
-            Action::Session(statement) => write!(out, "session {statement:?}"),
-            Action::Cluster(function) => write!(out, "cluster {function:?}"),
-            Action::Live(_) => write!(out, "transactions of all shards, and PostgreSQL over them"),
-            Action::Explain(explain) => {
-                let analyze = if explain.analyze { " analyze" } else { "" };
-                let _ = write!(out, "explain{analyze}: ");
-                explain.plan.write(out);
-                Ok(())
-            }
-            Action::Empty => write!(out, "nothing"),
-        };
-    }
-}
-
-fn target(target: &Target) -> String {
-    match target {
-        Target::Home => "the home shard".into(),
-        Target::Any => "any shard".into(),
-        Target::Shard(shard) => format!("shard {shard}"),
-        Target::All => "all shards".into(),
-        Target::Keys { keys, why, .. } => {
-            let keys: Vec<String> = keys.iter().map(key).collect();
-            let new = if *why == KeyUse::NewRow { "new key" } else { "key" };
-            format!("the shard of {new} {}", keys.join(", "))
-        }
-    }
-}
-
-fn key(key: &KeySource) -> String {
-    match key {
-        KeySource::Literal { index, negative } => {
-            format!("{}literal {index}", if *negative { "minus " } else { "" })
-        }
-        KeySource::Param { number, cast_oid: 0 } => format!("${number}"),
-        KeySource::Param { number, cast_oid } => format!("${number} (type {cast_oid})"),
-        KeySource::ParamArray { number, cast_oid: 0 } => format!("any of ${number}"),
-        KeySource::ParamArray { number, cast_oid } => format!("any of ${number} (type {cast_oid})"),
-        KeySource::Null => "NULL".into(),
-    }
-}
-
-fn write_many(out: &mut String, many: &ManyShards) {
-    if let Some(sql) = &many.sql {
-        let _ = write!(out, "\n  shards run: {sql}");
-    }
-    let _ = match &many.merge {
-        Merge::Same => write!(out, "\n  merge: one answer"),
-        Merge::EachAlone => write!(out, "\n  merge: one answer, outside any transaction block"),
-        Merge::Sum => write!(out, "\n  merge: counts added"),
-        Merge::Concat { limit } => write!(out, "\n  merge: concatenate{}", limit_text(limit)),
-        Merge::Ordered(ordered) => {
-            out.push_str("\n  merge: ordered by");
-            for key in &ordered.keys {
-                let order = if key.descending { " desc" } else { "" };
-                let nulls = if key.nulls_first { " nulls first" } else { "" };
-                let _ = write!(out, " {}{order}{nulls}", key.column);
-                if let Some(collation) = &key.collation {
-                    let _ = write!(out, " collate {collation}");
+    for option in tokens.split(&(2..tokens.list[1].close)) {
+        let value = (option.len() > 1)
+            .then(|| tokens.list[option.start + 1].text.trim_matches('\'').to_ascii_lowercase());
+        let value = value.as_deref();
+        let on = !matches!(value, Some("off" | "false" | "0"));
+        match tokens.word(option.start) {
+            Some("analyze" | "analyse") => options.analyze = on,
+            Some("verbose") => options.verbose = on,
+            Some("costs") => options.costs = on,
+            Some("summary") => options.summary = Some(on),
+            Some("format") => {
+                options.format = match value {
+                    Some("json") => ExplainFormat::Json,
+                    Some("yaml") => ExplainFormat::Yaml,
+                    Some("xml") => ExplainFormat::Xml,
+                    _ => ExplainFormat::Text,
                 }
             }
-            let _ = write!(out, ", {} hidden{}", ordered.hidden, limit_text(&ordered.limit));
-            Ok(())
+            _ => {}
         }
-        Merge::Combine(combine) => {
-            let _ = write!(out, "\n  merge: combine {} columns: ", combine.columns);
-            for piece in &combine.statement {
-                let _ = match piece {
-                    Piece::Text(text) => write!(out, "{text}"),
-                    Piece::Source => write!(out, "<partial>"),
-                    Piece::TypeOf(n) => write!(out, "<type {n}>"),
-                    Piece::Param(n) => write!(out, "<${n}>"),
-                };
-            }
-            Ok(())
-        }
-    };
+    }
+    (options, tokens.after(1))
 }
 
-fn write_borrow(out: &mut String, borrow: &Borrow) {
-    for pull in &borrow.pulls {
-        let columns = pull.columns.join(", ");
-        let _ = write!(out, "\n  copy {} ({columns}) from {}", pull.table, target(&pull.target));
-        if let Some(filter) = &pull.filter {
-            let _ = write!(out, " where {filter}");
+/// The distributed tables that the tokens name.
+fn distributed(tokens: &Tokens<'_>, context: &Context<'_>) -> Vec<KeyColumn> {
+    let mut found: Vec<KeyColumn> = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        let Some((parts, after)) = tokens.qualified(at) else {
+            at += 1;
+            continue;
+        };
+        at = after;
+        let Some(table) = context.sharded(&parts) else { continue };
+        if let (TableKind::Distributed { group, .. }, Some(column)) =
+            (table.kind, table.key_column())
+            && !found.iter().any(|known| known.table == table.name)
+        {
+            let (table, column) = (table.name.clone(), column.name.clone());
+            found.push(KeyColumn { table, group, column });
         }
     }
-    let _ = write!(out, "\n  run: {}", borrow.sql);
-}
-
-fn limit_text(limit: &Limit) -> String {
-    let rows = |rows: &RowCount| match rows {
-        RowCount::Rows(n) => n.to_string(),
-        RowCount::Param(n) => format!("${n}"),
-    };
-    let mut text = String::new();
-    if let Some(count) = &limit.count {
-        let _ = write!(text, ", limit {}", rows(count));
-    }
-    if let Some(offset) = &limit.offset {
-        let _ = write!(text, ", offset {}", rows(offset));
-    }
-    text
+    found
 }

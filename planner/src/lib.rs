@@ -20,6 +20,7 @@ mod classify;
 mod cluster;
 mod copy;
 mod ddl;
+mod describe;
 mod error;
 mod explain;
 mod functions;
@@ -38,8 +39,8 @@ mod write;
 
 use pgherd_shard_map::{ShardId, ShardMap, TableName};
 
+pub use describe::Tier;
 pub use error::PlanError;
-pub use explain::Tier;
 pub use plan::*;
 pub use scan::{Literal, LiteralKind, Scan};
 

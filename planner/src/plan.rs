@@ -113,6 +113,8 @@ pub enum Otherwise {
 /// Copies of what the statement reads, on the home shard, and the statement that runs over them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Borrow {
+    /// What no shard can answer by itself, for people: `window functions`.
+    pub why: Box<str>,
     pub pulls: Box<[Pull]>,
     /// The client's statement with scratch tables in place of the distributed ones.
     pub sql: Box<str>,
@@ -428,13 +430,47 @@ pub struct Live {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explain {
-    /// The statement that is explained, as a span of the whole text.
-    pub statement: Span,
-    pub analyze: bool,
     /// `EXPLAIN (options)` with everything before the statement, for the shards.
     pub head: Span,
-    pub json: bool,
+    /// The statement that is explained, as a span of the whole text.
+    pub statement: Span,
+    pub options: ExplainOptions,
+    /// The distributed tables that the statement names, in its order.
+    pub tables: Box<[KeyColumn]>,
     pub plan: Plan,
+}
+
+/// Those that change what the router itself says; shards read the others out of the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExplainOptions {
+    pub analyze: bool,
+    pub verbose: bool,
+    pub costs: bool,
+    /// Not said: as `analyze`.
+    pub summary: Option<bool>,
+    pub format: ExplainFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExplainFormat {
+    Text,
+    Json,
+    Yaml,
+    Xml,
+}
+
+/// A distributed table and the column that says where its rows are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyColumn {
+    pub table: TableName,
+    pub group: GroupId,
+    pub column: Box<str>,
+}
+
+impl std::fmt::Display for KeyColumn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.table.name, self.column)
+    }
 }
 
 /// The shards of one execution.

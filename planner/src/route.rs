@@ -102,7 +102,7 @@ pub(crate) fn select_as(
     let borrowed = |error: PlanError| match access {
         // A copy must not be what a statement writes on or locks.
         Access::Read if error.sqlstate == "0A000" => {
-            borrow::plan(tokens, context, &query, &analysis)
+            borrow::plan(tokens, context, &query, &analysis, why_borrowed(&error))
         }
         _ => Err(error),
     };
@@ -114,7 +114,11 @@ pub(crate) fn select_as(
         return Ok(plan_of(context, action, access, Reuse::SameText, kind));
     }
     if several_shards {
-        let action = Action::Borrow(borrow::plan(tokens, context, &query, &analysis)?);
+        let why = match scatter::select(tokens, &query, &analysis) {
+            Err(error) => why_borrowed(&error),
+            Ok(_) => "arrays or rows that must be combined".to_owned(),
+        };
+        let action = Action::Borrow(borrow::plan(tokens, context, &query, &analysis, why)?);
         return Ok(plan_of(context, action, access, Reuse::SameText, kind));
     }
     if let Some(target) = keys(&analysis.uses) {
@@ -142,6 +146,16 @@ pub(crate) fn select_as(
         Err(error) => (Action::Borrow(borrowed(error)?), Reuse::SameText),
     };
     Ok(plan_of(context, action, access, reuse, kind))
+}
+
+/// A refusal to run on each shard by itself, as the name of what needs more than that.
+fn why_borrowed(error: &PlanError) -> String {
+    let message = &error.message;
+    [" over several shards are not supported", " over several shards is not supported"]
+        .iter()
+        .find_map(|end| message.strip_suffix(end))
+        .unwrap_or(message)
+        .to_owned()
 }
 
 /// The shards that all distributed tables are pinned to, if all are.

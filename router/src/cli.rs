@@ -4,6 +4,7 @@
 mod catalog;
 mod cluster;
 mod dev;
+mod explain;
 mod guard;
 mod serve;
 mod shard;
@@ -37,6 +38,7 @@ enum Command {
     Status(status::StatusArgs),
     #[command(subcommand)]
     Txn(txn::TxnCommand),
+    Explain(explain::ExplainArgs),
     #[command(hide = true)]
     DevGuard(guard::GuardArgs),
 }
@@ -51,6 +53,7 @@ pub fn run() -> ExitCode {
         Command::Shard(command) => block_on(shard::run(command)),
         Command::Txn(command) => block_on(txn::run(command)),
         Command::Status(args) => block_on(status::run(args)),
+        Command::Explain(args) => block_on(explain::run(args)),
         Command::DevGuard(args) => guard::run(&args),
     };
     match result {

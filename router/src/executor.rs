@@ -32,7 +32,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgherd_planner::{
-    Action, Literal, OneShard, Otherwise, Params, Plan, Scan, ShardSet, StatementKind, Target,
+    Action, Literal, OneShard, Otherwise, ParamValue, Params, Plan, Scan, ShardSet, StatementKind,
+    Target,
 };
 use pgherd_shard_map::ShardId;
 use smallvec::SmallVec;
@@ -40,7 +41,7 @@ use smallvec::SmallVec;
 use crate::client::Client;
 use crate::error::{ErrorInfo, Failure};
 use crate::pool::{Login, Server, Ticket};
-use crate::session::{Block, Portal, Session, Transaction};
+use crate::session::{Block, BoundParams, Portal, Session, Transaction};
 use crate::wire::backend;
 use crate::wire::reply::ReplyScanner;
 use crate::worker::{Cancel, CancelTarget, Planning, Worker, send_cancel};
@@ -84,6 +85,22 @@ pub struct Statement<'a> {
     pub literals: &'a [Literal],
     /// Bound parameters and result formats; the simple protocol has neither.
     pub portal: Option<&'a Portal>,
+}
+
+impl Statement<'_> {
+    /// Its parameters, for the planner.
+    fn params(&self) -> Result<StatementParams<'_>, ErrorInfo> {
+        self.portal.map(Portal::params).transpose().map(StatementParams)
+    }
+}
+
+/// Those of a portal, or none.
+struct StatementParams<'a>(Option<BoundParams<'a>>);
+
+impl Params for StatementParams<'_> {
+    fn param(&self, number: u16) -> Option<ParamValue<'_>> {
+        self.0.as_ref()?.param(number)
+    }
 }
 
 /// Where a statement goes, once its keys are known.
@@ -183,6 +200,17 @@ impl Conn {
     /// A shard for what any shard can answer: one that the transaction uses already, else home.
     fn any_shard(&self) -> ShardId {
         self.servers.first().map_or(self.planning.map.home, |server| server.shard)
+    }
+
+    /// The shards of a target, as [`Self::shard_list`] has them.
+    fn shards_of(
+        &self,
+        target: &Target,
+        statement: Statement<'_>,
+    ) -> Result<Vec<ShardId>, Failure> {
+        let (map, sql) = (&self.planning.map, statement.sql.as_bytes());
+        let set = target.resolve(map, sql, statement.literals, &statement.params()?)?;
+        Ok(self.shard_list(&set))
     }
 
     /// All shards that a set names, ascending, the home shard first where all are meant.
@@ -417,7 +445,9 @@ impl Conn {
             Action::Session(session) => return self.run_session(session, statement).await,
             Action::Cluster(call) => return self.run_cluster(call, statement).await,
             Action::Live(live) => return Box::pin(self.run_live(live, statement)).await,
-            Action::Explain(explain) => return self.run_explain(explain, statement).await,
+            Action::Explain(explain) => {
+                return Box::pin(self.run_explain(explain, statement)).await;
+            }
             Action::Role(role) => return self.run_role(role, statement).await,
             Action::CopyIn(copy) => return self.copy_in(copy, statement).await,
             Action::CopyOut(copy) => return self.copy_out(copy, statement).await,
@@ -432,13 +462,8 @@ impl Conn {
                 }
             }
             Action::One(one) => {
-                let portal = statement.portal;
-                let params = portal.map(Portal::params).transpose()?;
-                let params: &dyn Params = match &params {
-                    Some(params) => params,
-                    None => &pgherd_planner::NoParams,
-                };
-                match self.route(plan, statement.sql, statement.literals, params)? {
+                let params = statement.params()?;
+                match self.route(plan, statement.sql, statement.literals, &params)? {
                     Route::One(shard) => return self.run_one(shard, statement).await,
                     Route::Other => match one.otherwise.as_deref() {
                         Some(Otherwise::Many(many)) => return self.run_many(many, statement).await,

@@ -11,7 +11,7 @@
 
 use std::rc::Rc;
 
-use pgherd_planner::{Borrow, Params, Pull};
+use pgherd_planner::{Borrow, Pull};
 use pgherd_shard_map::ShardId;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
@@ -20,7 +20,6 @@ use super::many::{Counter, Task};
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::pool::Ticket;
-use crate::session::Portal;
 use crate::wire::{HEADER, backend, frontend};
 
 /// Rows go to the scratch table in pieces of this size.
@@ -32,9 +31,9 @@ const ANALYZE_FROM: u64 = 1000;
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '2s'";
 
 /// A table to be copied, and the checked-out servers that have its rows.
-struct Source<'a> {
-    pull: &'a Pull,
-    servers: Vec<usize>,
+pub(super) struct Source<'a> {
+    pub(super) pull: &'a Pull,
+    pub(super) servers: Vec<usize>,
 }
 
 impl Conn {
@@ -47,7 +46,7 @@ impl Conn {
         let home = self.planning.map.home;
         let at = self.server_for(home).await?;
         self.refuse_unseen(borrow, at)?;
-        self.describe_first(at, statement).await?;
+        self.parse_first(at, statement).await?;
         let sources = self.sources(borrow, statement).await?;
         let (scratch, _apart) = self.open_scratch(home).await?;
         let result = self.run_on(scratch, &sources, borrow, statement).await;
@@ -57,7 +56,7 @@ impl Conn {
 
     /// The scratch connection sees what is committed. The transaction's own changes of tables that
     /// are not copied, and of the schema, it does not see.
-    fn refuse_unseen(&self, borrow: &Borrow, home: usize) -> Result<(), Failure> {
+    pub(super) fn refuse_unseen(&self, borrow: &Borrow, home: usize) -> Result<(), Failure> {
         let Some(block) = self.session.transaction.block().filter(|block| !block.implicit) else {
             return Ok(());
         };
@@ -80,39 +79,16 @@ impl Conn {
         .into())
     }
 
-    async fn describe_first(&mut self, at: usize, statement: Statement<'_>) -> Result<(), Failure> {
-        let mut request = Vec::new();
-        let joins = self.put_join(at, &mut request);
-        let types = statement.portal.map_or(&[][..], |portal| &portal.statement.types);
-        frontend::put_parse(&mut request, b"", statement.sql, types);
-        request.extend_from_slice(frontend::DESCRIBE_UNNAMED_STATEMENT);
-        request.extend_from_slice(frontend::SYNC);
-        if let Err(error) = self.servers[at].send(&request).await {
-            return Err(self.lost(at, &error));
-        }
-        self.collect_joins(at, joins).await?;
-        self.collect_ok(at).await
-    }
-
     /// Finds the shards of each table and checks their servers out, before the scratch connection
     /// is opened: that must be the last.
-    async fn sources<'a>(
+    pub(super) async fn sources<'a>(
         &mut self,
         borrow: &'a Borrow,
         statement: Statement<'_>,
     ) -> Result<Vec<Source<'a>>, Failure> {
         let mut sources = Vec::with_capacity(borrow.pulls.len());
         for pull in &borrow.pulls {
-            let shards = {
-                let params = statement.portal.map(Portal::params).transpose()?;
-                let params: &dyn Params = match &params {
-                    Some(params) => params,
-                    None => &pgherd_planner::NoParams,
-                };
-                let (map, sql) = (&self.planning.map, statement.sql.as_bytes());
-                let set = pull.target.resolve(map, sql, statement.literals, params)?;
-                self.shard_list(&set)
-            };
+            let shards = self.shards_of(&pull.target, statement)?;
             let mut servers = Vec::with_capacity(shards.len());
             for shard in shards {
                 servers.push(self.server_for(shard).await?);
@@ -123,7 +99,7 @@ impl Conn {
     }
 
     /// A fresh connection, in the last place of `self.servers`.
-    async fn open_scratch(&mut self, home: ShardId) -> Result<(usize, Ticket), Failure> {
+    pub(super) async fn open_scratch(&mut self, home: ShardId) -> Result<(usize, Ticket), Failure> {
         let pools = Rc::clone(&self.worker.pools);
         let (mut server, apart) = pools.open_apart(home, &self.login, &self.planning.map).await?;
         // It is in no transaction of the client's, and must not be put into one.
@@ -146,7 +122,7 @@ impl Conn {
     }
 
     /// The last that was added; closing it drops the scratch tables.
-    fn close_scratch(&mut self) {
+    pub(super) fn close_scratch(&mut self) {
         drop(self.servers.pop());
         self.cancel.servers.borrow_mut().pop();
     }
@@ -160,6 +136,7 @@ impl Conn {
     ) -> Result<(), Failure> {
         let mut left = self.worker.shared.settings.borrow_max;
         for source in sources {
+            self.make_scratch_table(scratch, source.pull).await?;
             self.copy(scratch, source, &mut left).await?;
             if borrow.grouped {
                 self.add_primary_key(scratch, source.pull).await?;
@@ -169,32 +146,29 @@ impl Conn {
         self.stream(vec![task], statement, Some(Counter::unlimited())).await
     }
 
-    /// Copies one table. `left` is how many bytes may still be moved.
-    async fn copy(
+    /// An empty table for the copies.
+    pub(super) async fn make_scratch_table(
+        &mut self,
+        scratch: usize,
+        pull: &Pull,
+    ) -> Result<(), Failure> {
+        let (name, columns, table) = (scratch_name(pull), columns(pull), table(pull));
+        let made =
+            format!("CREATE TEMP TABLE {name} AS SELECT {columns} FROM {table} WITH NO DATA");
+        self.query(scratch, &made).await.map(drop)
+    }
+
+    /// Copies one table, and says how many rows it has. `left` is how many bytes may still be moved.
+    pub(super) async fn copy(
         &mut self,
         scratch: usize,
         source: &Source<'_>,
         left: &mut u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<u64, Failure> {
         let pull = source.pull;
-        let name = format!("pg_temp.{}", escape_identifier(&pull.scratch));
-        let columns: Vec<String> =
-            pull.columns.iter().map(|column| escape_identifier(column)).collect();
-        let columns = columns.join(", ");
-        let table = format!(
-            "{}.{} AS {}",
-            escape_identifier(&pull.table.schema),
-            escape_identifier(&pull.table.name),
-            escape_identifier(&pull.alias)
-        );
+        let name = scratch_name(pull);
         let format = if pull.binary { "binary" } else { "text" };
-        let made =
-            format!("CREATE TEMP TABLE {name} AS SELECT {columns} FROM {table} WITH NO DATA");
-        self.query(scratch, &made).await?;
-
-        let filter = pull.filter.as_ref().map_or_else(String::new, |sql| format!(" WHERE {sql}"));
-        let out =
-            format!("COPY (SELECT {columns} FROM {table}{filter}) TO STDOUT (FORMAT {format})");
+        let out = format!("COPY ({}) TO STDOUT (FORMAT {format})", pull_query(pull));
         let mut open = Vec::with_capacity(source.servers.len());
         for at in &source.servers {
             let mut request = Vec::new();
@@ -227,14 +201,19 @@ impl Conn {
             },
             Err(error) => return Err(self.lost(scratch, &error)),
         };
-        if rows.is_some_and(|rows| rows >= ANALYZE_FROM) {
+        let rows = rows.unwrap_or(0);
+        if rows >= ANALYZE_FROM {
             self.query(scratch, &format!("ANALYZE {name}")).await?;
         }
-        Ok(())
+        Ok(rows)
     }
 
     /// The key of the table that was copied, if its columns were.
-    async fn add_primary_key(&mut self, scratch: usize, pull: &Pull) -> Result<(), Failure> {
+    pub(super) async fn add_primary_key(
+        &mut self,
+        scratch: usize,
+        pull: &Pull,
+    ) -> Result<(), Failure> {
         let table = format!(
             "{}.{}",
             escape_identifier(&pull.table.schema),
@@ -346,6 +325,32 @@ impl Conn {
             Err(error) => Err(self.lost(scratch, &error)),
         }
     }
+}
+
+fn scratch_name(pull: &Pull) -> String {
+    format!("pg_temp.{}", escape_identifier(&pull.scratch))
+}
+
+fn columns(pull: &Pull) -> String {
+    let columns: Vec<String> =
+        pull.columns.iter().map(|column| escape_identifier(column)).collect();
+    columns.join(", ")
+}
+
+/// The table as its filter calls it.
+fn table(pull: &Pull) -> String {
+    format!(
+        "{}.{} AS {}",
+        escape_identifier(&pull.table.schema),
+        escape_identifier(&pull.table.name),
+        escape_identifier(&pull.alias)
+    )
+}
+
+/// What each shard is asked for.
+pub(super) fn pull_query(pull: &Pull) -> String {
+    let filter = pull.filter.as_ref().map_or_else(String::new, |sql| format!(" WHERE {sql}"));
+    format!("SELECT {} FROM {}{filter}", columns(pull), table(pull))
 }
 
 fn too_much(most: u64) -> ErrorInfo {

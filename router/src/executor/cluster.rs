@@ -62,16 +62,7 @@ impl Conn {
         let mut servers = Vec::with_capacity(shards.len());
         for shard in &shards {
             let at = self.server_for(*shard).await?;
-            let mut request = Vec::new();
-            let joins = self.put_join(at, &mut request);
-            if joins > 0 {
-                if let Err(error) = self.servers[at].send(&request).await {
-                    return Err(self.lost(at, &error));
-                }
-                for _ in 0..joins {
-                    self.collect_ok(at).await?;
-                }
-            }
+            self.join(at).await?;
             self.servers[at].wrote = true;
             servers.push((*shard, at));
         }

@@ -38,25 +38,12 @@ impl Conn {
         let arrays = arrays(&replies, &types)?;
         let sql = finish.render(&types, statement.portal)?;
         drop(replies);
-        let mut request = Vec::new();
-        frontend::put_parse(&mut request, b"", &sql, &[]);
-        // One format for all: binary.
-        let mut parameters = vec![0, 1, 0, 1];
-        parameters.extend_from_slice(&(arrays.len() as u16).to_be_bytes());
-        for array in &arrays {
-            parameters.extend_from_slice(&(array.len() as i32).to_be_bytes());
-            parameters.extend_from_slice(array);
-        }
         let tail = statement.portal.map(|portal| frontend::BindTail::new(&portal.tail));
         let results = match &tail {
             Some(Ok(tail)) => tail.results,
             _ => &[0, 0],
         };
-        frontend::put_bind(&mut request, b"", b"", &parameters, results);
-        request.extend_from_slice(frontend::DESCRIBE_UNNAMED_PORTAL);
-        request.extend_from_slice(frontend::EXECUTE_UNNAMED);
-        request.extend_from_slice(frontend::SYNC);
-        let reply = self.request(at, &request).await?;
+        let reply = self.request(at, &final_request(&sql, &arrays, results)).await?;
         let oids = |frame: &[u8]| -> Vec<u32> {
             let columns = backend::columns(frame).unwrap_or_default();
             columns.iter().map(|column| column.type_oid).collect()
@@ -81,7 +68,7 @@ impl Conn {
     }
 
     /// Every shard's rows, in binary.
-    async fn collect_partials(
+    pub(super) async fn collect_partials(
         &mut self,
         tasks: &[Task],
         statement: Statement<'_>,
@@ -128,7 +115,7 @@ impl Conn {
     }
 
     /// The columns of the client's own statement, and the names of the partial columns' types.
-    async fn describe_original(
+    pub(super) async fn describe_original(
         &mut self,
         at: usize,
         statement: Statement<'_>,
@@ -186,8 +173,26 @@ impl Conn {
     }
 }
 
+/// The final statement with the arrays bound to it.
+pub(super) fn final_request(sql: &str, arrays: &[Vec<u8>], results: &[u8]) -> Vec<u8> {
+    let mut request = Vec::new();
+    frontend::put_parse(&mut request, b"", sql, &[]);
+    // One format for all: binary.
+    let mut parameters = vec![0, 1, 0, 1];
+    parameters.extend_from_slice(&(arrays.len() as u16).to_be_bytes());
+    for array in arrays {
+        parameters.extend_from_slice(&(array.len() as i32).to_be_bytes());
+        parameters.extend_from_slice(array);
+    }
+    frontend::put_bind(&mut request, b"", b"", &parameters, results);
+    request.extend_from_slice(frontend::DESCRIBE_UNNAMED_PORTAL);
+    request.extend_from_slice(frontend::EXECUTE_UNNAMED);
+    request.extend_from_slice(frontend::SYNC);
+    request
+}
+
 /// The type of a column of the partial rows, as the shard that finishes knows it.
-struct PartialType {
+pub(super) struct PartialType {
     oid: u32,
     name: String,
     composite: bool,
@@ -195,7 +200,7 @@ struct PartialType {
 
 impl PartialType {
     /// An array or a row.
-    fn is_nested(&self) -> bool {
+    pub(super) fn is_nested(&self) -> bool {
         self.composite || self.name.ends_with("[]") || self.name.starts_with("record")
     }
 }
@@ -209,7 +214,11 @@ pub(super) enum Finish<'a> {
 
 impl Finish<'_> {
     /// The final statement.
-    fn render(self, types: &[PartialType], portal: Option<&Portal>) -> Result<String, Failure> {
+    pub(super) fn render(
+        self,
+        types: &[PartialType],
+        portal: Option<&Portal>,
+    ) -> Result<String, Failure> {
         let arrays: Vec<String> = types
             .iter()
             .enumerate()
@@ -291,7 +300,7 @@ fn param_literal(portal: Option<&Portal>, number: u16) -> Result<String, Failure
 
 /// The rows of all shards, column by column, as arrays in their binary form: dimensions, whether
 /// there are NULLs, the elements' type, length and lower bound, then the elements.
-fn arrays(replies: &[Reply], types: &[PartialType]) -> Result<Vec<Vec<u8>>, Failure> {
+pub(super) fn arrays(replies: &[Reply], types: &[PartialType]) -> Result<Vec<Vec<u8>>, Failure> {
     let rows: usize = replies.iter().map(|reply| reply.rows.len()).sum();
     let mut arrays: Vec<Vec<u8>> = types
         .iter()

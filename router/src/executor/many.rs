@@ -37,17 +37,7 @@ impl Conn {
         many: &ManyShards,
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
-        let shards = {
-            let params = statement.portal.map(Portal::params).transpose()?;
-            let params: &dyn Params = match &params {
-                Some(params) => params,
-                None => &pgherd_planner::NoParams,
-            };
-            let map = &self.planning.map;
-            let set =
-                many.target.resolve(map, statement.sql.as_bytes(), statement.literals, params)?;
-            self.shard_list(&set)
-        };
+        let shards = self.shards_of(&many.target, statement)?;
         if statement.plan.access == Access::Schema
             && let Some(block) = self.session.transaction.block_mut()
         {
@@ -117,7 +107,11 @@ impl Conn {
         self.run_same(tasks, statement).await
     }
 
-    async fn tasks(&mut self, shards: &[ShardId], sql: Option<&str>) -> Result<Vec<Task>, Failure> {
+    pub(super) async fn tasks(
+        &mut self,
+        shards: &[ShardId],
+        sql: Option<&str>,
+    ) -> Result<Vec<Task>, Failure> {
         if shards.len() > 1 {
             self.take_ticket().await?;
         }
@@ -135,14 +129,8 @@ impl Conn {
         insert: &SplitInsert,
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
-        let texts = {
-            let params = statement.portal.map(Portal::params).transpose()?;
-            let params: &dyn Params = match &params {
-                Some(params) => params,
-                None => &pgherd_planner::NoParams,
-            };
-            split_rows(insert, &self.planning.map, statement, params)?
-        };
+        let params = statement.params()?;
+        let texts = split_rows(insert, &self.planning.map, statement, &params)?;
         self.open_implicit();
         let mut tasks = Vec::with_capacity(texts.len());
         for (shard, sql) in texts {
@@ -152,7 +140,7 @@ impl Conn {
     }
 
     /// Sends each task; servers join the open block first.
-    async fn send_tasks(
+    pub(super) async fn send_tasks(
         &mut self,
         tasks: &[Task],
         statement: Statement<'_>,
@@ -174,6 +162,19 @@ impl Conn {
             }
         }
         Ok(hidden)
+    }
+
+    /// Has a server join the open block, where the router's own statements come before the
+    /// client's.
+    pub(super) async fn join(&mut self, at: usize) -> Result<(), Failure> {
+        let mut request = Vec::new();
+        let joins = self.put_join(at, &mut request);
+        if joins > 0
+            && let Err(error) = self.servers[at].send(&request).await
+        {
+            return Err(self.lost(at, &error));
+        }
+        self.collect_joins(at, joins).await
     }
 
     /// The replies to BEGIN and its kin.
@@ -462,7 +463,7 @@ impl Conn {
 }
 
 /// The INSERT that each shard gets: the statement's own text, with its rows only.
-fn split_rows(
+pub(super) fn split_rows(
     insert: &SplitInsert,
     map: &ShardMap,
     statement: Statement<'_>,
@@ -500,6 +501,16 @@ fn split_rows(
 /// those that this part does not name, so these are declared as what takes any value.
 fn put_piece(request: &mut Vec<u8>, sql: &str, portal: &Portal) -> Result<(), Failure> {
     let tail = portal.params()?.tail;
+    frontend::put_parse(request, b"", sql, &piece_types(sql, portal)?);
+    frontend::put_bind(request, b"", b"", tail.parameters, tail.results);
+    frontend::put_execute(request, b"", 0);
+    request.extend_from_slice(frontend::SYNC);
+    Ok(())
+}
+
+/// The types that the parameters of a piece are declared with.
+pub(super) fn piece_types(sql: &str, portal: &Portal) -> Result<Vec<u8>, Failure> {
+    let tail = portal.params()?.tail;
     let named = pgherd_planner::parameters(sql);
     let declared = &portal.statement.types;
     let mut types = Vec::with_capacity(tail.count() * 4);
@@ -514,11 +525,7 @@ fn put_piece(request: &mut Vec<u8>, sql: &str, portal: &Portal) -> Result<(), Fa
             types.extend_from_slice(&any.to_be_bytes());
         }
     }
-    frontend::put_parse(request, b"", sql, &types);
-    frontend::put_bind(request, b"", b"", tail.parameters, tail.results);
-    frontend::put_execute(request, b"", 0);
-    request.extend_from_slice(frontend::SYNC);
-    Ok(())
+    Ok(types)
 }
 
 /// LIMIT and OFFSET over all shards' rows.

@@ -3,7 +3,7 @@
 //!
 //! The home shard knows every object and parses the statement without running it.
 
-use super::Conn;
+use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure, Refused};
 use crate::wire::frontend;
 
@@ -27,9 +27,29 @@ impl Conn {
     /// Parses on the home shard, in the client's transaction: it may have made the tables.
     async fn parse_at_home(&mut self, refused: &Refused) -> Result<(), Failure> {
         let Ok(at) = self.server_for(self.planning.map.home).await else { return Ok(()) };
+        self.parse_as_written(at, &refused.sql, &refused.types).await
+    }
+
+    /// Has PostgreSQL read the client's own text before anything is made of it: what is wrong with
+    /// it is told with its place there.
+    pub(super) async fn parse_first(
+        &mut self,
+        at: usize,
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
+        let types = statement.portal.map_or(&[][..], |portal| &portal.statement.types);
+        self.parse_as_written(at, statement.sql, types).await
+    }
+
+    async fn parse_as_written(
+        &mut self,
+        at: usize,
+        sql: &str,
+        types: &[u8],
+    ) -> Result<(), Failure> {
         let mut request = Vec::new();
         let hidden = self.put_join(at, &mut request);
-        frontend::put_parse(&mut request, b"", &refused.sql, &refused.types);
+        frontend::put_parse(&mut request, b"", sql, types);
         request.extend_from_slice(frontend::SYNC);
         if let Err(error) = self.servers[at].send(&request).await {
             return Err(self.lost(at, &error));

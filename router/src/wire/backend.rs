@@ -90,12 +90,18 @@ pub fn put_moved_report(out: &mut Vec<u8>, frame: &[u8], by: u32) {
 
 /// A RowDescription of `text` columns that belong to no table.
 pub fn text_columns(out: &mut Vec<u8>, names: &[&str]) {
+    let columns: Vec<(&str, u32)> = names.iter().map(|name| (*name, TEXT_OID)).collect();
+    own_columns(out, &columns);
+}
+
+/// A RowDescription of columns that belong to no table: names, and types of any length.
+pub fn own_columns(out: &mut Vec<u8>, columns: &[(&str, u32)]) {
     put_frame(out, b'T', |out| {
-        out.extend_from_slice(&(names.len() as u16).to_be_bytes());
-        for name in names {
+        out.extend_from_slice(&(columns.len() as u16).to_be_bytes());
+        for (name, oid) in columns {
             put_cstr(out, name.as_bytes());
             out.extend_from_slice(&[0; 6]);
-            out.extend_from_slice(&TEXT_OID.to_be_bytes());
+            out.extend_from_slice(&oid.to_be_bytes());
             out.extend_from_slice(&(-1i16).to_be_bytes());
             out.extend_from_slice(&(-1i32).to_be_bytes());
             out.extend_from_slice(&[0; 2]);

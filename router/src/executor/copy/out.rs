@@ -5,11 +5,10 @@
 //! is read from the shards faster than the client takes it.
 
 use bytes::Bytes;
-use pgherd_planner::{Access, CopyFormat, CopyOut, Params};
+use pgherd_planner::{Access, CopyFormat, CopyOut};
 
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::{Conn, Statement};
-use crate::session::Portal;
 use crate::wire::{HEADER, backend, frontend, put_frame};
 
 /// Signature, flags, length of the header's extension.
@@ -37,16 +36,7 @@ impl Conn {
         copy: &CopyOut,
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
-        let shards = {
-            let params = statement.portal.map(Portal::params).transpose()?;
-            let params: &dyn Params = match &params {
-                Some(params) => params,
-                None => &pgherd_planner::NoParams,
-            };
-            let (map, sql) = (&self.planning.map, statement.sql.as_bytes());
-            let set = copy.target.resolve(map, sql, statement.literals, params)?;
-            self.shard_list(&set)
-        };
+        let shards = self.shards_of(&copy.target, statement)?;
         let reads = statement.plan.access == Access::Read;
         if !reads {
             self.open_implicit();

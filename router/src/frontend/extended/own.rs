@@ -32,7 +32,6 @@ impl Conn {
                         Action::Session(_)
                             | Action::Cluster(_)
                             | Action::Empty
-                            | Action::Explain(_)
                             | Action::CopyIn(_)
                             | Action::CopyOut(_)
                     ),
@@ -122,7 +121,6 @@ impl Conn {
             Action::Cluster(call) => {
                 backend::text_columns(out, &[crate::executor::cluster_column(call)]);
             }
-            Action::Explain(_) => backend::text_columns(out, &["QUERY PLAN"]),
             _ => out.extend_from_slice(backend::NO_DATA),
         }
     }

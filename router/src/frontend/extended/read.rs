@@ -187,7 +187,7 @@ impl Conn {
             Action::Session(SessionStatement::Show(name)) if !name.starts_with("pgherd.") => {
                 Some(self.planning.map.home)
             }
-            Action::Session(_) | Action::Cluster(_) | Action::Empty | Action::Explain(_) => None,
+            Action::Session(_) | Action::Cluster(_) | Action::Empty => None,
             _ => Some(self.planning.map.home),
         }
     }
@@ -202,5 +202,6 @@ fn has_parameters(kind: StatementKind) -> bool {
             | StatementKind::Update
             | StatementKind::Delete
             | StatementKind::Merge
+            | StatementKind::Explain
     )
 }
