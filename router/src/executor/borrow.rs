@@ -297,14 +297,15 @@ impl Conn {
                         self.cancel_others(at, &open);
                     }
                     b'd' if joins == 0 && failure.is_none() => {
+                        // As the shard sent it: what goes on depends on which shard is first.
+                        *left = left
+                            .checked_sub(frame.len() as u64)
+                            .ok_or_else(|| too_much(self.worker.shared.settings.borrow_max))?;
                         stream.pass(tag, &frame, at, &mut batch)?;
                     }
                     _ => {}
                 }
                 if batch.len() >= BATCH {
-                    *left = left
-                        .checked_sub(batch.len() as u64)
-                        .ok_or_else(|| too_much(self.worker.shared.settings.borrow_max))?;
                     if let Err(error) = self.servers[scratch].send(&batch).await {
                         return Err(self.lost(scratch, &error));
                     }
@@ -319,7 +320,6 @@ impl Conn {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        *left = left.saturating_sub(batch.len() as u64);
         match self.servers[scratch].send(&batch).await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.lost(scratch, &error)),
