@@ -157,10 +157,16 @@ fn golden_unsupported() {
 
 #[test]
 fn the_parser_is_named_in_one_file_only() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    for entry in fs::read_dir(source).unwrap() {
-        let path = entry.unwrap().path();
-        let names = fs::read_to_string(&path).unwrap().contains("sqlparser::");
-        assert_eq!(names, path.ends_with("parse.rs"), "{}", path.display());
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let names = fs::read_to_string(&path).unwrap().contains("sqlparser::");
+            assert_eq!(names, path.ends_with("parse.rs"), "{}", path.display());
+        }
     }
 }
