@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -45,6 +46,28 @@ pub(crate) struct MiddleCost {
     pub rss: u64,
     /// The highest since the process started.
     pub peak_rss: u64,
+}
+
+impl MiddleCost {
+    /// What the process in the middle, if there is one, has used since it was looked at before.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub(crate) fn since(
+        before: Option<(u32, CpuTime)>,
+        transactions: u64,
+    ) -> Result<Option<Self>, String> {
+        let Some((pid, before)) = before else { return Ok(None) };
+        let used = CpuTime::of(pid)?.since(before);
+        let memory = Memory::of(pid)?;
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / transactions.max(1) as f64;
+        Ok(Some(Self {
+            user: each(used.user),
+            system: each(used.system),
+            rss: memory.now,
+            peak_rss: memory.peak,
+        }))
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -207,21 +230,7 @@ fn take_turn(
         directory: contenders.directory(),
     }
     .measure()?;
-    let middle = match (middle, before) {
-        (Some(pid), Some(before)) => {
-            let used = CpuTime::of(pid)?.since(before);
-            let memory = Memory::of(pid)?;
-            let each =
-                |time: std::time::Duration| time.as_secs_f64() * 1e6 / outcome.transactions as f64;
-            Some(MiddleCost {
-                user: each(used.user),
-                system: each(used.system),
-                rss: memory.now,
-                peak_rss: memory.peak,
-            })
-        }
-        _ => None,
-    };
+    let middle = MiddleCost::since(middle.zip(before), outcome.transactions)?;
     Ok(Measurement {
         transactions: outcome.transactions,
         tps: outcome.tps,

@@ -15,14 +15,15 @@ use crate::case::{Layout, Protocol};
 use crate::compare::{Measurement, MiddleCost, order};
 use crate::contenders::{Contender, Contenders};
 use crate::load::random_key;
-use crate::procfs::{CpuTime, Memory};
+use crate::procfs::CpuTime;
 use crate::stats::{Latencies, median, median_ratio};
 use crate::table::{Table, number};
 use crate::wire::Connection;
 use crate::{interrupt, tables};
 
-/// PostgreSQL itself is asked by at most so many: each has a backend on every shard.
-const DIRECT_MOST: u32 = 16;
+/// PostgreSQL itself, and PgBouncer's session pools, are asked by at most so many: each client has a
+/// backend on every shard.
+const BACKENDS_MOST: u32 = 16;
 
 const TABLE: &str = "pgbench_accounts";
 
@@ -66,7 +67,7 @@ pub(crate) fn run(options: &SameServersOptions) -> Result<(), String> {
             let mut rounds = Rounds::default();
             for round in 0..options.rounds {
                 for contender in order(round) {
-                    if contender == Contender::Direct && clients > DIRECT_MOST {
+                    if clients > most(contender, protocol) {
                         continue;
                     }
                     let turn = Turn { contenders: &contenders, contender, clients, protocol };
@@ -87,6 +88,13 @@ pub(crate) fn run(options: &SameServersOptions) -> Result<(), String> {
     println!("Latency and CPU time per request in µs; medians of {} rounds.\n", options.rounds);
     print!("{}", table.render());
     Ok(())
+}
+
+fn most(contender: Contender, protocol: Protocol) -> u32 {
+    match (contender, protocol) {
+        (Contender::Direct, _) | (Contender::PgBouncer, Protocol::Prepared) => BACKENDS_MOST,
+        _ => u32::MAX,
+    }
 }
 
 /// Which shard holds which key: found once, so that clients pay no more than a look.
@@ -167,20 +175,7 @@ impl Turn<'_> {
         let took = started.elapsed();
         interrupt::check()?;
         let transactions = latencies.count();
-        let each = |time: Duration| time.as_secs_f64() * 1e6 / transactions.max(1) as f64;
-        let middle = match (middle, before) {
-            (Some(pid), Some(before)) => {
-                let used = CpuTime::of(pid)?.since(before);
-                let memory = Memory::of(pid)?;
-                Some(MiddleCost {
-                    user: each(used.user),
-                    system: each(used.system),
-                    rss: memory.now,
-                    peak_rss: memory.peak,
-                })
-            }
-            _ => None,
-        };
+        let middle = MiddleCost::since(middle.zip(before), transactions)?;
         Ok(Measurement {
             transactions,
             tps: transactions as f64 / took.as_secs_f64(),

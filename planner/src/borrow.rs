@@ -22,7 +22,7 @@ use crate::token::{Kind, Range, Tokens};
 use crate::{Context, PlanError, Target, route};
 
 /// A scratch table's columns differ from these: a statement that names them is refused.
-pub(crate) const SYSTEM_COLUMNS: &[&str] = &["tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"];
+const SYSTEM_COLUMNS: &[&str] = &["tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"];
 
 /// `ctid` and its kin say something of one shard's file only.
 pub(crate) fn names_system_column(tokens: &Tokens<'_>) -> bool {
@@ -427,6 +427,6 @@ const PLAIN_WORDS: &[&str] = &[
     "array",
 ];
 
-pub(crate) fn quoted(name: &str) -> String {
+fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

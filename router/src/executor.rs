@@ -45,7 +45,7 @@ use crate::pool::server::Reply;
 use crate::pool::{Login, Server, Ticket};
 use crate::session::{Block, Portal, Session, Settings, Transaction};
 use crate::wire::backend;
-use crate::wire::reply::{Expect, ReplyScanner};
+use crate::wire::reply::ReplyScanner;
 use crate::worker::{Cancel, Planning, Worker, send_cancel};
 pub use cluster::cluster_column;
 pub use kept::Kept;

@@ -146,23 +146,29 @@ impl Conn {
         let columns = backend::columns(partial).map_err(|error| {
             ErrorInfo::new("XX000", format!("a shard described its rows wrongly: {error}"))
         })?;
-        let names: Vec<String> = columns
+        // -1, not NULL: `bpchar`, and not `character`, which is one character.
+        let asked: Vec<String> = columns
             .iter()
-            // -1, not NULL: `bpchar`, and not `character`, which is one character.
-            .map(|column| format!("pg_catalog.format_type({}, -1)", column.type_oid))
+            .map(|column| {
+                let oid = column.type_oid;
+                format!(
+                    "pg_catalog.format_type({oid}, -1), \
+                     (SELECT typtype FROM pg_catalog.pg_type WHERE oid = {oid})"
+                )
+            })
             .collect();
-        let reply = self.query(at, &format!("SELECT {}", names.join(", "))).await?;
-        let names: Vec<String> = reply
-            .rows
-            .first()
-            .and_then(|row| backend::row_values(row).ok())
-            .unwrap_or_default()
-            .into_iter()
-            .map(|name| String::from_utf8_lossy(name.unwrap_or_default()).into_owned())
+        let reply = self.query(at, &format!("SELECT {}", asked.join(", "))).await?;
+        let told = reply.rows.first().and_then(|row| backend::row_values(row).ok());
+        let types: Vec<PartialType> = columns
+            .iter()
+            .zip(told.unwrap_or_default().chunks(2))
+            .map(|(column, told)| {
+                let text = |at: usize| told.get(at).copied().flatten().unwrap_or_default();
+                let name = String::from_utf8_lossy(text(0)).into_owned();
+                PartialType { oid: column.type_oid, name, composite: text(1) == b"c" }
+            })
             .collect();
-        let oids = columns.iter().map(|column| column.type_oid);
-        let types = oids.zip(names).map(|(oid, name)| PartialType { oid, name });
-        Ok((original, types.collect()))
+        Ok((original, types))
     }
 
     /// Sends messages of the router's own and collects the reply.
@@ -184,12 +190,13 @@ impl Conn {
 struct PartialType {
     oid: u32,
     name: String,
+    composite: bool,
 }
 
 impl PartialType {
-    /// An array or a record.
+    /// An array or a row.
     fn is_nested(&self) -> bool {
-        self.name.ends_with("[]") || self.name.starts_with("record")
+        self.composite || self.name.ends_with("[]") || self.name.starts_with("record")
     }
 }
 

@@ -51,8 +51,7 @@ impl Conn {
             )
             .into());
         }
-        let plan =
-            self.find_plan(sql, &scanned).map_err(|failure| failure.with_types(types))?;
+        let plan = self.find_plan(sql, &scanned).map_err(|failure| failure.with_types(types))?;
         let declared = (types.len() / 4) as u16;
         let prepared = Rc::new(Prepared {
             params: has_parameters(plan.kind).then_some(scanned.params.max(declared)),

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use pgherd_planner::Action;
+use pgherd_planner::{Action, SessionStatement};
 use pgherd_shard_map::ShardId;
 
 use super::Op;

@@ -75,7 +75,7 @@ SELECT c.name, c.country, count(i.id) FROM customers c LEFT JOIN items i ON i.pr
 SELECT o.note, o.amount, sum(i.quantity) FROM orders o JOIN items i ON i.order_id = o.id GROUP BY o.customer_id, o.id ORDER BY o.id;
 SELECT o.note, count(*) FROM orders o JOIN items i ON i.order_id = o.id GROUP BY o.id;
 -- Whole rows, types with OIDs of their own, names.
---@ refused 0A000
+--@ modes: simple text
 SELECT c FROM customers c JOIN items i ON i.id = c.id WHERE i.quantity = 1 ORDER BY c.id;
 --@ modes: simple text
 SELECT c FROM customers c JOIN items i ON i.product = 100 + c.id WHERE i.quantity = 1 ORDER BY c.id;
