@@ -447,9 +447,10 @@ impl Builder<'_, '_, '_> {
     fn is_key(&self, range: &Range) -> bool {
         let [used] = self.analysis.uses.as_slice() else { return false };
         let [From::Table { .. }] = self.select.from.as_slice() else { return false };
-        self.tokens.qualified(range.start).is_some_and(|(parts, end)| {
-            end == range.end && parts.last() == Some(&&*used.table.columns[used.key].name)
-        })
+        let Some(key) = used.table.key_column() else { return false };
+        self.tokens
+            .qualified(range.start)
+            .is_some_and(|(parts, end)| end == range.end && parts.last() == Some(&&*key.name))
     }
 
     /// Shards are given no LIMIT, but every parameter must be mentioned.

@@ -12,7 +12,7 @@ mod pins;
 
 use std::sync::Arc;
 
-use pgherd_shard_map::{GroupId, KeyType, RelationKind, Table, TableKind, TableName};
+use pgherd_shard_map::{GroupId, KeyType, RelationKind, Table, TableKind};
 
 pub(crate) use key_value::value;
 use names::Item;
@@ -21,13 +21,13 @@ pub(crate) use pins::{Side, split_and};
 
 use crate::query::{Body, From, JoinKind, JoinOn, Query, Select, Unread, starts_query};
 use crate::token::{Kind, Range, Tokens};
+use crate::view::{self, Whole};
 use crate::{Context, KeySource};
 
 /// A distributed table in a FROM list (or the target of UPDATE and DELETE).
 pub(crate) struct Use {
     pub(crate) table: Arc<Table>,
     pub(crate) group: GroupId,
-    pub(crate) key: usize,
     pub(crate) key_type: KeyType,
     pub(crate) odd: bool,
     /// Where a FROM list names it, and what it is called there.
@@ -45,7 +45,9 @@ pub(crate) struct Analysis {
     pub(crate) edges: Vec<(usize, usize)>,
     pub(crate) references: usize,
     pub(crate) home: Vec<String>,
-    pub(crate) view_over_distributed: Option<TableName>,
+    pub(crate) whole_views: Vec<Whole>,
+    /// Views around this query.
+    pub(crate) level: u8,
     pub(crate) views: usize,
     pub(crate) data_modifying_cte: bool,
     pub(crate) into: bool,
@@ -183,10 +185,14 @@ impl Analysis {
         match item {
             From::Table { parts, place, alias, odd } => {
                 let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+                let whole = self.whole_views.len();
                 let item = self.table(context, &parts, alias.as_deref(), *odd, scope)?;
                 if let Some(used) = scope.items[item].used {
                     self.uses[used].place = Some(place.clone());
                     self.uses[used].alias.clone_from(alias);
+                } else if let [.., whole] = &mut self.whole_views[whole..] {
+                    whole.place = Some(place.clone());
+                    whole.aliased = alias.is_some();
                 }
                 Ok(vec![item])
             }
@@ -245,33 +251,17 @@ impl Analysis {
         }
         let mut item = Item { alias: name, used: None, table: None };
         match context.relation(parts) {
-            Some((_, RelationKind::Sharded(table))) => {
-                item.table = (!odd).then(|| table.clone());
-                self.known.push(table.clone());
-                let own = table.columns.iter().filter(|c| c.collation.is_some());
-                self.collated.extend(own.map(|c| c.name.clone()));
-                match table.kind {
-                    TableKind::Distributed { key, key_type, group } => {
-                        item.used = Some(self.uses.len());
-                        let table = table.clone();
-                        let pins = Vec::new();
-                        self.uses.push(Use {
-                            table,
-                            group,
-                            key,
-                            key_type,
-                            odd,
-                            place: None,
-                            alias: None,
-                            pins,
-                            pinned: false,
-                        });
-                    }
-                    TableKind::Reference => self.references += 1,
+            Some((_, RelationKind::Sharded(table))) => self.sharded_item(table, odd, &mut item),
+            Some((name, RelationKind::ViewOverDistributed(view))) => {
+                match view::spread(context, &name, view, self.level) {
+                    Some(table) => self.sharded_item(&table, odd, &mut item),
+                    None => self.whole_views.push(Whole {
+                        name,
+                        view: Arc::clone(view),
+                        place: None,
+                        aliased: false,
+                    }),
                 }
-            }
-            Some((name, RelationKind::ViewOverDistributed)) => {
-                self.view_over_distributed = Some(name);
             }
             Some((name, RelationKind::ViewOverReference)) => {
                 self.views += 1;
@@ -282,6 +272,29 @@ impl Analysis {
         }
         scope.items.push(item);
         Ok(scope.items.len() - 1)
+    }
+
+    fn sharded_item(&mut self, table: &Arc<Table>, odd: bool, item: &mut Item) {
+        item.table = (!odd).then(|| table.clone());
+        self.known.push(table.clone());
+        let own = table.columns.iter().filter(|c| c.collation.is_some());
+        self.collated.extend(own.map(|c| c.name.clone()));
+        match table.kind {
+            TableKind::Distributed { key_type, group, .. } => {
+                item.used = Some(self.uses.len());
+                self.uses.push(Use {
+                    table: table.clone(),
+                    group,
+                    key_type,
+                    odd,
+                    place: None,
+                    alias: None,
+                    pins: Vec::new(),
+                    pinned: false,
+                });
+            }
+            TableKind::Reference => self.references += 1,
+        }
     }
 
     /// Subqueries anywhere in an expression.

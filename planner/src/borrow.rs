@@ -36,6 +36,15 @@ fn refuse(what: &'static str, why: &'static str) -> PlanError {
     )
 }
 
+/// `schema.table.column`
+pub(crate) fn refuse_schema_names() -> PlanError {
+    refuse(
+        "columns with the name of their schema are not supported where rows of several shards are \
+         needed together",
+        "The table is read as a copy in another schema.",
+    )
+}
+
 /// The plan of a SELECT that reads and takes no locks.
 pub(crate) fn plan(
     tokens: &Tokens<'_>,
@@ -73,17 +82,10 @@ pub(crate) fn plan(
         edits.push((tokens.bytes(&place), text));
     }
     edits.sort_by_key(|(bytes, _)| bytes.start);
-    let mut sql = String::with_capacity(tokens.sql.len() + 64);
-    let mut from = 0;
-    for (bytes, text) in &edits {
-        sql.push_str(&tokens.sql[from..bytes.start]);
-        sql.push_str(text);
-        from = bytes.end;
-    }
-    sql.push_str(&tokens.sql[from..]);
     Ok(Borrow {
         pulls: pulls.into(),
-        sql: sql.into(),
+        sql: tokens.spliced(&edits).into(),
+        views: Box::default(),
         local: !analysis.home.is_empty() || analysis.references > 0,
         grouped: tokens.all().any(|at| tokens.are(at, &["group", "by"])),
     })
@@ -129,11 +131,7 @@ impl<'a> Reading<'a> {
         }
         let reading = Self { names, defining, all };
         if reading.qualified_elsewhere(tokens, analysis) {
-            return Err(refuse(
-                "columns with the name of their schema are not supported where rows of several \
-                 shards are needed together",
-                "The table is read as a copy in another schema.",
-            ));
+            return Err(refuse_schema_names());
         }
         Ok(reading)
     }
@@ -303,7 +301,7 @@ impl Filter<'_> {
         match from {
             From::Table { parts, alias, odd: false, .. } => {
                 let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-                let table = self.context.sharded(&parts)?;
+                let table = self.context.table(&parts)?;
                 let name = alias.as_deref().or_else(|| parts.last().copied())?;
                 let columns = table.columns.iter().map(|column| column.name.to_string()).collect();
                 out.push(Named { name, columns, nullable });
@@ -413,6 +411,6 @@ const PLAIN_WORDS: &[&str] = &[
     "array",
 ];
 
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -8,7 +8,7 @@ use crate::route::{home, one, plan_of, unread};
 use crate::token::{Kind, Tokens};
 use crate::{
     Access, Action, BeginWord, Context, Explain, Isolation, ManyShards, Merge, Plan, PlanError,
-    Reuse, SessionStatement, StatementKind, Target, cluster, copy, ddl, route, write,
+    Reuse, SessionStatement, StatementKind, Target, cluster, copy, ddl, functions, route, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -67,7 +67,8 @@ fn pinned(
                 ["insert", "update", "delete", "merge"].iter().any(|word| keyword(tokens, at, word))
                     && !(at > 0 && tokens.is_any(at - 1, &["for", "key"]))
             });
-            let sharded = context.may_name_sharded(tokens, &tokens.all()).is_some();
+            let sharded = context.may_name_sharded(tokens, &tokens.all()).is_some()
+                || functions::refuse_reading(tokens, context).is_err();
             Ok((sharded && !writes).then_some(there))
         }
         StatementKind::Update | StatementKind::Delete => {
@@ -372,6 +373,7 @@ pub(crate) fn only_home(
     kind: StatementKind,
     what: &'static str,
 ) -> Result<Plan, PlanError> {
+    functions::refuse_reading(tokens, context)?;
     if let Some(name) = context.may_name_sharded(tokens, &tokens.all()) {
         return Err(PlanError::unsupported(
             format!("{what} is not supported on sharded tables"),

@@ -8,11 +8,12 @@ use crate::route::{home, one, plan_of};
 use crate::token::{Kind, Range, Tokens};
 use crate::{
     Access, Action, Context, CopyFormat, CopyIn, CopyOut, CopyRows, ManyShards, Merge, OneShard,
-    Plan, PlanError, Reuse, StatementKind, Target, functions, route,
+    Plan, PlanError, Reuse, StatementKind, Target, functions, route, view,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
     functions::refuse_session_state(tokens)?;
+    functions::refuse_reading(tokens, context)?;
     let kind = StatementKind::Copy;
     if tokens.kind(1) == Some(Kind::Open) {
         return query_out(tokens, context);
@@ -28,8 +29,8 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     });
     let from = tokens.is(at, "from");
     match context.relation(&parts) {
-        Some((name, RelationKind::ViewOverDistributed)) => {
-            Err(route::view_refused(&name.to_string()))
+        Some((name, RelationKind::ViewOverDistributed(_))) if from => {
+            Err(view::refuse_write(&name))
         }
         Some((_, RelationKind::Sharded(table))) => {
             let table = table.clone();

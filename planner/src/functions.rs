@@ -1,9 +1,9 @@
 //! What built-in functions do, as far as planning must know. Whatever is not listed is unknown:
 //! it may write, be an aggregate, or keep session state.
 
-use crate::PlanError;
 use crate::query::keyword;
 use crate::token::{Kind, Range, Tokens};
+use crate::{Context, PlanError};
 
 /// Aggregates whose partial results the router can finish.
 pub(crate) const COMBINED: &[&str] =
@@ -444,4 +444,23 @@ pub(crate) fn refuse_session_state(tokens: &Tokens<'_>) -> Result<(), PlanError>
         }
     }
     Ok(())
+}
+
+/// Functions whose bodies name sharded tables: wherever one runs, it sees one server's part.
+pub(crate) fn refuse_reading(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<(), PlanError> {
+    let called = tokens.all().find(|at| {
+        tokens.kind(at + 1) == Some(Kind::Open)
+            && tokens.name(*at).is_some_and(|name| context.map.is_reading_function(name))
+    });
+    match called {
+        None => Ok(()),
+        Some(at) => Err(PlanError::unsupported(
+            format!(
+                "the function {}() is not supported: it reads sharded tables",
+                tokens.list[at].text
+            ),
+            "Its body names a sharded table, and would see the rows of one server only.",
+            "Write its query into the statement; or SET pgherd.shard, if one shard has all the rows.",
+        )),
+    }
 }

@@ -33,6 +33,7 @@ mod route;
 mod scan;
 mod scatter;
 mod token;
+mod view;
 mod write;
 
 use pgherd_shard_map::{ShardId, ShardMap, TableName};

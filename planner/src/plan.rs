@@ -114,6 +114,8 @@ pub struct Borrow {
     pub pulls: Box<[Pull]>,
     /// The client's statement with scratch tables in place of the distributed ones.
     pub sql: Box<str>,
+    /// Views that the client's own text names and `sql` does not: it needs the right to read them.
+    pub views: Box<[TableName]>,
     /// It reads tables of the home shard, or reference tables, where they are.
     pub local: bool,
     /// It has a GROUP BY, where PostgreSQL lets a primary key stand for the table's other columns:

@@ -8,7 +8,7 @@ use crate::query::{Cte, Query, Unread};
 use crate::token::{Range, Tokens};
 use crate::{
     Access, Action, Context, KeySource, KeyUse, ManyShards, OneShard, Otherwise, Plan, PlanError,
-    Reuse, StatementKind, Target, borrow, parse, scatter,
+    Reuse, StatementKind, Target, borrow, parse, scatter, view,
 };
 
 pub(crate) fn plan_of(
@@ -49,6 +49,7 @@ pub(crate) fn select_as(
     several_shards: bool,
 ) -> Result<Plan, PlanError> {
     functions::refuse_session_state(tokens)?;
+    functions::refuse_reading(tokens, context)?;
     let all = tokens.all();
     let named = context.may_name_sharded(tokens, &all);
     let read = if tokens.balanced { strip(tokens, &all) } else { all.clone() };
@@ -79,9 +80,6 @@ pub(crate) fn select_as(
     if analysis.into {
         return Err(no_select_into());
     }
-    if let Some(view) = &analysis.view_over_distributed {
-        return Err(view_refused(&view.to_string()));
-    }
     if analysis.data_modifying_cte {
         if analysis.sharded() > 0 {
             return Err(PlanError::unsupported(
@@ -93,6 +91,12 @@ pub(crate) fn select_as(
         return Ok(home(context, Access::Write, kind));
     }
     witness(tokens, context, &analysis, query.locks.as_ref())?;
+    if analysis.locks {
+        view::refuse_whole(&analysis)?;
+    }
+    if !analysis.whole_views.is_empty() {
+        return view::plan(tokens, context, &analysis);
+    }
     let access = if reads && !analysis.locks { Access::Read } else { Access::Write };
     if analysis.uses.is_empty() {
         let any = analysis.references > 0 && analysis.home.is_empty() && !analysis.locks && reads;
@@ -201,7 +205,7 @@ pub(crate) fn witness(
     })?;
     let sharded = |parts: &Vec<String>| {
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-        context.sharded(&parts).is_some()
+        context.table(&parts).is_some()
     };
     let seen = seen.iter().filter(|parts| sharded(parts)).count();
     if seen < analysis.sharded() || (seen > analysis.sharded() && !shadowed(tokens)) {
@@ -255,14 +259,6 @@ pub(crate) fn unread(tokens: &Tokens<'_>) -> PlanError {
         "the statement is not supported on sharded tables",
         format!("Its clauses cannot be told apart with certainty: \"{start}\"."),
         "Write it in a simpler form, or pin it to one shard with SET pgherd.shard.",
-    )
-}
-
-pub(crate) fn view_refused(name: &str) -> PlanError {
-    PlanError::unsupported(
-        "views over distributed tables are not supported",
-        format!("The view {name} reads a distributed table."),
-        "Write the view's query into the statement.",
     )
 }
 

@@ -191,6 +191,34 @@ impl<'a> Tokens<'a> {
         self.list[range.start].start..self.list[range.end - 1].end
     }
 
+    /// The statement with texts in place of some of its bytes, which are in order.
+    pub(crate) fn spliced(&self, edits: &[(std::ops::Range<usize>, String)]) -> String {
+        let mut sql = String::with_capacity(self.sql.len() + 64);
+        let mut from = 0;
+        for (bytes, text) in edits {
+            sql.push_str(&self.sql[from..bytes.start]);
+            sql.push_str(text);
+            from = bytes.end;
+        }
+        sql.push_str(&self.sql[from..]);
+        sql
+    }
+
+    /// The literal with this number.
+    pub(crate) fn literal(&self, number: u32) -> Option<&Token<'a>> {
+        self.list
+            .iter()
+            .find(|token| matches!(token.kind, Kind::Literal { index, .. } if index == number))
+    }
+
+    /// The number of the literal that starts at this byte.
+    pub(crate) fn literal_at(&self, start: usize) -> Option<u32> {
+        self.list.iter().find(|token| token.start == start).and_then(|token| match token.kind {
+            Kind::Literal { index, .. } => Some(index),
+            _ => None,
+        })
+    }
+
     pub(crate) fn span(&self, range: &Range) -> Span {
         let bytes = self.bytes(range);
         Span { start: bytes.start as u32, end: bytes.end as u32 }

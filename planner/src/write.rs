@@ -7,11 +7,11 @@ use pgherd_shard_map::{GroupId, KeyType, RelationKind, Table, TableKind};
 use crate::analyze::{Analysis, Side, value};
 use crate::functions::Nature;
 use crate::query::{Query, Unread, read_from_item, starts_query};
-use crate::route::{home, keys, plan_of, refuse_home, target_scope, unread, view_refused, witness};
+use crate::route::{home, keys, plan_of, refuse_home, target_scope, unread, witness};
 use crate::token::{Kind, Range, Tokens};
 use crate::{
     Access, Action, Context, KeyUse, Limit, ManyShards, Merge, OneShard, Otherwise, Plan,
-    PlanError, Reuse, SplitInsert, StatementKind, Target, borrow, functions, scatter,
+    PlanError, Reuse, SplitInsert, StatementKind, Target, borrow, functions, scatter, view,
 };
 
 /// More rows than this are not worth a place in the plan cache.
@@ -28,9 +28,10 @@ pub(crate) fn with(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
 }
 
 /// Before anything sharded is written.
-fn check(tokens: &Tokens<'_>) -> Result<(), PlanError> {
+fn check(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<(), PlanError> {
     tokens.check_limits()?;
     functions::refuse_session_state(tokens)?;
+    functions::refuse_reading(tokens, context)?;
     for at in tokens.all() {
         if let Some((Some(name @ ("nextval" | "currval" | "lastval" | "setval")), _)) =
             functions::call(tokens, at)
@@ -50,7 +51,7 @@ fn sharded_target<'c>(
     parts: &[&str],
 ) -> Result<Option<&'c Arc<Table>>, PlanError> {
     match context.relation(parts) {
-        Some((name, RelationKind::ViewOverDistributed)) => Err(view_refused(&name.to_string())),
+        Some((name, RelationKind::ViewOverDistributed(_))) => Err(view::refuse_write(&name)),
         Some((name, RelationKind::ViewOverReference)) => Err(PlanError::unsupported(
             "writing through a view over reference tables is not supported",
             format!("The view {name} would write on one shard only."),
@@ -121,9 +122,10 @@ pub(crate) fn insert(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan,
     let kind = StatementKind::Insert;
     if context.may_name_sharded(tokens, &tokens.all()).is_none() {
         functions::refuse_session_state(tokens)?;
+        functions::refuse_reading(tokens, context)?;
         return Ok(home(context, Access::Write, kind));
     }
-    check(tokens)?;
+    check(tokens, context)?;
     let insert = read_insert(tokens).ok_or_else(|| unread(tokens))?;
     let values = tokens.is(insert.source, "values");
     let queries = has_query(tokens, &(insert.source + usize::from(!values)..insert.tail))
@@ -188,7 +190,7 @@ fn insert_home(
         analysis.expression(tokens, context, &source, &Default::default()).map_err(unread)?;
     }
     if !analysis.uses.is_empty()
-        || analysis.view_over_distributed.is_some()
+        || !analysis.whole_views.is_empty()
         || (analysis.data_modifying_cte && analysis.sharded() > 0)
     {
         return Err(PlanError::unsupported(
@@ -429,7 +431,7 @@ fn insert_select(
         || !same_group
         || !analysis.home.is_empty()
         || analysis.data_modifying_cte
-        || analysis.view_over_distributed.is_some()
+        || !analysis.whole_views.is_empty()
     {
         return Err(refused());
     }
@@ -532,16 +534,15 @@ fn change(
 ) -> Result<Plan, PlanError> {
     if context.may_name_sharded(tokens, &tokens.all()).is_none() {
         functions::refuse_session_state(tokens)?;
+        functions::refuse_reading(tokens, context)?;
         return Ok(home(context, Access::Write, kind));
     }
-    check(tokens)?;
+    check(tokens, context)?;
     let change =
         read_change(tokens, kind == StatementKind::Update).ok_or_else(|| unread(tokens))?;
     let table = sharded_target(context, &change.table)?.cloned();
     let analysis = read(tokens, context, &change).map_err(|_| unread(tokens))?;
-    if let Some(view) = &analysis.view_over_distributed {
-        return Err(view_refused(&view.to_string()));
-    }
+    view::refuse_whole(&analysis)?;
     if tokens.are(change.filter.start, &["current", "of"]) || analysis.data_modifying_cte {
         return Err(unread(tokens));
     }

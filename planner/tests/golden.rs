@@ -4,12 +4,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use pgherd_planner::{Context, plan};
 use pgherd_shard_map::{
     ColocationGroup, Column, Epoch, GroupId, KeyType, Placement, RangeMap, Relation, RelationKind,
-    Shard, ShardId, ShardMap, Table, TableKind, TableName,
+    Shard, ShardId, ShardMap, Table, TableKind, TableName, View,
 };
 
 const HEAD: &str = "-- Each statement is followed by its plan. Rewritten by: UPDATE=1 cargo nextest run -p pgherd-planner golden\n";
@@ -38,6 +38,17 @@ fn other(name: &str, kind: RelationKind) -> Relation {
     Relation { name: TableName::new("public", name), kind }
 }
 
+fn view(name: &str, columns: &str, definition: &str) -> Relation {
+    let view = View {
+        columns: columns.split(", ").map(column).collect(),
+        definition: definition.into(),
+        materialized: false,
+        row_security: false,
+        spread: OnceLock::new(),
+    };
+    other(name, RelationKind::ViewOverDistributed(Arc::new(view)))
+}
+
 fn map() -> ShardMap {
     let shards: Vec<ShardId> = (0..4).map(ShardId).collect();
     let group = |id, key_type| ColocationGroup {
@@ -46,7 +57,7 @@ fn map() -> ShardMap {
         placement: Placement::Hash(RangeMap::even(&shards).unwrap()),
     };
     let by = |key, key_type, group| TableKind::Distributed { key, key_type, group: GroupId(group) };
-    ShardMap::try_new(
+    let mut map = ShardMap::try_new(
         Epoch::FIRST,
         ShardId(0),
         true,
@@ -74,11 +85,29 @@ fn map() -> ShardMap {
             sharded("countries", TableKind::Reference, "code text, name text"),
             sharded("currencies", TableKind::Reference, "code text, updated timestamptz default"),
             other("plain", RelationKind::Home),
-            other("order_totals", RelationKind::ViewOverDistributed),
+            view(
+                "order_totals",
+                "customer_id bigint, total numeric",
+                "SELECT orders.customer_id, sum(orders.amount) AS total FROM public.orders GROUP BY orders.customer_id;",
+            ),
+            view(
+                "open_orders",
+                "note text, customer bigint, country text",
+                "SELECT o.note, o.customer_id AS customer, c.country FROM public.orders o JOIN public.customers c ON c.id = o.customer_id WHERE o.amount > 5;",
+            ),
+            view("notes", "note text", "SELECT orders.note FROM public.orders;"),
+            view(
+                "by_note",
+                "note text, orders bigint",
+                "SELECT open_orders.note, count(*) AS orders FROM public.open_orders WHERE open_orders.customer = 7 GROUP BY open_orders.note;",
+            ),
+            view("odd", "o bigint", "SELECT by_note.orders AS o FROM public.by_note ORDER BY by_note.orders;"),
             other("country_names", RelationKind::ViewOverReference),
         ],
     )
-    .unwrap()
+    .unwrap();
+    map.set_reading_functions(["customer_total".into()]);
+    map
 }
 
 fn answer(sql: &str, map: &ShardMap) -> String {

@@ -34,5 +34,5 @@ pub use placement::{Placement, ValueList, ValueRanges};
 pub use range::{HashRange, RangeMap};
 pub use schema::{
     ColocationGroup, Column, Distribution, Relation, RelationKind, Table, TableKind, TableName,
-    ValueRange,
+    ValueRange, View,
 };

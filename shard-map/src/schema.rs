@@ -1,7 +1,7 @@
 //! What the router knows of tables: who is distributed by which column, and what else exists.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,7 @@ pub struct Table {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableKind {
     /// Rows are spread by the key. `key` is the index of the distribution column in
-    /// [`Table::columns`].
+    /// [`Table::columns`]; that of a view which leaves the key out is the number of its columns.
     Distributed { key: usize, key_type: KeyType, group: GroupId },
     /// Every shard has all rows.
     Reference,
@@ -83,9 +83,23 @@ pub enum RelationKind {
     /// view over only such: it lives on the home shard.
     Home,
     /// A view (or rule) that reads a distributed table: running it on one shard would be wrong.
-    ViewOverDistributed,
+    ViewOverDistributed(Arc<View>),
     /// A view that reads reference tables and home tables, or reference tables only.
     ViewOverReference,
+}
+
+/// A view that reads distributed tables, or calls a function that does.
+#[derive(Debug)]
+pub struct View {
+    pub columns: Box<[Column]>,
+    /// Its query, each name with its schema; empty where the view reads itself.
+    pub definition: Box<str>,
+    pub materialized: bool,
+    /// A table that it reads has row security: what is seen depends on whose rights are used.
+    pub row_security: bool,
+    /// The distributed table that the view amounts to, if each shard's part of the view is the
+    /// view's part of that shard. Found by the planner when the view is first named.
+    pub spread: OnceLock<Option<Arc<Table>>>,
 }
 
 impl TableName {

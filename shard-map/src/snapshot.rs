@@ -1,13 +1,13 @@
 //! A shard map from the JSON document that the catalog's load query returns.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
 
 use crate::{
     ColocationGroup, Column, Epoch, GroupId, HashRange, KeyHash, KeyType, MapError, Placement,
     RangeMap, Relation, RelationKind, Shard, ShardId, ShardMap, Table, TableKind, TableName,
-    ValueList, ValueRange, ValueRanges,
+    ValueList, ValueRange, ValueRanges, View,
 };
 
 #[derive(Deserialize)]
@@ -19,6 +19,7 @@ struct Document {
     shards: Vec<ShardRow>,
     groups: Vec<GroupRow>,
     relations: Vec<RelationRow>,
+    reading_functions: Vec<Box<str>>,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +53,14 @@ struct RelationRow {
     group: Option<u32>,
     key: Option<Box<str>>,
     columns: Option<Vec<Column>>,
+    view: Option<ViewRow>,
+}
+
+#[derive(Deserialize)]
+struct ViewRow {
+    definition: Box<str>,
+    materialized: bool,
+    row_security: bool,
 }
 
 #[derive(Deserialize)]
@@ -84,14 +93,16 @@ impl ShardMap {
             .into_iter()
             .map(|row| Shard { id: ShardId(row.id), dsn: row.dsn })
             .collect();
-        Self::try_new(
+        let mut map = Self::try_new(
             Epoch(document.epoch),
             ShardId(document.home),
             document.bytewise_collation,
             shards,
             groups,
             relations,
-        )
+        )?;
+        map.set_reading_functions(document.reading_functions);
+        Ok(map)
     }
 }
 
@@ -130,7 +141,16 @@ fn relation(row: RelationRow, groups: &[ColocationGroup]) -> Result<Relation, Ma
     };
     let kind = match row.kind {
         Kind::Home => RelationKind::Home,
-        Kind::ViewOverDistributed => RelationKind::ViewOverDistributed,
+        Kind::ViewOverDistributed => {
+            let view = row.view.ok_or_else(|| MapError::Invalid(format!("view {name}").into()))?;
+            RelationKind::ViewOverDistributed(Arc::new(View {
+                columns: row.columns.unwrap_or_default().into(),
+                definition: view.definition,
+                materialized: view.materialized,
+                row_security: view.row_security,
+                spread: OnceLock::new(),
+            }))
+        }
         Kind::ViewOverReference => RelationKind::ViewOverReference,
         Kind::Reference => table(TableKind::Reference, row.columns),
         Kind::Distributed => {

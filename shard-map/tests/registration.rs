@@ -59,7 +59,7 @@ async fn tables_load_with_their_keys_and_hash_as_the_server_does() {
     assert_eq!(&*table("a").key_column().unwrap().name, "k");
     assert_eq!(table("r").kind, TableKind::Reference);
     let view = map.relation(&TableName::new("public", "va"));
-    assert!(matches!(view, Some(RelationKind::ViewOverDistributed)));
+    assert!(matches!(view, Some(RelationKind::ViewOverDistributed(_))));
 
     // varchar(5) cuts what varchar(9) keeps, so only shorter values have a certain place.
     let varchar = |text: &str| map.shard_for(kind("b").1, KeyInput::Text(text.as_bytes()));

@@ -56,6 +56,16 @@ impl Context<'_> {
         }
     }
 
+    /// The table whose rows a name stands for: a sharded one, or what a view is spread as, once
+    /// the statement has been analyzed.
+    pub(crate) fn table(&self, parts: &[&str]) -> Option<Arc<Table>> {
+        match self.relation(parts)?.1 {
+            RelationKind::Sharded(table) => Some(Arc::clone(table)),
+            RelationKind::ViewOverDistributed(view) => view.spread.get().cloned().flatten(),
+            _ => None,
+        }
+    }
+
     /// The first name in the tokens that could be a sharded table or a view over one.
     pub(crate) fn may_name_sharded(&self, tokens: &Tokens<'_>, range: &Range) -> Option<TableName> {
         let mut at = range.start;

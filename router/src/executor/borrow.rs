@@ -48,6 +48,7 @@ impl Conn {
         let at = self.server_for(home).await?;
         self.refuse_unseen(borrow, at)?;
         self.describe_first(at, statement).await?;
+        self.check_views(at, borrow).await?;
         let sources = self.sources(borrow, statement).await?;
         let (scratch, _apart) = self.open_scratch(home).await?;
         let result = self.run_on(scratch, &sources, borrow, statement).await;
@@ -92,6 +93,15 @@ impl Conn {
         }
         self.collect_joins(at, joins).await?;
         self.collect_ok(at).await
+    }
+
+    /// The statement that is run in the end names what views read, not the views.
+    async fn check_views(&mut self, at: usize, borrow: &Borrow) -> Result<(), Failure> {
+        for view in &borrow.views {
+            let (schema, name) = (escape_identifier(&view.schema), escape_identifier(&view.name));
+            self.query(at, &format!("SELECT NULL FROM {schema}.{name} LIMIT 0")).await?;
+        }
+        Ok(())
     }
 
     /// Finds the shards of each table and checks their servers out, before the scratch connection

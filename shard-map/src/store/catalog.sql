@@ -56,6 +56,11 @@ REVOKE ALL ON pgherd.secret FROM PUBLIC;
 GRANT SELECT ON pgherd.cluster, pgherd.group_list, pgherd.range_list, pgherd.value_range_list,
     pgherd.value_list, pgherd.table_list, pgherd.shard_list TO PUBLIC;
 
+-- With every name's schema: the definition is read by routers, whatever their search_path.
+CREATE OR REPLACE FUNCTION pgherd.view_definition(view oid) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT pg_catalog.pg_get_viewdef(view)
+$$;
 -- A change inside a client's own transaction: it holds the lock until that ends.
 CREATE OR REPLACE FUNCTION pgherd.bump_epoch() RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS

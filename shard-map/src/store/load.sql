@@ -26,9 +26,54 @@ over AS (
     UNION
     SELECT o.view, r.oid FROM over o JOIN reads r ON r.view = o.oid
 ),
+-- Functions whose bodies name distributed tables, views over them, or such functions, and those
+-- that could write to a reference table: each would see or change one server's part. Words are
+-- looked at, not SQL: a body can be of any language. Trigger functions run where their row is.
+words AS (
+    SELECT DISTINCT p.oid, lower(w.word[1]) AS word
+    FROM pg_catalog.pg_proc p
+    JOIN pg_catalog.pg_language l ON l.oid = p.prolang AND l.lanname NOT IN ('internal', 'c')
+    JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgherd'),
+    LATERAL pg_catalog.regexp_matches(
+        p.prosrc || coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), ''),
+        '[[:alnum:]_$]+', 'g') AS w(word)
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend e
+        WHERE e.classid = 'pg_catalog.pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e')
+),
+tables AS (
+    SELECT f.oid, bool_or(f.group_id IS NOT NULL) AS distributed FROM family f GROUP BY f.oid
+),
+views_read AS (
+    SELECT o.view AS oid, bool_or(t.distributed) AS distributed
+    FROM over o JOIN tables t ON t.oid = o.oid GROUP BY o.view
+),
+readers AS (
+    SELECT w.oid FROM words w
+    JOIN pg_catalog.pg_class c ON w.word = lower(c.relname)
+    LEFT JOIN tables t ON t.oid = c.oid
+    LEFT JOIN views_read v ON v.oid = c.oid
+    WHERE t.distributed OR v.distributed OR (t.oid IS NOT NULL AND EXISTS (
+        SELECT FROM words x WHERE x.oid = w.oid
+            AND x.word IN ('insert', 'update', 'delete', 'merge', 'truncate', 'copy')))
+    UNION
+    SELECT w.oid FROM readers r
+    JOIN pg_catalog.pg_proc p ON p.oid = r.oid
+    JOIN words w ON w.word = lower(p.proname)
+),
+-- A view that calls one of them is as one that reads the tables.
+calls AS (
+    SELECT r.ev_class AS view FROM pg_catalog.pg_rewrite r
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass
+        AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_proc'::regclass
+    JOIN readers f ON f.oid = d.refobjid
+    UNION
+    SELECT o.view FROM over o JOIN calls c ON c.view = o.oid
+),
 views AS (
-    SELECT o.view AS oid, bool_or(f.group_id IS NOT NULL) AS distributed
-    FROM over o JOIN family f ON f.oid = o.oid GROUP BY o.view
+    SELECT oid, bool_or(distributed) AS distributed FROM (
+        SELECT oid, distributed FROM views_read UNION ALL SELECT view, true FROM calls
+    ) AS found GROUP BY oid
 )
 SELECT pg_catalog.json_build_object(
     'epoch', k.epoch,
@@ -60,7 +105,16 @@ SELECT pg_catalog.json_build_object(
                 WHEN v.oid IS NOT NULL THEN 'view_over_reference'
                 ELSE 'home' END,
             'group', f.group_id, 'key', f.key_name,
-            'columns', CASE WHEN f.oid IS NOT NULL THEN
+            'view', CASE WHEN f.oid IS NULL AND v.distributed THEN
+                pg_catalog.json_build_object(
+                    'definition', CASE WHEN c.relkind IN ('v', 'm') AND NOT EXISTS (
+                            SELECT FROM over o WHERE o.view = c.oid AND o.oid = c.oid)
+                        THEN pgherd.view_definition(c.oid) ELSE '' END,
+                    'materialized', c.relkind <> 'v',
+                    'row_security', EXISTS (SELECT FROM over o
+                        JOIN pg_catalog.pg_class b ON b.oid = o.oid
+                        WHERE o.view = c.oid AND b.relrowsecurity)) END,
+            'columns', CASE WHEN f.oid IS NOT NULL OR v.distributed THEN
                 (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
                     'name', a.attname,
                     'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod),
@@ -77,6 +131,10 @@ SELECT pg_catalog.json_build_object(
         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
             AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgherd')
             AND n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp\_%'),
-        '[]'::json)
+        '[]'::json),
+    'reading_functions', coalesce((SELECT pg_catalog.json_agg(DISTINCT p.proname)
+        FROM readers r JOIN pg_catalog.pg_proc p ON p.oid = r.oid
+        WHERE p.prorettype NOT IN (
+            'pg_catalog.trigger'::regtype, 'pg_catalog.event_trigger'::regtype)), '[]'::json)
 )::text
 FROM pgherd.cluster k
