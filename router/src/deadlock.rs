@@ -89,10 +89,10 @@ impl Detector {
             if &*victim.router != router {
                 continue;
             }
-            let pids = waits.iter().filter(|wait| victim.owns(wait.shard, wait.pid));
-            let Some(pid) = pids.map(|wait| wait.pid).next() else { continue };
+            let own = waits.iter().find(|wait| victim.owns(wait.shard, wait.pid));
+            let Some(server) = own.map(|wait| (wait.shard, wait.pid)) else { continue };
             tracing::warn!(session = victim.session, "deadlock across shards: one is cancelled");
-            let end = Mail::Deadlock { session: victim.session, turn: victim.turn, pid };
+            let end = Mail::Deadlock { session: victim.session, turn: victim.turn, server };
             shared.mail_to(victim.session, end);
         }
         Ok(())

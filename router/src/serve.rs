@@ -174,8 +174,8 @@ fn start_worker(
                             drop(answer.send(worker.figures()));
                         }
                         Some(Mail::Moving(answer)) => drop(answer.send(worker.moving_sessions())),
-                        Some(Mail::Deadlock { session, turn, pid }) => {
-                            worker.end_deadlock(session, turn, pid);
+                        Some(Mail::Deadlock { session, turn, server }) => {
+                            worker.end_deadlock(session, turn, server);
                         }
                         None => return,
                     },

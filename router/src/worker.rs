@@ -185,11 +185,11 @@ pub enum Mail {
     Figures(oneshot::Sender<WorkerFigures>),
     /// Which sessions hold connections to several shards?
     Moving(oneshot::Sender<Vec<MovingSession>>),
-    /// This session, in this turn, is to end what it waits for by this server process.
+    /// This session, in this turn, is to end what it waits for by this process of this shard.
     Deadlock {
         session: u32,
         turn: u32,
-        pid: i32,
+        server: (ShardId, i32),
     },
 }
 
@@ -405,11 +405,12 @@ impl Worker {
     }
 
     /// Ends a session's statement in favour of others that wait for it, if it is the same still.
-    pub fn end_deadlock(&self, session: u32, turn: u32, pid: i32) {
+    pub fn end_deadlock(&self, session: u32, turn: u32, server: (ShardId, i32)) {
         let sessions = self.sessions.borrow();
         let Some(cancel) = sessions.get(&(session >> 8)).and_then(Weak::upgrade) else { return };
         let servers = cancel.servers.borrow();
-        let target = servers.iter().find(|server| server.pid == pid);
+        // Shards on several machines may well have processes of the same number.
+        let target = servers.iter().find(|target| (target.shard, target.pid) == server);
         if let Some(target) = target.filter(|_| cancel.turn.get() == turn) {
             cancel.deadlock.set(true);
             cancel.sent.set(true);
