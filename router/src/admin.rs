@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
+use crate::recovery::ShardHealth;
 use crate::telemetry::Metrics;
 use crate::worker::{Shared, WorkerFigures};
 
@@ -91,26 +92,21 @@ fn render_shards(shared: &Shared, out: &mut String) -> std::fmt::Result {
     head(out, "pgherd_map_epoch", "gauge", "Epoch of the shard map in use.")?;
     writeln!(out, "pgherd_map_epoch {}", shared.map.load().epoch)?;
     let health = shared.health.load();
-    let name = "pgherd_shard_up";
-    head(out, name, "gauge", "Whether the shard answered when it was last asked.")?;
-    for shard in health.iter() {
-        writeln!(out, "{name}{{shard=\"{}\"}} {}", shard.shard, u8::from(shard.error.is_none()))?;
-    }
-    let name = "pgherd_prepared_transactions";
-    head(out, name, "gauge", "Prepared transactions of pgherd, in flight or in doubt.")?;
-    for shard in health.iter() {
-        writeln!(out, "{name}{{shard=\"{}\"}} {}", shard.shard, shard.prepared)?;
-    }
-    let name = "pgherd_prepared_oldest_seconds";
-    head(out, name, "gauge", "Age of the oldest of them: above some seconds it is in doubt.")?;
-    for shard in health.iter() {
-        writeln!(out, "{name}{{shard=\"{}\"}} {}", shard.shard, shard.oldest.as_secs_f64())?;
-    }
-    let name = "pgherd_in_doubt_transactions";
-    head(out, name, "gauge", "Those whose router should have finished them by now.")?;
-    for shard in health.iter() {
-        writeln!(out, "{name}{{shard=\"{}\"}} {}", shard.shard, shard.in_doubt)?;
-    }
+    let mut gauge = |name, help, value: fn(&ShardHealth) -> f64| {
+        head(out, name, "gauge", help)?;
+        health.iter().try_for_each(|shard| {
+            writeln!(out, "{name}{{shard=\"{}\"}} {}", shard.shard, value(shard))
+        })
+    };
+    gauge("pgherd_shard_up", "Whether the shard answered when it was last asked.", |shard| {
+        f64::from(u8::from(shard.error.is_none()))
+    })?;
+    let help = "Prepared transactions of pgherd, in flight or in doubt.";
+    gauge("pgherd_prepared_transactions", help, |shard| shard.prepared as f64)?;
+    let help = "Age of the oldest of them: above some seconds it is in doubt.";
+    gauge("pgherd_prepared_oldest_seconds", help, |shard| shard.oldest.as_secs_f64())?;
+    let help = "Those whose router should have finished them by now.";
+    gauge("pgherd_in_doubt_transactions", help, |shard| shard.in_doubt as f64)?;
     let name = "pgherd_recovered_transactions_total";
     head(out, name, "counter", "In-doubt transactions that this router has finished, by end.")?;
     for shard in health.iter() {

@@ -24,7 +24,7 @@ use futures_util::future::join_all;
 use pgherd_shard_map::ShardId;
 use tokio_postgres::Client;
 
-use crate::recovery::{AskError, connect, timely};
+use crate::recovery::{AskError, connect_all, timely};
 use crate::worker::{Mail, MovingSession, Shared};
 use graph::{Edge, Session, Wait};
 
@@ -121,11 +121,13 @@ impl Detector {
         let missing: Vec<(ShardId, String)> = wanted
             .filter(|(id, dsn)| self.clients.get(id).is_none_or(|(known, _)| known != dsn))
             .collect();
-        let opened = join_all(missing.iter().map(|(_, dsn)| connect(&shared.dialer, dsn)));
-        for ((id, dsn), opened) in missing.iter().zip(opened.await) {
-            match opened {
-                Ok(client) => drop(self.clients.insert(*id, (dsn.clone(), Arc::new(client)))),
-                Err(error) => tracing::warn!(shard = %id, %error, "its locks cannot be looked at"),
+        let (mut opened, silent) = connect_all(&shared.dialer, &missing).await;
+        for (shard, error) in silent {
+            tracing::warn!(%shard, %error, "its locks cannot be looked at");
+        }
+        for (id, dsn) in missing {
+            if let Some(client) = opened.remove(&id) {
+                self.clients.insert(id, (dsn, client));
             }
         }
     }

@@ -160,9 +160,7 @@ impl Conn {
                 refused.error.position = position.map(|at| at + self.statement_at);
                 backend::error_response(&mut self.client.out, "ERROR", &refused.error);
             }
-            Failure::Shard(frame)
-                if self.cancel.deadlock.get() && backend::sqlstate(&frame) == *b"57014" =>
-            {
+            Failure::Shard(frame) if self.cancel.is_deadlock(backend::sqlstate(&frame)) => {
                 backend::error_response(&mut self.client.out, "ERROR", &ErrorInfo::deadlock());
             }
             Failure::Shard(frame) => {

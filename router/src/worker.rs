@@ -92,16 +92,25 @@ pub struct WorkerSettings {
 impl Shared {
     /// What all workers say of themselves; one that is too busy to answer is left out.
     pub async fn figures(&self) -> Vec<WorkerFigures> {
-        let mut figures = Vec::new();
+        self.ask_workers(Mail::Figures).await
+    }
+
+    /// All workers' sessions that hold connections to several shards.
+    pub async fn moving_sessions(&self) -> Vec<MovingSession> {
+        self.ask_workers(Mail::Moving).await.into_iter().flatten().collect()
+    }
+
+    async fn ask_workers<T>(&self, question: fn(oneshot::Sender<T>) -> Mail) -> Vec<T> {
+        let mut answers = Vec::new();
         for mailbox in self.mailboxes.get().into_iter().flatten() {
             let (sender, answer) = oneshot::channel();
-            if mailbox.try_send(Mail::Figures(sender)).is_ok()
-                && let Ok(Ok(worker)) = tokio::time::timeout(FIGURES_WAIT, answer).await
+            if mailbox.try_send(question(sender)).is_ok()
+                && let Ok(Ok(answer)) = tokio::time::timeout(FIGURES_WAIT, answer).await
             {
-                figures.push(worker);
+                answers.push(answer);
             }
         }
-        figures
+        answers
     }
 
     /// What the home shard knows of a role. For the control runtime.
@@ -126,20 +135,6 @@ impl Shared {
         if let Some(worker) = worker {
             let _ = worker.try_send(mail);
         }
-    }
-
-    /// All workers' sessions that hold connections to several shards.
-    pub async fn moving_sessions(&self) -> Vec<MovingSession> {
-        let mut moving = Vec::new();
-        for mailbox in self.mailboxes.get().into_iter().flatten() {
-            let (sender, answer) = oneshot::channel();
-            if mailbox.try_send(Mail::Moving(sender)).is_ok()
-                && let Ok(Ok(sessions)) = tokio::time::timeout(FIGURES_WAIT, answer).await
-            {
-                moving.extend(sessions);
-            }
-        }
-        moving
     }
 }
 
@@ -271,6 +266,13 @@ impl Cancel {
     #[must_use]
     pub fn secret(&self) -> &[u8] {
         &self.secret[..self.secret_size]
+    }
+
+    /// This error of a server is what has become of a deadlock's victim: to its client,
+    /// [`ErrorInfo::deadlock`](crate::error::ErrorInfo::deadlock).
+    #[must_use]
+    pub fn is_deadlock(&self, sqlstate: [u8; 5]) -> bool {
+        self.deadlock.get() && sqlstate == *b"57014"
     }
 }
 

@@ -18,7 +18,9 @@ mod why;
 
 use std::time::Instant;
 
-use pgherd_planner::{Access, Action, Explain, ExplainFormat, Otherwise, Scan, Target, Tier};
+use pgherd_planner::{
+    Access, Action, Explain, ExplainFormat, KeyColumn, Otherwise, Scan, Target, Tier,
+};
 use pgherd_shard_map::ShardId;
 
 use self::shard_plan::{ShardPlan, Stats};
@@ -154,7 +156,7 @@ impl Conn {
     ) -> Result<Node, Failure> {
         let title = format!("Route to {}", self.shard_name(shard));
         let mut root = self.root(Tier::Route, "Route", title, &[shard]);
-        root.texts("Why", self.why(target, asked)?);
+        root.texts("Why", self.why(target, None, asked)?);
         let at = self.server_for(shard).await?;
         let task = Task { at, sql: Some(asked.whole.sql.to_owned()) };
         let plans = self.ask(&[task], asked).await?;
@@ -192,11 +194,17 @@ impl Conn {
         root.text("Commit", words);
     }
 
-    fn why(&self, target: &Target, asked: Asked<'_>) -> Result<Vec<String>, Failure> {
+    /// Why these shards; `own` is the table that they are asked for, where it is one.
+    fn why(
+        &self,
+        target: &Target,
+        own: Option<&KeyColumn>,
+        asked: Asked<'_>,
+    ) -> Result<Vec<String>, Failure> {
         let params = asked.inner.params()?;
         let (map, tables) = (&*self.planning.map, &*asked.explain.tables);
         let why = Why { map, tables, statement: asked.inner, params: &params };
-        Ok(why.of(target, None)?)
+        Ok(why.of(target, own)?)
     }
 
     /// Sends each shard its EXPLAIN and collects the plans, in the order of `tasks`.
@@ -248,8 +256,8 @@ impl Conn {
         }
     }
 
-    /// A node per shard below `root`. Of plans that have the same shape one is shown, that of the shard that took
-    /// longest, where this is known: VERBOSE shows all.
+    /// A node per shard below `root`. Of plans that have the same shape one is shown, that of the
+    /// shard that took longest, where this is known: VERBOSE shows all.
     fn hang_shards(
         &self,
         root: &mut Node,

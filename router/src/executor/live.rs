@@ -69,20 +69,14 @@ impl Conn {
         };
         let gid = Gid::parse(gid).ok_or_else(not_ours)?;
         let decider = gid.decider().ok_or_else(not_ours)?;
-        let dsn = self.planning.map.shard(decider).map(|shard| shard.dsn.clone());
-        let dsn = dsn.ok_or_else(not_ours)?;
+        self.planning.map.shard(decider).ok_or_else(not_ours)?;
         let age = SystemTime::now().duration_since(gid.made()).unwrap_or_default();
         if age >= MARKERS_KEPT {
             return Err(ErrorInfo::new("55000", "the transaction is too old to tell its outcome")
                 .detail("Shards keep outcomes for one day.")
                 .into());
         }
-        let shared = &self.worker.shared;
-        let dsn = shared.settings.catalog.login_for(&dsn);
-        let dialer = Arc::clone(&shared.dialer);
-        let asking =
-            shared.control.spawn(async move { recovery::look_up(&dialer, &dsn, &gid).await });
-        match asking.await.unwrap_or(Verdict::Unreachable) {
+        match self.look_up(decider, &gid).await {
             Verdict::Committed => Ok("committed"),
             Verdict::Aborted => Ok("rolled back"),
             Verdict::Undecided => Ok("undecided"),

@@ -153,7 +153,7 @@ impl Conn {
                 Step::Error(size) => {
                     *failed = true;
                     *last_sqlstate = backend::sqlstate(&inbuf[to..to + size]);
-                    if cancel.deadlock.get() && *last_sqlstate == *b"57014" {
+                    if cancel.is_deadlock(*last_sqlstate) {
                         client.out.extend_from_slice(&inbuf[from..to]);
                         backend::error_response(&mut client.out, "ERROR", &ErrorInfo::deadlock());
                         from = to + size;

@@ -198,7 +198,7 @@ impl Conn {
 
     /// Asks the decider over a new connection, as recovery does: the session that was lost may
     /// still hold the marker.
-    async fn look_up(&self, decider: ShardId, gid: &Gid) -> Verdict {
+    pub(in crate::executor) async fn look_up(&self, decider: ShardId, gid: &Gid) -> Verdict {
         let shared = &self.worker.shared;
         let Some(shard) = self.planning.map.shard(decider) else { return Verdict::Unreachable };
         let dsn = shared.settings.catalog.login_for(&shard.dsn);

@@ -10,7 +10,6 @@ use pgherd_shard_map::ShardId;
 use super::many::{after, together};
 use super::shard_plan::Stats;
 use super::tree::{Node, Value};
-use super::why::Why;
 use super::{Asked, Moved, shown_query};
 use crate::error::Failure;
 use crate::executor::Conn;
@@ -99,14 +98,8 @@ impl Conn {
         node.hidden("Relation", Value::Text(pull.table.to_string()));
         node.hidden("Scratch Table", Value::Text(pull.scratch.to_string()));
         node.hidden("Shards", Value::Numbers(shards.iter().map(ToString::to_string).collect()));
-        let why = {
-            let params = asked.inner.params()?;
-            let (map, tables) = (&*self.planning.map, &*asked.explain.tables);
-            let own = tables.iter().find(|table| table.table == pull.table);
-            let why = Why { map, tables, statement: asked.inner, params: &params };
-            why.of(&pull.target, own)?
-        };
-        node.texts("Why", why);
+        let own = asked.explain.tables.iter().find(|table| table.table == pull.table);
+        node.texts("Why", self.why(&pull.target, own, asked)?);
         let sql = pull_query(pull);
         node.text("Shard Query", shown_query(&sql));
         let explained = asked.explaining(&sql);

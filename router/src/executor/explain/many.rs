@@ -173,7 +173,7 @@ impl Conn {
                     false => "every shard has a copy of a reference table".to_owned(),
                 }])
             }
-            _ => self.why(&many.target, asked),
+            _ => self.why(&many.target, None, asked),
         }
     }
 }

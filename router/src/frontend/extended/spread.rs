@@ -212,7 +212,7 @@ impl Conn {
                     lane.failed = true;
                     if until.is_some() {
                         self.last_sqlstate = backend::sqlstate(&server.inbuf[..size]);
-                        if self.cancel.deadlock.get() && self.last_sqlstate == *b"57014" {
+                        if self.cancel.is_deadlock(self.last_sqlstate) {
                             backend::error_response(out, "ERROR", &ErrorInfo::deadlock());
                         } else {
                             out.extend_from_slice(&server.inbuf[..size]);
