@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 
 /// Where one router listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +47,12 @@ fn following(
     option: &str,
 ) -> Result<SocketAddr, String> {
     let port = match (base.port(), last) {
-        (0, _) => free_port()?,
+        (0, _) => loop {
+            let port = free_port()?;
+            if !taken.contains(&port) {
+                break port;
+            }
+        },
         (port, None) => port,
         (_, Some(last)) => (last.port()..=u16::MAX)
             .find(|port| !taken.contains(port))
@@ -60,12 +66,28 @@ fn following(
     Ok(address)
 }
 
-/// A port that was free a moment ago.
+/// Where free ports are looked for: below what Linux gives to outgoing connections, since one of
+/// those could have the port before the server that it is meant for.
+const FREE_PORTS: Range<u16> = 10_000..32_768;
+
+/// How many of them are tried.
+const PORT_TRIES: usize = 100;
+
+/// A port that was free a moment ago. Any of many, so that clusters which start at the same time
+/// seldom choose the same.
 pub(super) fn free_port() -> Result<u16, String> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(|error| format!("cannot find a free port: {error}"))
+    let mut last = String::new();
+    for _ in 0..PORT_TRIES {
+        let mut bytes = [0; 2];
+        getrandom::fill(&mut bytes).map_err(|error| format!("no random bytes: {error}"))?;
+        let span = FREE_PORTS.end - FREE_PORTS.start;
+        let port = FREE_PORTS.start + u16::from_ne_bytes(bytes) % span;
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(format!("cannot find a free port: {last}"))
 }
 
 #[cfg(test)]
