@@ -89,41 +89,39 @@ async fn resolve(gid: &str, catalog: &CatalogArgs, force: Option<Force>) -> Resu
     let clients = connect(catalog).await?;
     let (lines, _) = recovery::in_doubt(&clients).await;
     let lines: Vec<&InDoubt> = lines.iter().filter(|line| line.gid == gid.as_str()).collect();
-    match (force, clients.get(&decider)) {
-        (None, None) => Err(Failure::new(
+    let asked = clients.get(&decider);
+    if force.is_none() && asked.is_none() {
+        return Err(Failure::new(
             format!("shard {decider}, which decides it, cannot be asked"),
             "Bring it up: recovery does the rest. If its data is lost for good, look for a marker \
              in pgherd.tx on the other shards, and use --force.",
-        )),
-        (Some(_), Some(_)) => Err(Failure::new(
+        ));
+    }
+    if force.is_some() && asked.is_some() {
+        return Err(Failure::new(
             format!("shard {decider}, which decides it, can be asked"),
             "Leave --force out.",
-        )),
-        (None, Some(decider)) => {
-            if lines.is_empty() {
-                println!("{gid} is prepared on no shard that answers");
-            }
-            for line in lines {
-                let shard = ShardId(line.shard);
-                let Some(client) = clients.get(&shard) else { continue };
-                let end = recovery::attend(shard, client, Some(decider), &gid).await;
-                println!("shard {shard}: {}", told(end));
-            }
-            Ok(())
-        }
-        (Some(force), None) => {
-            let verb = if force == Force::Commit { "COMMIT" } else { "ROLLBACK" };
-            for line in lines {
-                let Some(client) = clients.get(&ShardId(line.shard)) else { continue };
-                client
-                    .batch_execute(&format!("{verb} PREPARED '{gid}'"))
-                    .await
-                    .map_err(|error| database_error(&error))?;
-                println!("shard {}: {verb} PREPARED", line.shard);
-            }
-            Ok(())
-        }
+        ));
     }
+    if lines.is_empty() {
+        println!("{gid} is prepared on no shard that answers");
+    }
+    for line in lines {
+        let shard = ShardId(line.shard);
+        let Some(client) = clients.get(&shard) else { continue };
+        let done = match force {
+            None => told(recovery::attend(shard, client, asked.map(|one| &**one), &gid).await),
+            Some(force) => {
+                let done =
+                    if force == Force::Commit { "COMMIT PREPARED" } else { "ROLLBACK PREPARED" };
+                let sql = format!("{done} '{gid}'");
+                client.batch_execute(&sql).await.map_err(|error| database_error(&error))?;
+                done
+            }
+        };
+        println!("shard {shard}: {done}");
+    }
+    Ok(())
 }
 
 fn told(end: End) -> &'static str {
