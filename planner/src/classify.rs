@@ -391,9 +391,15 @@ fn set(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
     }
     // Settings of the transaction by their own names.
     if let "transaction_isolation" | "transaction_read_only" | "transaction_deferrable" = &*name {
-        let serializable = &*name == "transaction_isolation"
-            && tokens.list.get(after).is_some_and(|t| t.text.contains("serializable"));
-        let isolation = serializable.then_some(Isolation::Serializable);
+        let word = tokens.list.get(after).map_or("", |token| token.text.trim_matches('\''));
+        let isolation = match word.to_ascii_lowercase().as_str() {
+            _ if &*name != "transaction_isolation" => None,
+            "serializable" => Some(Isolation::Serializable),
+            "repeatable read" => Some(Isolation::RepeatableRead),
+            "read committed" => Some(Isolation::ReadCommitted),
+            "read uncommitted" => Some(Isolation::ReadUncommitted),
+            _ => None,
+        };
         return Ok(Some(SessionStatement::SetTransaction { isolation }));
     }
     let value = (!default).then(|| tokens.text(&(after..tokens.len().max(after))).into());

@@ -11,6 +11,7 @@
 //! - `relay`: one shard, bytes passed on as they come. The hot path.
 //! - `many`: several shards, merged. `borrow`: copies of rows, and PostgreSQL over them.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
+//! - `consistent`: snapshots of several shards that tear no transaction.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `live`: transactions between the phases of their commit, on all shards.
 //! - `kept`: servers that stay beyond a transaction. `settings`, `set`: the session's own statements.
@@ -20,6 +21,7 @@ mod borrow;
 mod cluster;
 mod combine;
 mod commit;
+mod consistent;
 mod copy;
 mod explain;
 mod kept;
@@ -265,22 +267,19 @@ impl Conn {
     /// No connection to be had (53300, 08006).
     pub async fn server_for(&mut self, shard: ShardId) -> Result<usize, Failure> {
         self.cancel.turn.set(self.cancel.turn.get().wrapping_add(1));
+        if self.session.transaction.block().is_some_and(|block| block.cut_due) {
+            Box::pin(self.begin_block()).await?;
+        }
         if let Some(at) = self.servers.iter().position(|server| server.shard == shard) {
             if !self.servers[at].joined && self.differs(at) {
                 Box::pin(self.bring_settings(at)).await?;
             }
             return Ok(at);
         }
-        if self.session.transaction.block().is_some_and(|block| block.serializable)
+        if self.session.transaction.block().is_some_and(|block| block.is_serializable())
             && self.servers.iter().any(|server| server.joined || !server.kept)
         {
-            return Err(ErrorInfo::new(
-                "0A000",
-                "a SERIALIZABLE transaction cannot touch several shards",
-            )
-            .detail("Each shard would be serializable by itself, but not all together.")
-            .hint("Use REPEATABLE READ, or keep the transaction to one key.")
-            .into());
+            return Err(serializable_over_shards().into());
         }
         if !matches!(self.session.transaction, Transaction::Idle) || self.kept.is_some() {
             self.take_ticket().await?;
@@ -579,6 +578,12 @@ impl Conn {
         }
         Ok(())
     }
+}
+
+fn serializable_over_shards() -> ErrorInfo {
+    ErrorInfo::new("0A000", "a SERIALIZABLE transaction cannot touch several shards")
+        .detail("Each shard would be serializable by itself, but not all together.")
+        .hint("Use REPEATABLE READ, or keep the transaction to one key.")
 }
 
 /// How a server is reached by CancelRequest.

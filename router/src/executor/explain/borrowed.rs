@@ -25,8 +25,11 @@ impl Conn {
         let home = self.planning.map.home;
         let at = self.server_for(home).await?;
         self.refuse_unseen(borrow, at)?;
+        if asked.analyze() {
+            self.read_copies_together(borrow, asked.inner).await?;
+        }
         let sources = self.sources(borrow, asked.inner).await?;
-        let (scratch, _apart) = self.open_scratch(home).await?;
+        let (scratch, _apart) = self.open_scratch(at, borrow.local).await?;
         let result = self.explain_over(scratch, &sources, borrow, asked).await;
         self.close_scratch();
         result

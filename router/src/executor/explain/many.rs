@@ -36,6 +36,9 @@ impl Conn {
         if asked.writes() {
             self.open_implicit();
         }
+        if asked.analyze() {
+            self.read_together(&shards, asked.inner.plan.access).await?;
+        }
         let finish = match &many.merge {
             Merge::Ordered(ordered) => Finish::Sort(ordered),
             Merge::Combine(combine) => Finish::Combine(combine),

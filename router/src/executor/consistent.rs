@@ -1,0 +1,359 @@
+//! Drives [`Cut`]: snapshots of several shards that show a transaction on all of them or on none.
+//!
+//! A statement by itself gets a REPEATABLE READ block of the router's own over the shards that it
+//! reads; a REPEATABLE READ transaction of the client's gets its snapshots on all shards at its
+//! first statement. Whatever is read in such a block, by whatever way, is of these snapshots.
+//!
+//! One write per shard does it: a look at what is prepared, BEGIN, and a look from inside. What
+//! became visible *lately* the shard says itself, by an older snapshot of the same server that its
+//! connection remembers (`Server::earlier`); one whose memory is old is asked before.
+
+mod look;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgherd_planner::{Access, Isolation, ShardSet};
+use pgherd_shard_map::ShardId;
+
+use self::look::Look;
+use super::{Conn, serializable_over_shards};
+use crate::consistent_read::{
+    Action, Cut, Event, Marker, Outcome, Place, ReadConsistency, Sight,
+};
+use crate::error::{ErrorInfo, Failure};
+use crate::gate::Closed;
+use crate::pool::server::Reply;
+use crate::recovery;
+use crate::session::{Block, Transaction};
+use crate::two_phase::{End, Gid};
+use crate::wire::frontend;
+
+/// A snapshot that is older would make a shard tell much.
+const EARLIER_MAX: Duration = Duration::from_secs(2);
+
+/// So often a read begins anew because a shard would have had too much to tell.
+const STARTS_MAX: usize = 3;
+
+/// One attempt at one cut.
+struct Attempt {
+    cut: Cut<Gid>,
+    shards: Vec<ShardId>,
+    /// Their places among the session's servers.
+    servers: Vec<usize>,
+    /// What the newest snapshots are.
+    taken: BTreeMap<Place, Box<str>>,
+    closed: Option<Closed>,
+}
+
+/// What was sent to a server: how many replies come, and which of them have something to say.
+enum Sent {
+    Take { before: usize, replies: usize },
+    Ask,
+}
+
+enum Heard {
+    Taken(Look, Look),
+    Told(Vec<Marker<Gid>>),
+}
+
+impl Conn {
+    /// Before a statement that reads on these shards: takes their snapshots, if the session wants
+    /// them to agree and the statement is not in a transaction that has them.
+    pub(super) async fn read_together(
+        &mut self,
+        shards: &[ShardId],
+        access: Access,
+    ) -> Result<(), Failure> {
+        if shards.len() < 2 || access != Access::Read {
+            return Ok(());
+        }
+        match self.session.transaction.block() {
+            None => {
+                let settings = Rc::clone(&self.session.settings);
+                let mut block = Block::new("BEGIN ISOLATION LEVEL REPEATABLE READ", true, settings);
+                if block.is_serializable() {
+                    return Err(serializable_over_shards().into());
+                }
+                if self.planning.consistency == ReadConsistency::Shard {
+                    return Ok(());
+                }
+                block.isolation = Some(Isolation::RepeatableRead);
+                self.session.transaction = Transaction::Open(Box::new(block));
+            }
+            // The same statement goes another way.
+            Some(block) if block.implicit && block.isolation.is_some() => {}
+            Some(_) => return Ok(()),
+        }
+        Box::pin(self.take_cut(shards)).await
+    }
+
+    /// Before the first statement of the client's block.
+    pub(super) async fn begin_block(&mut self) -> Result<(), Failure> {
+        let consistency = self.planning.consistency;
+        let alone = self.planning.map.shards().len() < 2;
+        let Some(block) = self.session.transaction.block_mut() else { return Ok(()) };
+        block.cut_due = false;
+        if consistency == ReadConsistency::Shard || alone {
+            return Ok(());
+        }
+        if consistency == ReadConsistency::Snapshot {
+            block.keep_snapshot();
+        }
+        if block.isolation() != Isolation::RepeatableRead {
+            return Ok(());
+        }
+        let shards = self.shard_list(&ShardSet::All);
+        Box::pin(self.take_cut(&shards)).await
+    }
+
+    async fn take_cut(&mut self, shards: &[ShardId]) -> Result<(), Failure> {
+        self.take_ticket().await?;
+        let mut servers = Vec::with_capacity(shards.len());
+        for shard in shards {
+            servers.push(self.server_for(*shard).await?);
+        }
+        for _ in 0..STARTS_MAX {
+            self.look_back(&servers).await?;
+            let mut attempt = Attempt {
+                cut: Cut::new(shards, Instant::now()),
+                shards: shards.to_vec(),
+                servers: servers.clone(),
+                taken: BTreeMap::new(),
+                closed: None,
+            };
+            let ended = self.drive(&mut attempt).await;
+            self.open_gate(&mut attempt);
+            if ended? {
+                return Ok(());
+            }
+        }
+        Err(ErrorInfo::new("40001", "the shards' snapshots could not be compared")
+            .detail("Transactions over several shards are committed faster than they can be told.")
+            .hint("Run the statement again.")
+            .into())
+    }
+
+    /// Sees that all of these servers have a snapshot that is older than what follows, but not
+    /// much. All answer before any is asked for more.
+    async fn look_back(&mut self, servers: &[usize]) -> Result<(), Failure> {
+        let now = Instant::now();
+        let mut asked = Vec::new();
+        for at in servers {
+            let earlier = self.servers[*at].earlier.as_ref();
+            if earlier.is_some_and(|(_, since)| now.duration_since(*since) < EARLIER_MAX) {
+                continue;
+            }
+            let mut request = Vec::new();
+            let replies = self.put_leave(*at, &mut request);
+            frontend::put_query(&mut request, "SELECT pg_catalog.pg_current_snapshot()");
+            self.send_request(*at, &request).await?;
+            asked.push((*at, replies));
+        }
+        let mut failure = None;
+        for (at, replies) in asked {
+            match self.hear_all(at, replies + 1).await {
+                Ok(heard) => {
+                    let snapshot = heard.last().and_then(Reply::scalar);
+                    self.servers[at].earlier = snapshot.map(|text| (text.into(), Instant::now()));
+                }
+                Err(error) => drop(failure.get_or_insert(error)),
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// `false`: a shard had too much to tell, and a newer snapshot must be looked back to.
+    async fn drive(&mut self, attempt: &mut Attempt) -> Result<bool, Failure> {
+        loop {
+            if let Some(outcome) = attempt.cut.outcome().cloned() {
+                return self.end_cut(attempt, outcome).map(|()| true);
+            }
+            let mut sent = Vec::new();
+            let mut events = Vec::new();
+            while let Some(action) = attempt.cut.action() {
+                match action {
+                    Action::Take(place) => {
+                        sent.push((place, self.send_take(attempt.servers[place]).await?));
+                    }
+                    Action::Ask(place, gids) => {
+                        let mut request = Vec::new();
+                        frontend::put_query(&mut request, &look::question(&gids));
+                        self.send_request(attempt.servers[place], &request).await?;
+                        sent.push((place, Sent::Ask));
+                    }
+                    Action::Finish(place, gid) => {
+                        self.finish_there(attempt.shards[place], gid).await;
+                        events.push(Event::Finished);
+                    }
+                    Action::Rest { until } => {
+                        tokio::time::sleep_until(until.into()).await;
+                        events.push(Event::Rested);
+                    }
+                    Action::CloseGate => {
+                        attempt.closed = self.close_gate().await;
+                        events.push(Event::GateClosed);
+                    }
+                    Action::OpenGate => {
+                        self.open_gate(attempt);
+                        events.push(Event::GateOpened);
+                    }
+                }
+            }
+            let mut failure = None;
+            let mut full = false;
+            for (place, sent) in sent {
+                match self.hear_sent(attempt.servers[place], sent).await {
+                    Ok(Heard::Taken(before, inside)) => {
+                        full |= inside.full;
+                        attempt.taken.insert(place, inside.snapshot);
+                        let sight = Sight {
+                            prepared: before.prepared,
+                            markers: inside.markers,
+                            blurred: false,
+                        };
+                        events.push(Event::Taken(place, sight));
+                    }
+                    Ok(Heard::Told(markers)) => events.push(Event::Told(place, markers)),
+                    Err(error) => drop(failure.get_or_insert(error)),
+                }
+            }
+            if let Some(failure) = failure {
+                return Err(failure);
+            }
+            if full {
+                attempt.servers.iter().for_each(|at| self.servers[*at].earlier = None);
+                return Ok(false);
+            }
+            let now = Instant::now();
+            events.into_iter().for_each(|event| attempt.cut.handle(event, now));
+        }
+    }
+
+    fn end_cut(&mut self, attempt: &Attempt, outcome: Outcome<Gid>) -> Result<(), Failure> {
+        let now = Instant::now();
+        match outcome {
+            Outcome::Consistent => {
+                for (place, snapshot) in &attempt.taken {
+                    let server = &mut self.servers[attempt.servers[*place]];
+                    server.earlier = Some((snapshot.clone(), now));
+                }
+                Ok(())
+            }
+            Outcome::GaveUp { shard, gid } => {
+                // The next read starts from now: what is lost is not found a second time.
+                attempt.servers.iter().for_each(|at| self.servers[*at].earlier = None);
+                let gid = gid.map_or_else(String::new, |gid| gid.to_string());
+                tracing::error!(%shard, gid, "a transaction does not become visible on this shard");
+                Err(ErrorInfo::new("58000", "the shards do not agree on what is committed")
+                    .detail(format!(
+                        "The transaction {gid} is committed on other shards, and not to be seen on \
+                         shard {shard}."
+                    ))
+                    .hint(
+                        "\"pgherd txn list\" shows what is in doubt. SET pgherd.read_consistency \
+                         = 'shard' reads in spite of it.",
+                    )
+                    .into())
+            }
+        }
+    }
+
+    /// Leaves the block's transaction, in which nothing has been done yet.
+    fn put_leave(&mut self, at: usize, request: &mut Vec<u8>) -> usize {
+        let joined = std::mem::take(&mut self.servers[at].joined);
+        if joined {
+            frontend::put_query(request, "ROLLBACK");
+        }
+        usize::from(joined)
+    }
+
+    async fn send_take(&mut self, at: usize) -> Result<Sent, Failure> {
+        let mut request = Vec::new();
+        let before = self.put_leave(at, &mut request);
+        look::put(&self.servers[at], &mut request);
+        request.extend_from_slice(frontend::SYNC);
+        let joins = self.put_join(at, &mut request) as usize;
+        look::put(&self.servers[at], &mut request);
+        request.extend_from_slice(frontend::SYNC);
+        self.send_request(at, &request).await?;
+        Ok(Sent::Take { before, replies: before + joins + 2 })
+    }
+
+    async fn hear_sent(&mut self, at: usize, sent: Sent) -> Result<Heard, Failure> {
+        match sent {
+            Sent::Ask => {
+                let heard = self.hear_all(at, 1).await?;
+                Ok(Heard::Told(heard.first().map_or_else(Vec::new, look::answer)))
+            }
+            Sent::Take { before, replies } => {
+                let heard = self.hear_all(at, replies).await?;
+                look::keep(&mut self.servers[at]);
+                let read = |at: usize| Look::read(heard.get(at)?.rows.first()?);
+                read(before).zip(read(replies - 1)).map(|(out, inside)| Heard::Taken(out, inside)).ok_or_else(
+                    || ErrorInfo::new("XX000", "a shard did not tell its markers").into(),
+                )
+            }
+        }
+    }
+
+    /// All replies that come; an error in any is the statement's.
+    async fn hear_all(&mut self, at: usize, replies: usize) -> Result<Vec<Reply>, Failure> {
+        let mut heard = Vec::with_capacity(replies);
+        let mut failure = None;
+        for _ in 0..replies {
+            match self.servers[at].collect().await {
+                Ok(Reply { error: Some(error), .. }) => {
+                    failure.get_or_insert(Failure::Shard(error));
+                }
+                Ok(reply) => heard.push(reply),
+                Err(error) => return Err(self.lost(at, &error)),
+            }
+        }
+        failure.map_or(Ok(heard), Err)
+    }
+
+    async fn send_request(&mut self, at: usize, request: &[u8]) -> Result<(), Failure> {
+        match self.servers[at].send(request).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.lost(at, &error)),
+        }
+    }
+
+    /// What its owner has decided and not finished, as recovery does it.
+    async fn finish_there(&self, shard: ShardId, gid: Gid) {
+        let shared = &self.worker.shared;
+        let dsn = |id: ShardId| {
+            let shard = self.planning.map.shard(id)?;
+            Some(shared.settings.catalog.login_for(&shard.dsn))
+        };
+        let Some((there, decider)) = dsn(shard).zip(gid.decider().and_then(dsn)) else { return };
+        let dialer = Arc::clone(&shared.dialer);
+        let finishing =
+            async move { recovery::finish(&dialer, (shard, &there), &decider, &gid).await };
+        let end = shared.control.spawn(finishing).await.unwrap_or(End::Left);
+        tracing::debug!(%shard, ?end, "a read has finished a transaction");
+    }
+
+    async fn close_gate(&self) -> Option<Closed> {
+        let shared = Arc::clone(&self.worker.shared);
+        let catalog = &shared.settings.catalog;
+        let shards: BTreeMap<ShardId, String> = self
+            .planning
+            .map
+            .shards()
+            .map(|shard| (shard.id, catalog.login_for(&shard.dsn)))
+            .collect();
+        let control = shared.control.clone();
+        let closing = async move { shared.gate.close(&shared.dialer, &shards).await };
+        control.spawn(closing).await.ok()
+    }
+
+    fn open_gate(&self, attempt: &mut Attempt) {
+        if let Some(closed) = attempt.closed.take() {
+            self.worker.shared.control.spawn(closed.open());
+        }
+    }
+}
