@@ -38,11 +38,11 @@ use pgherd_shard_map::ShardId;
 mod tests;
 
 /// After so many vain attempts the gate is closed.
-const GATE_AFTER: u32 = 3;
+const GATE_AFTER: u32 = 2;
 
 /// How long the owner of a transaction is given to finish what it has decided, before the reader
 /// does it.
-const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Pauses between attempts: the first, and none is longer than the last.
 const PAUSE: Duration = Duration::from_micros(500);

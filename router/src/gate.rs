@@ -1,10 +1,10 @@
 //! The gate of the shards, closed for a moment by a reader that otherwise finds no whole snapshots
 //! ([`consistent_read`](crate::consistent_read)).
 //!
-//! One holder at a time in each router, over connections of its own that stay open. All routers
-//! close the shards in one order, and so wait for each other in no circle. A router that stops in
-//! the middle keeps no decision off for long: the shard itself ends a session that holds the gate
-//! and is idle.
+//! One holder at a time in each router, over connections of its own that stay open, and one in the
+//! cluster: whoever closes the gate first has the turn on the first shard, then all the others at
+//! once. A router that stops in the middle keeps no decision off for long: the shards themselves end
+//! a session that holds the gate and is idle.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,10 @@ use tokio_postgres::Client;
 
 use crate::dial::Dialer;
 use crate::recovery::{AskError, connect, timely};
-use crate::two_phase::GATE;
+use crate::two_phase::{GATE, TURN};
+
+/// Of a session that holds it, or waits for it.
+const LIMITS: &str = "SET idle_session_timeout = '2s'; SET lock_timeout = '1s'";
 
 /// Shards by their DSNs.
 type Shards = BTreeMap<ShardId, String>;
@@ -47,15 +50,22 @@ impl Gate {
                 Err(error) => tracing::warn!(%shard, %error, "the gate cannot be closed"),
             }
         }
-        let lock = format!(
-            "SET idle_session_timeout = '2s'; SET lock_timeout = '1s'; \
-             SELECT pg_catalog.pg_advisory_lock({GATE})"
-        );
+        let lock = |key: &str| format!("{LIMITS}; SELECT pg_catalog.pg_advisory_lock({key})");
+        if let Some((_, client)) = connections.values().next()
+            && let Err(error) = run(client, &lock(TURN)).await
+        {
+            tracing::warn!(%error, "the gate is closed out of turn");
+        }
+        let gate = lock(GATE);
+        let closed = connections.iter().map(|(shard, (_, client))| {
+            let gate = &gate;
+            async move { (*shard, run(client, gate).await) }
+        });
         let mut failed = Vec::new();
-        for (shard, (_, client)) in &*connections {
-            if let Err(error) = run(client, &lock).await {
+        for (shard, closed) in join_all(closed).await {
+            if let Err(error) = closed {
                 tracing::warn!(%shard, %error, "the gate was not closed");
-                failed.push(*shard);
+                failed.push(shard);
             }
         }
         connections.retain(|shard, _| !failed.contains(shard));

@@ -189,7 +189,7 @@ impl Conn {
                 self.add_primary_key(scratch, source.pull).await?;
             }
         }
-        let task = Task { at: scratch, sql: Some(borrow.sql.to_string()) };
+        let task = Task::new(scratch, Some(&borrow.sql));
         self.stream(vec![task], statement, Some(Counter::unlimited())).await
     }
 

@@ -9,7 +9,7 @@
 use pgherd_planner::{Combine, Limit, Ordered, Params, Piece, RowCount};
 use postgres_protocol::escape::escape_literal;
 
-use super::many::{Task, param_count};
+use super::many::{Rows, Task, param_count, put_bound, put_run};
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::pool::server::Reply;
@@ -77,16 +77,10 @@ impl Conn {
         for task in tasks {
             let mut request = Vec::new();
             joins.push(self.put_join(task.at, &mut request));
-            let sql = task.sql.as_deref().unwrap_or(statement.sql);
-            let (types, parameters) = match statement.portal {
-                None => (&[][..], &[0, 0, 0, 0][..]),
-                Some(portal) => (&portal.statement.types[..], portal.params()?.tail.parameters),
-            };
-            frontend::put_parse(&mut request, b"", sql, types);
-            frontend::put_bind(&mut request, b"", b"", parameters, &[0, 1, 0, 1]);
-            request.extend_from_slice(frontend::DESCRIBE_UNNAMED_PORTAL);
-            request.extend_from_slice(frontend::EXECUTE_UNNAMED);
-            request.extend_from_slice(frontend::SYNC);
+            if task.portal.is_none() {
+                put_bound(&mut request, b"", task, statement, Rows::Binary)?;
+            }
+            put_run(&mut request, task, true);
             self.servers[task.at].wrote |= statement.plan.access != pgherd_planner::Access::Read;
             if let Err(error) = self.servers[task.at].send(&request).await {
                 return Err(self.lost(task.at, &error));

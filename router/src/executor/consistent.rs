@@ -4,7 +4,11 @@
 //! reads; a REPEATABLE READ transaction of the client's gets its snapshots on all shards at its
 //! first statement. Whatever is read in such a block, by whatever way, is of these snapshots.
 //!
-//! One write per shard does it: a look at what is prepared, BEGIN, and a look from inside. What
+//! In a READ COMMITTED block, where every command has a snapshot of its own, the statement is bound
+//! to a portal first: that takes its snapshot. Two looks, before and behind, show what it may see;
+//! where they differ it is bound again. It runs once the portals of all shards agree.
+//!
+//! One write per shard does it: a list of what is prepared, BEGIN, and a look from inside. What
 //! became visible *lately* the shard says itself, by an older snapshot of the same server that its
 //! connection remembers (`Server::earlier`); one whose memory is old is asked before.
 
@@ -15,11 +19,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_planner::{Access, Isolation, ShardSet};
+use pgherd_planner::{Access, Isolation, ShardSet, StatementKind};
 use pgherd_shard_map::ShardId;
 
 use self::look::Look;
-use super::{Conn, serializable_over_shards};
+use super::many::{Rows, Task, put_bound};
+use super::{Conn, Statement, serializable_over_shards};
 use crate::consistent_read::{
     Action, Cut, Event, Marker, Outcome, Place, ReadConsistency, Sight,
 };
@@ -37,12 +42,17 @@ const EARLIER_MAX: Duration = Duration::from_secs(2);
 /// So often a read begins anew because a shard would have had too much to tell.
 const STARTS_MAX: usize = 3;
 
+/// The portal of a statement whose snapshot has been taken.
+const PORTAL: &[u8] = b"pgherd_read";
+
 /// One attempt at one cut.
-struct Attempt {
+struct Attempt<'a> {
     cut: Cut<Gid>,
     shards: Vec<ShardId>,
     /// Their places among the session's servers.
     servers: Vec<usize>,
+    /// What binds the statement's portal in each place; else whole blocks are begun.
+    binds: Option<&'a [Vec<u8>]>,
     /// What the newest snapshots are.
     taken: BTreeMap<Place, Box<str>>,
     closed: Option<Closed>,
@@ -50,7 +60,10 @@ struct Attempt {
 
 /// What was sent to a server: how many replies come, and which of them have something to say.
 enum Sent {
-    Take { before: usize, replies: usize },
+    /// A list, BEGIN and its kin, a look.
+    Block { before: usize, replies: usize },
+    /// What made the server join, then two looks in one.
+    Portal { joins: usize },
     Ask,
 }
 
@@ -87,7 +100,45 @@ impl Conn {
             Some(block) if block.implicit && block.isolation.is_some() => {}
             Some(_) => return Ok(()),
         }
-        Box::pin(self.take_cut(shards)).await
+        Box::pin(self.take_cut(shards, None)).await
+    }
+
+    /// The same for rows that are to be read in a READ COMMITTED block: binds the tasks' portals.
+    pub(super) async fn bind_together(
+        &mut self,
+        tasks: &mut [Task],
+        statement: Statement<'_>,
+        rows: Rows,
+    ) -> Result<(), Failure> {
+        let keeps_none = |block: &Block| {
+            matches!(block.isolation(), Isolation::ReadCommitted | Isolation::ReadUncommitted)
+        };
+        if tasks.len() < 2
+            || self.planning.consistency == ReadConsistency::Shard
+            || statement.plan.kind != StatementKind::Select
+        {
+            return Ok(());
+        }
+        if statement.plan.access != Access::Read {
+            // What may write gets no block that could fail for what others write meanwhile.
+            self.open_implicit();
+        }
+        if !self.session.transaction.block().is_some_and(keeps_none) {
+            return Ok(());
+        }
+        let mut binds = Vec::with_capacity(tasks.len());
+        for task in &mut *tasks {
+            let mut bind = Vec::new();
+            frontend::put_close(&mut bind, b'P', PORTAL);
+            put_bound(&mut bind, PORTAL, task, statement, rows)?;
+            binds.push(bind);
+            self.servers[task.at].wrote |= statement.plan.access != Access::Read;
+        }
+        let shards: Vec<ShardId> =
+            tasks.iter().map(|task| self.servers[task.at].shard).collect();
+        Box::pin(self.take_cut(&shards, Some(&binds))).await?;
+        tasks.iter_mut().for_each(|task| task.portal = Some(PORTAL));
+        Ok(())
     }
 
     /// Before the first statement of the client's block.
@@ -106,21 +157,26 @@ impl Conn {
             return Ok(());
         }
         let shards = self.shard_list(&ShardSet::All);
-        Box::pin(self.take_cut(&shards)).await
+        Box::pin(self.take_cut(&shards, None)).await
     }
 
-    async fn take_cut(&mut self, shards: &[ShardId]) -> Result<(), Failure> {
+    async fn take_cut(
+        &mut self,
+        shards: &[ShardId],
+        binds: Option<&[Vec<u8>]>,
+    ) -> Result<(), Failure> {
         self.take_ticket().await?;
         let mut servers = Vec::with_capacity(shards.len());
         for shard in shards {
             servers.push(self.server_for(*shard).await?);
         }
         for _ in 0..STARTS_MAX {
-            self.look_back(&servers).await?;
+            self.look_back(&servers, binds.is_some()).await?;
             let mut attempt = Attempt {
                 cut: Cut::new(shards, Instant::now()),
                 shards: shards.to_vec(),
                 servers: servers.clone(),
+                binds,
                 taken: BTreeMap::new(),
                 closed: None,
             };
@@ -138,7 +194,7 @@ impl Conn {
 
     /// Sees that all of these servers have a snapshot that is older than what follows, but not
     /// much. All answer before any is asked for more.
-    async fn look_back(&mut self, servers: &[usize]) -> Result<(), Failure> {
+    async fn look_back(&mut self, servers: &[usize], in_block: bool) -> Result<(), Failure> {
         let now = Instant::now();
         let mut asked = Vec::new();
         for at in servers {
@@ -147,7 +203,10 @@ impl Conn {
                 continue;
             }
             let mut request = Vec::new();
-            let replies = self.put_leave(*at, &mut request);
+            let replies = match in_block {
+                true => self.put_join(*at, &mut request) as usize,
+                false => self.put_leave(*at, &mut request),
+            };
             frontend::put_query(&mut request, "SELECT pg_catalog.pg_current_snapshot()");
             self.send_request(*at, &request).await?;
             asked.push((*at, replies));
@@ -166,7 +225,7 @@ impl Conn {
     }
 
     /// `false`: a shard had too much to tell, and a newer snapshot must be looked back to.
-    async fn drive(&mut self, attempt: &mut Attempt) -> Result<bool, Failure> {
+    async fn drive(&mut self, attempt: &mut Attempt<'_>) -> Result<bool, Failure> {
         loop {
             if let Some(outcome) = attempt.cut.outcome().cloned() {
                 return self.end_cut(attempt, outcome).map(|()| true);
@@ -176,11 +235,12 @@ impl Conn {
             while let Some(action) = attempt.cut.action() {
                 match action {
                     Action::Take(place) => {
-                        sent.push((place, self.send_take(attempt.servers[place]).await?));
+                        sent.push((place, self.send_take(attempt, place).await?));
                     }
                     Action::Ask(place, gids) => {
                         let mut request = Vec::new();
-                        frontend::put_query(&mut request, &look::question(&gids));
+                        let snapshot = attempt.taken.get(&place).map_or("1:1:", |text| text);
+                        frontend::put_query(&mut request, &look::question(&gids, snapshot));
                         self.send_request(attempt.servers[place], &request).await?;
                         sent.push((place, Sent::Ask));
                     }
@@ -211,8 +271,8 @@ impl Conn {
                         attempt.taken.insert(place, inside.snapshot);
                         let sight = Sight {
                             prepared: before.prepared,
+                            blurred: attempt.binds.is_some() && before.markers != inside.markers,
                             markers: inside.markers,
-                            blurred: false,
                         };
                         events.push(Event::Taken(place, sight));
                     }
@@ -232,13 +292,16 @@ impl Conn {
         }
     }
 
-    fn end_cut(&mut self, attempt: &Attempt, outcome: Outcome<Gid>) -> Result<(), Failure> {
+    fn end_cut(&mut self, attempt: &Attempt<'_>, outcome: Outcome<Gid>) -> Result<(), Failure> {
         let now = Instant::now();
         match outcome {
             Outcome::Consistent => {
                 for (place, snapshot) in &attempt.taken {
                     let server = &mut self.servers[attempt.servers[*place]];
-                    server.earlier = Some((snapshot.clone(), now));
+                    // A transaction's own number is not among those that its snapshots name.
+                    if !server.wrote {
+                        server.earlier = Some((snapshot.clone(), now));
+                    }
                 }
                 Ok(())
             }
@@ -270,32 +333,44 @@ impl Conn {
         usize::from(joined)
     }
 
-    async fn send_take(&mut self, at: usize) -> Result<Sent, Failure> {
+    async fn send_take(&mut self, attempt: &Attempt<'_>, place: Place) -> Result<Sent, Failure> {
+        let at = attempt.servers[place];
         let mut request = Vec::new();
-        let before = self.put_leave(at, &mut request);
-        look::put(&self.servers[at], &mut request);
-        request.extend_from_slice(frontend::SYNC);
-        let joins = self.put_join(at, &mut request) as usize;
-        look::put(&self.servers[at], &mut request);
+        let sent = if let Some(binds) = attempt.binds {
+            let joins = self.put_join(at, &mut request) as usize;
+            look::put_look(&self.servers[at], &mut request);
+            request.extend_from_slice(&binds[place]);
+            look::put_look(&self.servers[at], &mut request);
+            Sent::Portal { joins }
+        } else {
+            let before = self.put_leave(at, &mut request);
+            look::put_list(&self.servers[at], &mut request);
+            request.extend_from_slice(frontend::SYNC);
+            let joins = self.put_join(at, &mut request) as usize;
+            look::put_look(&self.servers[at], &mut request);
+            Sent::Block { before, replies: before + joins + 2 }
+        };
         request.extend_from_slice(frontend::SYNC);
         self.send_request(at, &request).await?;
-        Ok(Sent::Take { before, replies: before + joins + 2 })
+        Ok(sent)
     }
 
     async fn hear_sent(&mut self, at: usize, sent: Sent) -> Result<Heard, Failure> {
-        match sent {
+        let (listed, places) = match sent {
             Sent::Ask => {
                 let heard = self.hear_all(at, 1).await?;
-                Ok(Heard::Told(heard.first().map_or_else(Vec::new, look::answer)))
+                return Ok(Heard::Told(heard.first().map_or_else(Vec::new, look::answer)));
             }
-            Sent::Take { before, replies } => {
-                let heard = self.hear_all(at, replies).await?;
-                look::keep(&mut self.servers[at]);
-                let read = |at: usize| Look::read(heard.get(at)?.rows.first()?);
-                read(before).zip(read(replies - 1)).map(|(out, inside)| Heard::Taken(out, inside)).ok_or_else(
-                    || ErrorInfo::new("XX000", "a shard did not tell its markers").into(),
-                )
-            }
+            Sent::Block { before, replies } => (true, [(before, 0), (replies - 1, 0)]),
+            Sent::Portal { joins } => (false, [(joins, 0), (joins, 1)]),
+        };
+        let heard = self.hear_all(at, places[1].0 + 1).await?;
+        look::keep(&mut self.servers[at], listed);
+        let [before, inside] =
+            places.map(|(reply, row)| Look::read(heard.get(reply)?.rows.get(row)?));
+        match (before, inside) {
+            (Some(before), Some(inside)) => Ok(Heard::Taken(before, inside)),
+            _ => Err(ErrorInfo::new("XX000", "a shard did not tell its markers").into()),
         }
     }
 
@@ -351,7 +426,7 @@ impl Conn {
         control.spawn(closing).await.ok()
     }
 
-    fn open_gate(&self, attempt: &mut Attempt) {
+    fn open_gate(&self, attempt: &mut Attempt<'_>) {
         if let Some(closed) = attempt.closed.take() {
             self.worker.shared.control.spawn(closed.open());
         }

@@ -23,6 +23,9 @@ const DURABLE: &str = "SELECT pg_catalog.set_config('synchronous_commit', 'local
 /// ([`consistent_read`](crate::consistent_read)).
 pub const GATE: &str = "1885825138, 0";
 
+/// Whose turn it is to close the gate: of the first shard.
+pub const TURN: &str = "1885825138, 1";
+
 impl Request {
     /// To be sent together, one Query message each.
     #[must_use]

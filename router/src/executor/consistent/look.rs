@@ -9,33 +9,21 @@ use crate::two_phase::Gid;
 use crate::wire::{backend, frontend};
 
 /// So many markers are told at a time.
-const MARKERS_MAX: usize = 5000;
+const MARKERS_MAX: usize = 1000;
 
-/// The statement's name on servers. Those of clients have 32 digits there.
-const NAME: &[u8] = b"pgherd_look";
-const ID: u128 = 1;
-
-/// What a snapshot sees and the older one, `$1`, does not: those that were under way then, and
-/// those that came later. `xid` is that of the whole transaction, savepoints or not.
-fn statement() -> String {
-    let markers = |condition: &str| {
-        format!(
-            "(SELECT pg_catalog.string_agg(gid || ':' || participants, ' ') FROM (\
-             SELECT gid, participants FROM pgherd.tx WHERE {condition} \
-             AND state = 'committed' AND participants IS NOT NULL \
-             ORDER BY xid LIMIT {MARKERS_MAX}) AS marker)"
-        )
-    };
-    let new = markers("xid >= pg_catalog.pg_snapshot_xmax($1)");
-    let old = markers("xid = ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip($1)))");
-    format!(
-        "SELECT pg_catalog.pg_current_snapshot(), \
-         (SELECT pg_catalog.string_agg(gid, ' ') FROM pg_catalog.pg_prepared_xact() \
-         WHERE gid LIKE 'pgherd\\_%'), {new}, {old}"
-    )
+/// A statement of the router's own, prepared on each server that needs it.
+struct Own {
+    /// Its name; those of clients' statements have 32 digits there.
+    name: &'static [u8],
+    /// Among `Server::statements`, where clients' are hashes.
+    id: u128,
 }
 
+const LIST: Own = Own { name: b"pgherd_list", id: 1 };
+const LOOK: Own = Own { name: b"pgherd_look", id: 2 };
+
 /// What one look has seen.
+#[derive(Default)]
 pub(super) struct Look {
     pub(super) snapshot: Box<str>,
     pub(super) prepared: Vec<Gid>,
@@ -44,29 +32,68 @@ pub(super) struct Look {
     pub(super) full: bool,
 }
 
+/// Shared memory, and no snapshot, says what is prepared.
+const PREPARED: &str = "(SELECT pg_catalog.string_agg(gid, ' ') \
+                        FROM pg_catalog.pg_prepared_xact() WHERE gid LIKE 'pgherd\\_%')";
+
+/// What a snapshot sees and the older one, `$1`, does not: transactions that were under way then, and
+/// those that came later. `xid` is that of the whole transaction, savepoints or not. The value hides
+/// in a subquery, so that one plan does for all.
+fn look_sql() -> String {
+    let markers = |condition: &str| {
+        format!(
+            "(SELECT pg_catalog.string_agg(gid || ':' || participants, ' ') FROM (\
+             SELECT gid, participants FROM pgherd.tx WHERE {condition} \
+             AND state = 'committed' AND participants IS NOT NULL \
+             ORDER BY xid LIMIT {MARKERS_MAX}) AS marker)"
+        )
+    };
+    let new = markers("xid >= (SELECT pg_catalog.pg_snapshot_xmax($1))");
+    let old = markers("xid = ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip($1)))");
+    format!("SELECT {PREPARED}, pg_catalog.pg_current_snapshot(), {new}, {old}")
+}
+
+/// Appends a list of what is prepared, without its Sync.
+pub(super) fn put_list(server: &Server, request: &mut Vec<u8>) {
+    put(&LIST, server, request, || format!("SELECT {PREPARED}"), &[0, 0, 0, 0]);
+}
+
 /// Appends a look from a server's earlier snapshot on, without its Sync.
-pub(super) fn put(server: &Server, request: &mut Vec<u8>) {
+pub(super) fn put_look(server: &Server, request: &mut Vec<u8>) {
     let earlier = server.earlier.as_ref().map_or("1:1:", |(snapshot, _)| snapshot);
-    let known = server.statements.contains(&ID);
-    // One that is about to forget its statements gets no more.
-    let name = if server.forget { b"" } else { NAME };
-    if !known || server.forget {
-        if !server.forget {
-            frontend::put_close(request, b'S', NAME);
-        }
-        frontend::put_parse(request, name, &statement(), &[]);
-    }
     let mut parameters = vec![0, 0, 0, 1];
     parameters.extend_from_slice(&(earlier.len() as i32).to_be_bytes());
     parameters.extend_from_slice(earlier.as_bytes());
-    frontend::put_bind(request, b"", name, &parameters, &[0, 0]);
+    put(&LOOK, server, request, look_sql, &parameters);
+}
+
+fn put(
+    own: &Own,
+    server: &Server,
+    request: &mut Vec<u8>,
+    sql: impl FnOnce() -> String,
+    parameters: &[u8],
+) {
+    // One that is about to forget its statements gets no more.
+    let name = if server.forget { b"" } else { own.name };
+    if server.forget || !server.statements.contains(&own.id) {
+        // Within one request it may be prepared twice.
+        if !server.forget {
+            frontend::put_close(request, b'S', name);
+        }
+        frontend::put_parse(request, name, &sql(), &[]);
+    }
+    frontend::put_bind(request, b"", name, parameters, &[0, 0]);
     request.extend_from_slice(frontend::EXECUTE_UNNAMED);
 }
 
-/// It has answered a look, and keeps the statement unless it was about to forget.
-pub(super) fn keep(server: &mut Server) {
+/// It has answered a list and a look, or two looks, and keeps these statements.
+pub(super) fn keep(server: &mut Server, listed: bool) {
     if !server.forget {
-        server.statements.insert(ID);
+        server.statements.insert(LOOK.id);
+        if listed {
+            server.statements.insert(LIST.id);
+        }
         server.forget = !server.has_room();
     }
 }
@@ -77,22 +104,28 @@ impl Look {
         let text = |at: usize| -> Option<&str> {
             Some(std::str::from_utf8(values.get(at).copied()?.unwrap_or_default()).unwrap_or(""))
         };
+        let prepared = text(0)?.split(' ').filter_map(Gid::parse).collect();
+        if values.len() == 1 {
+            return Some(Self { prepared, ..Self::default() });
+        }
         let (new, old) = (markers(text(2)?), markers(text(3)?));
         Some(Self {
-            snapshot: text(0)?.into(),
-            prepared: text(1)?.split(' ').filter_map(Gid::parse).collect(),
+            snapshot: text(1)?.into(),
+            prepared,
             full: new.len() >= MARKERS_MAX || old.len() >= MARKERS_MAX,
             markers: new.into_iter().chain(old).collect(),
         })
     }
 }
 
-/// Which of these does the snapshot show? A gid needs no quoting.
-pub(super) fn question(gids: &[Gid]) -> String {
+/// Which of these does that snapshot show? In a READ COMMITTED block it is not that of the question.
+/// Gids and snapshots need no quoting.
+pub(super) fn question(gids: &[Gid], snapshot: &str) -> String {
     let list: Vec<String> = gids.iter().map(|gid| format!("'{gid}'")).collect();
     format!(
         "SELECT pg_catalog.string_agg(gid || ':' || participants, ' ') FROM pgherd.tx \
-         WHERE gid IN ({}) AND state = 'committed'",
+         WHERE gid IN ({}) AND state = 'committed' \
+         AND pg_catalog.pg_visible_in_snapshot(xid, '{snapshot}')",
         list.join(", ")
     )
 }

@@ -76,7 +76,7 @@ impl Conn {
         if !asked.analyze() && asked.explain.options.costs {
             last.text("Note", "nothing is copied yet: the estimates are those of empty tables");
         }
-        let task = Task { at: scratch, sql: Some(asked.explaining(&borrow.sql)) };
+        let task = Task::new(scratch, Some(&asked.explaining(&borrow.sql)));
         let plan = self.ask(&[task], asked).await?.pop();
         root.stats = after(before, plan.as_ref().map_or_else(Stats::default, |plan| plan.stats));
         last.plan = plan;
@@ -109,7 +109,7 @@ impl Conn {
         let tasks: Vec<Task> = source
             .servers
             .iter()
-            .map(|at| Task { at: *at, sql: Some(explained.clone()) })
+            .map(|at| Task::new(*at, Some(&explained)))
             .collect();
         let plans = self.ask(&tasks, asked).await?;
         let mut moved = Moved::by(plans.iter().map(|plan| plan.stats), asked.analyze());

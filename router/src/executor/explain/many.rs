@@ -90,7 +90,7 @@ impl Conn {
         }
         let explained: Vec<Task> = tasks
             .iter()
-            .map(|task| Task { at: task.at, sql: Some(asked.explaining(sql)) })
+            .map(|task| Task::new(task.at, Some(&asked.explaining(sql))))
             .collect();
         let plans = self.ask(&explained, asked).await?;
         let home = self.shard_name(shards[0]);
@@ -156,7 +156,7 @@ impl Conn {
         let mut tasks = Vec::with_capacity(texts.len());
         for (shard, sql) in &texts {
             let at = self.server_for(*shard).await?;
-            tasks.push(Task { at, sql: Some(asked.explaining(sql)) });
+            tasks.push(Task::new(at, Some(&asked.explaining(sql))));
         }
         let plans = self.ask(&tasks, asked).await?;
         root.stats = together(&plans);
