@@ -23,8 +23,8 @@
 //! among B's markers, and the others are asked for it.
 //!
 //! **The gate.** Where transactions over several shards are committed all the time, there may be no
-//! moment at which none is half visible, however often one looks. So after some vain attempts a
-//! reader closes the gate of every shard: a lock that deciders share from their marker to their
+//! moment at which none is half visible, however often one looks. So after vain attempts that each
+//! met another transaction a reader closes the gate of every shard: a lock that deciders share from their marker to their
 //! commit. With it no new decision is made, what was decided is finished within a moment, and the
 //! gate is opened again as soon as the snapshots are taken. It is for getting there: what is right
 //! is judged by the markers alone.
@@ -37,12 +37,13 @@ use pgherd_shard_map::ShardId;
 #[cfg(test)]
 mod tests;
 
-/// After so many vain attempts the gate is closed.
+/// After so many attempts that met something new the gate is closed.
 const GATE_AFTER: u32 = 2;
 
 /// How long the owner of a transaction is given to finish what it has decided, before the reader
-/// does it.
+/// does it; and while the gate is closed, which keeps others waiting.
 const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE_AT_GATE: Duration = Duration::from_millis(20);
 
 /// Pauses between attempts: the first, and none is longer than the last.
 const PAUSE: Duration = Duration::from_micros(500);
@@ -157,6 +158,8 @@ pub struct Cut<G> {
     pending: usize,
     step: Step<G>,
     failures: u32,
+    /// How many of them met something that the one before had not met.
+    new_failures: u32,
     /// Since when a transaction has been missing in a place.
     missing: BTreeMap<(Place, G), Instant>,
     gate_closed: bool,
@@ -194,6 +197,7 @@ impl<G: Clone + Ord> Cut<G> {
             pending: 0,
             step: Step::Looking,
             failures: 0,
+            new_failures: 0,
             missing: BTreeMap::new(),
             gate_closed: false,
             until: now + TRY_MAX,
@@ -295,13 +299,16 @@ impl<G: Clone + Ord> Cut<G> {
             return;
         };
         self.failures += 1;
+        let blurred = torn.is_empty();
+        let new = blurred || torn.iter().any(|key| !self.missing.contains_key(key));
+        self.new_failures += u32::from(new);
         if now >= self.until {
             let (place, gid) = match torn.first() {
                 Some((place, gid)) => (*place, Some(gid.clone())),
                 None => (first, None),
             };
             self.end(Outcome::GaveUp { shard: self.places[place].shard, gid });
-        } else if self.failures >= GATE_AFTER && !self.gate_closed {
+        } else if self.new_failures >= GATE_AFTER && !self.gate_closed {
             self.gate_closed = true;
             self.act(Action::CloseGate);
             self.step = Step::Closing;
@@ -347,10 +354,11 @@ impl<G: Clone + Ord> Cut<G> {
 
     fn heal(&mut self, old: BTreeSet<Place>, torn: BTreeSet<(Place, G)>, now: Instant) {
         self.missing.retain(|key, _| torn.contains(key));
+        let patience = if self.gate_closed { PATIENCE_AT_GATE } else { PATIENCE };
         for (place, gid) in torn {
             let prepared = self.places[place].prepared.contains(&gid);
             let since = *self.missing.entry((place, gid.clone())).or_insert(now);
-            if prepared && now.duration_since(since) >= PATIENCE {
+            if prepared && now.duration_since(since) >= patience {
                 self.act(Action::Finish(place, gid));
             }
         }

@@ -41,9 +41,8 @@ impl Gate {
             !client.is_closed() && shards.get(shard).is_some_and(|now| now == dsn)
         });
         let missing = shards.iter().filter(|(shard, _)| !connections.contains_key(shard));
-        let opened = missing.map(|(shard, dsn)| async move {
-            (*shard, dsn.clone(), connect(dialer, dsn).await)
-        });
+        let opened = missing
+            .map(|(shard, dsn)| async move { (*shard, dsn.clone(), connect(dialer, dsn).await) });
         for (shard, dsn, opened) in join_all(opened).await {
             match opened {
                 Ok(client) => drop(connections.insert(shard, (dsn, client))),
@@ -76,9 +75,10 @@ impl Gate {
 impl Closed {
     pub async fn open(mut self) {
         let unlock = "SELECT pg_catalog.pg_advisory_unlock_all(); SET idle_session_timeout = 0";
-        let opened = self.0.iter().map(|(shard, (_, client))| async move {
-            (*shard, run(client, unlock).await.is_ok())
-        });
+        let opened = self
+            .0
+            .iter()
+            .map(|(shard, (_, client))| async move { (*shard, run(client, unlock).await.is_ok()) });
         let opened: BTreeMap<ShardId, bool> = join_all(opened).await.into_iter().collect();
         // A connection that ends lets go of what it holds.
         self.0.retain(|shard, _| opened.get(shard) == Some(&true));

@@ -25,9 +25,7 @@ use pgherd_shard_map::ShardId;
 use self::look::Look;
 use super::many::{Rows, Task, put_bound};
 use super::{Conn, Statement, serializable_over_shards};
-use crate::consistent_read::{
-    Action, Cut, Event, Marker, Outcome, Place, ReadConsistency, Sight,
-};
+use crate::consistent_read::{Action, Cut, Event, Marker, Outcome, Place, ReadConsistency, Sight};
 use crate::error::{ErrorInfo, Failure};
 use crate::gate::Closed;
 use crate::pool::server::Reply;
@@ -61,9 +59,14 @@ struct Attempt<'a> {
 /// What was sent to a server: how many replies come, and which of them have something to say.
 enum Sent {
     /// A list, BEGIN and its kin, a look.
-    Block { before: usize, replies: usize },
+    Block {
+        before: usize,
+        replies: usize,
+    },
     /// What made the server join, then two looks in one.
-    Portal { joins: usize },
+    Portal {
+        joins: usize,
+    },
     Ask,
 }
 
@@ -134,8 +137,7 @@ impl Conn {
             binds.push(bind);
             self.servers[task.at].wrote |= statement.plan.access != Access::Read;
         }
-        let shards: Vec<ShardId> =
-            tasks.iter().map(|task| self.servers[task.at].shard).collect();
+        let shards: Vec<ShardId> = tasks.iter().map(|task| self.servers[task.at].shard).collect();
         Box::pin(self.take_cut(&shards, Some(&binds))).await?;
         tasks.iter_mut().for_each(|task| task.portal = Some(PORTAL));
         Ok(())

@@ -106,11 +106,8 @@ impl Conn {
         let sql = pull_query(pull);
         node.text("Shard Query", shown_query(&sql));
         let explained = asked.explaining(&sql);
-        let tasks: Vec<Task> = source
-            .servers
-            .iter()
-            .map(|at| Task::new(*at, Some(&explained)))
-            .collect();
+        let tasks: Vec<Task> =
+            source.servers.iter().map(|at| Task::new(*at, Some(&explained))).collect();
         let plans = self.ask(&tasks, asked).await?;
         let mut moved = Moved::by(plans.iter().map(|plan| plan.stats), asked.analyze());
         if asked.analyze() {

@@ -88,10 +88,8 @@ impl Conn {
             let asked = Asked { inner: Statement { plan: &plan, ..inner }, ..asked };
             return Box::pin(self.explain_plan(asked)).await;
         }
-        let explained: Vec<Task> = tasks
-            .iter()
-            .map(|task| Task::new(task.at, Some(&asked.explaining(sql))))
-            .collect();
+        let explained: Vec<Task> =
+            tasks.iter().map(|task| Task::new(task.at, Some(&asked.explaining(sql)))).collect();
         let plans = self.ask(&explained, asked).await?;
         let home = self.shard_name(shards[0]);
         root.text("Merge", format!("PostgreSQL on {home} makes one answer of the shards' rows"));
