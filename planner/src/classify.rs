@@ -8,8 +8,8 @@ use crate::route::{home, one, plan_of, unread};
 use crate::token::{Kind, Range, Tokens};
 use crate::{
     Access, Action, BeginWord, ClusterFunction, Context, Discard, Isolation, ManyShards, Merge,
-    Plan, PlanError, Reuse, SessionStatement, Stateful, StatementKind, Target, cluster, copy, ddl,
-    explain, functions, live, route, temporary, write,
+    Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Stateful, StatementKind, Target,
+    cluster, copy, ddl, explain, functions, live, route, temporary, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -40,7 +40,17 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     if tokens.is(0, "explain") {
         return explain::plan(tokens, context);
     }
-    let pin = hint(tokens)?.or(context.pinned);
+    let hint = hint(tokens)?;
+    let mut plan = statement(tokens, context, hint.shard.or(context.pinned))?;
+    plan.consistency = hint.consistency;
+    Ok(plan)
+}
+
+fn statement(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    pin: Option<ShardId>,
+) -> Result<Plan, PlanError> {
     // A procedure that was sent to another shard leaves nothing at home.
     let away = tokens.is_any(0, &["call", "do"]) && pin.is_some_and(|pin| pin != context.map.home);
     if !away && let Some(plan) = stateful(tokens, context)? {
@@ -147,23 +157,37 @@ fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErro
     }
 }
 
-/// `/* pgherd: shard=2 */`
-fn hint(tokens: &Tokens<'_>) -> Result<Option<ShardId>, PlanError> {
-    let mut shard = None;
-    for hint in &tokens.hints {
-        for part in hint.split([',', ' ']).filter(|part| !part.is_empty()) {
-            let number = part.strip_prefix("shard=").and_then(|n| n.parse().ok());
-            let Some(number) = number else {
-                return Err(PlanError::new(
-                    "22023",
-                    format!("the hint \"{part}\" is not understood"),
-                )
-                .with_hint("The hint is /* pgherd: shard=2 */."));
-            };
-            shard = Some(ShardId(number));
+/// What comments say: `/* pgherd: shard=2, read_consistency=atomic */`
+#[derive(Default)]
+struct Hint {
+    shard: Option<ShardId>,
+    consistency: Option<ReadConsistency>,
+}
+
+fn hint(tokens: &Tokens<'_>) -> Result<Hint, PlanError> {
+    let mut found = Hint::default();
+    for part in tokens.hints.iter().flat_map(|hint| hint.split([',', ' '])) {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        let understood = match name {
+            "" => true,
+            "shard" => {
+                found.shard = value.parse().ok().map(ShardId);
+                found.shard.is_some()
+            }
+            "read_consistency" => {
+                found.consistency = ReadConsistency::parse(value);
+                found.consistency.is_some()
+            }
+            _ => false,
+        };
+        if !understood {
+            let message = format!("the hint \"{part}\" is not understood");
+            return Err(PlanError::new("22023", message).with_hint(
+                "Hints are shard=2 and read_consistency=atomic, as in /* pgherd: shard=2 */.",
+            ));
         }
     }
-    Ok(shard)
+    Ok(found)
 }
 
 fn query_kind(tokens: &Tokens<'_>) -> Option<StatementKind> {

@@ -32,6 +32,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+pub use pgherd_planner::ReadConsistency;
 use pgherd_shard_map::ShardId;
 
 #[cfg(test)]
@@ -51,42 +52,6 @@ const PAUSE_MAX: Duration = Duration::from_millis(8);
 
 /// How long a read tries.
 const TRY_MAX: Duration = Duration::from_secs(10);
-
-/// What a session's reads over several shards promise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ReadConsistency {
-    /// Each shard's own snapshot.
-    Shard,
-    /// Every statement sees a transaction on all of its shards or on none.
-    Atomic,
-    /// So does the whole transaction, in one cut: it is REPEATABLE READ unless it says otherwise.
-    Snapshot,
-}
-
-impl ReadConsistency {
-    /// Without a setting.
-    pub const DEFAULT: Self = Self::Shard;
-
-    /// The value of `pgherd.read_consistency`, in lower case.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        match word {
-            "shard" => Some(Self::Shard),
-            "atomic" => Some(Self::Atomic),
-            "snapshot" => Some(Self::Snapshot),
-            _ => None,
-        }
-    }
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Shard => "shard",
-            Self::Atomic => "atomic",
-            Self::Snapshot => "snapshot",
-        }
-    }
-}
 
 /// A shard of the read: its place in the list that the cut was started with.
 pub type Place = usize;

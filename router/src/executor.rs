@@ -197,9 +197,10 @@ impl Conn {
     }
 
     /// The plan of a SELECT whose keys name several shards, which it cannot run on each by itself.
-    pub(super) fn plan_borrowed(&self, sql: &str) -> Result<Plan, Failure> {
+    pub(super) fn plan_borrowed(&self, statement: Statement<'_>) -> Result<Plan, Failure> {
         let auto = &self.worker.shared.settings.auto_distribute;
-        Ok(pgherd_planner::plan_borrowed(sql, &self.planning.context(auto))?)
+        let plan = pgherd_planner::plan_borrowed(statement.sql, &self.planning.context(auto))?;
+        Ok(Plan { consistency: statement.plan.consistency, ..plan })
     }
 
     /// The one shard of a plan, if it has one.
@@ -546,7 +547,7 @@ impl Conn {
                     Route::Other => match one.otherwise.as_deref() {
                         Some(Otherwise::Many(many)) => return self.run_many(many, statement).await,
                         Some(Otherwise::Borrow) => {
-                            let plan = self.plan_borrowed(statement.sql)?;
+                            let plan = self.plan_borrowed(statement)?;
                             let statement = Statement { plan: &plan, ..statement };
                             return Box::pin(self.run_statement(statement)).await;
                         }

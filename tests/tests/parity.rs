@@ -48,7 +48,10 @@ fn check(mode: Mode, level: &str) {
     let sides = sides(&cluster);
     for shard in &cluster.file.shards {
         let database = &cluster.file.database;
-        run(&shard.dsn, &format!("ALTER DATABASE {database} SET pgherd.read_consistency = {level}"));
+        run(
+            &shard.dsn,
+            &format!("ALTER DATABASE {database} SET pgherd.read_consistency = {level}"),
+        );
     }
     assert_eq!(run(cluster.dsn(), "SHOW pgherd.read_consistency"), level);
     let mut differences = Vec::new();

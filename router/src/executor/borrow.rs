@@ -95,7 +95,7 @@ impl Conn {
         }
         shards.sort_unstable();
         shards.dedup();
-        self.read_together(&shards, statement.plan.access).await
+        self.read_together(&shards, statement.plan).await
     }
 
     /// Finds the shards of each table and checks their servers out, before the scratch connection

@@ -32,7 +32,7 @@ impl Conn {
         if types.iter().any(PartialType::is_nested) {
             // `unnest` would take such values apart.
             drop(replies);
-            let plan = self.plan_borrowed(statement.sql)?;
+            let plan = self.plan_borrowed(statement)?;
             return Box::pin(self.run_statement(Statement { plan: &plan, ..statement })).await;
         }
         let arrays = arrays(&replies, &types)?;

@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_planner::{Access, Isolation, ShardSet, StatementKind};
+use pgherd_planner::{Access, Isolation, Plan, ShardSet, StatementKind};
 use pgherd_shard_map::ShardId;
 
 use self::look::Look;
@@ -31,6 +31,7 @@ use crate::gate::Closed;
 use crate::pool::server::Reply;
 use crate::recovery;
 use crate::session::{Block, Transaction};
+use crate::telemetry;
 use crate::two_phase::{End, Gid};
 use crate::wire::frontend;
 
@@ -81,9 +82,9 @@ impl Conn {
     pub(super) async fn read_together(
         &mut self,
         shards: &[ShardId],
-        access: Access,
+        plan: &Plan,
     ) -> Result<(), Failure> {
-        if shards.len() < 2 || access != Access::Read {
+        if shards.len() < 2 || plan.access != Access::Read {
             return Ok(());
         }
         match self.session.transaction.block() {
@@ -93,7 +94,7 @@ impl Conn {
                 if block.is_serializable() {
                     return Err(serializable_over_shards().into());
                 }
-                if self.planning.consistency == ReadConsistency::Shard {
+                if self.consistency(plan) == ReadConsistency::Shard {
                     return Ok(());
                 }
                 block.isolation = Some(Isolation::RepeatableRead);
@@ -117,7 +118,7 @@ impl Conn {
             matches!(block.isolation(), Isolation::ReadCommitted | Isolation::ReadUncommitted)
         };
         if tasks.len() < 2
-            || self.planning.consistency == ReadConsistency::Shard
+            || self.consistency(statement.plan) == ReadConsistency::Shard
             || statement.plan.kind != StatementKind::Select
         {
             return Ok(());
@@ -141,6 +142,11 @@ impl Conn {
         Box::pin(self.take_cut(&shards, Some(&binds))).await?;
         tasks.iter_mut().for_each(|task| task.portal = Some(PORTAL));
         Ok(())
+    }
+
+    /// A hint in the statement goes before the session's setting.
+    fn consistency(&self, plan: &Plan) -> ReadConsistency {
+        plan.consistency.unwrap_or(self.planning.consistency)
     }
 
     /// Before the first statement of the client's block.
@@ -296,8 +302,13 @@ impl Conn {
 
     fn end_cut(&mut self, attempt: &Attempt<'_>, outcome: Outcome<Gid>) -> Result<(), Failure> {
         let now = Instant::now();
+        let metrics = &self.worker.metrics;
         match outcome {
             Outcome::Consistent => {
+                metrics.cut(match attempt.cut.failures() {
+                    0 => telemetry::Cut::AtOnce,
+                    _ => telemetry::Cut::LookedAgain,
+                });
                 for (place, snapshot) in &attempt.taken {
                     let server = &mut self.servers[attempt.servers[*place]];
                     // A transaction's own number is not among those that its snapshots name.
@@ -308,6 +319,7 @@ impl Conn {
                 Ok(())
             }
             Outcome::GaveUp { shard, gid } => {
+                metrics.cut(telemetry::Cut::GaveUp);
                 // The next read starts from now: what is lost is not found a second time.
                 attempt.servers.iter().for_each(|at| self.servers[*at].earlier = None);
                 let gid = gid.map_or_else(String::new, |gid| gid.to_string());

@@ -117,7 +117,7 @@ impl Conn {
                     return self.explain_many(many, asked).await;
                 }
                 (Route::Other, _) => {
-                    let plan = self.plan_borrowed(inner.sql)?;
+                    let plan = self.plan_borrowed(inner)?;
                     let asked = Asked { inner: Statement { plan: &plan, ..inner }, ..asked };
                     return Box::pin(self.explain_plan(asked)).await;
                 }

@@ -61,7 +61,7 @@ impl Conn {
             block.schema_changed = true;
         }
         if matches!(many.merge, Merge::Concat { .. } | Merge::Ordered(_) | Merge::Combine(_)) {
-            self.read_together(&shards, statement.plan.access).await?;
+            self.read_together(&shards, statement.plan).await?;
         }
         match &many.merge {
             Merge::EachAlone => self.each_alone(&shards, statement).await,

@@ -37,7 +37,7 @@ impl Conn {
             self.open_implicit();
         }
         if asked.analyze() {
-            self.read_together(&shards, asked.inner.plan.access).await?;
+            self.read_together(&shards, asked.inner.plan).await?;
         }
         let finish = match &many.merge {
             Merge::Ordered(ordered) => Finish::Sort(ordered),
@@ -84,7 +84,7 @@ impl Conn {
         let partial = self.request(at, &request).await?;
         let (_, types) = self.describe_original(at, inner, &partial).await?;
         if types.iter().any(crate::executor::combine::PartialType::is_nested) {
-            let plan = self.plan_borrowed(inner.sql)?;
+            let plan = self.plan_borrowed(inner)?;
             let asked = Asked { inner: Statement { plan: &plan, ..inner }, ..asked };
             return Box::pin(self.explain_plan(asked)).await;
         }
