@@ -89,7 +89,7 @@ fn answer(sql: &str, map: &ShardMap) -> String {
         search_path: &path,
         scatter: !sql.contains("-- scatter off"),
         pinned: None,
-        auto_distribute: &tenants,
+        auto_distribute: if sql.contains("-- no auto") { &[] } else { &tenants },
     };
     match plan(sql, &context) {
         Ok(plan) => plan.describe(),

@@ -50,6 +50,14 @@ impl Conn {
                 let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
                 self.run_same(tasks, statement).await
             }
+            Merge::HomeFills { elsewhere } => {
+                self.open_implicit();
+                let mut tasks = self.tasks(&shards, None).await?;
+                for (task, shard) in tasks.iter_mut().zip(&shards) {
+                    task.sql = (*shard != self.planning.map.home).then(|| elsewhere.to_string());
+                }
+                self.run_same(tasks, statement).await
+            }
             Merge::Sum => {
                 self.open_implicit();
                 let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
