@@ -95,7 +95,7 @@ fn role_password(tokens: &Tokens<'_>) -> Result<Option<Role>, PlanError> {
 }
 
 /// The word that says what is made or changed, past OR REPLACE, UNIQUE, UNLOGGED, ….
-fn object_word(tokens: &Tokens<'_>) -> Option<usize> {
+pub(crate) fn object_word(tokens: &Tokens<'_>) -> Option<usize> {
     (1..tokens.len().min(6)).find(|at| {
         !tokens.is_any(
             *at,
@@ -120,14 +120,6 @@ fn object_word(tokens: &Tokens<'_>) -> Option<usize> {
 }
 
 fn refuse_kinds(tokens: &Tokens<'_>) -> Result<(), PlanError> {
-    let create = tokens.is(0, "create");
-    if create && (1..4).any(|at| tokens.is_any(at, &["temp", "temporary"])) {
-        return Err(refused(
-            "temporary tables are not supported",
-            "They would stay with a pooled server, not with this session.",
-            "Use a WITH query, or an ordinary table that you drop afterwards.",
-        ));
-    }
     let object = tokens.word(1).unwrap_or_default();
     if (object == "database" && !tokens.is_any(0, &["comment", "grant", "revoke", "alter"]))
         || matches!(object, "system" | "tablespace" | "subscription")

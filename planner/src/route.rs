@@ -47,7 +47,6 @@ pub(crate) fn select_as(
     context: &Context<'_>,
     several_shards: bool,
 ) -> Result<Plan, PlanError> {
-    functions::refuse_session_state(tokens)?;
     let all = tokens.all();
     let named = context.may_name_sharded(tokens, &all);
     let read = if tokens.balanced { strip(tokens, &all) } else { all.clone() };

@@ -21,7 +21,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::client::Stream;
-use crate::config::{Config, Dsn};
+use crate::config::{Config, Dsn, PoolMode};
 use crate::dial::Dialer;
 use crate::hba::Hba;
 use crate::pool::{PoolFigures, PoolLimits, Pools};
@@ -80,6 +80,8 @@ pub struct WorkerSettings {
     pub hba: Hba,
     pub auto_distribute: Box<[Box<str>]>,
     pub pool: PoolLimits,
+    /// `[pool] mode = "session"`.
+    pub session_pooling: bool,
     pub slow_statement: Option<Duration>,
     /// Bytes of rows that one statement may copy to the home shard.
     pub borrow_max: u64,
@@ -159,6 +161,7 @@ impl WorkerSettings {
                 connect: config.pool.connect_timeout,
                 idle: config.pool.idle_timeout,
             },
+            session_pooling: config.pool.mode == PoolMode::Session,
             slow_statement: config.log.slow_statement,
             borrow_max: config.query.borrow_max,
             max_clients: config.max_clients,

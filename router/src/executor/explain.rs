@@ -224,8 +224,7 @@ impl Conn {
             };
             match reply {
                 Ok(reply) => {
-                    let out = &mut self.client.out;
-                    reply.notices.iter().for_each(|notice| out.extend_from_slice(notice));
+                    self.client.out.extend_from_slice(&reply.notices);
                     plans.push(read_plan(&reply, asked));
                 }
                 Err(error) if failure.is_none() => {

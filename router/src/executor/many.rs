@@ -172,19 +172,6 @@ impl Conn {
         Ok(hidden)
     }
 
-    /// Has a server join the open block, where the router's own statements come before the
-    /// client's.
-    pub(super) async fn join(&mut self, at: usize) -> Result<(), Failure> {
-        let mut request = Vec::new();
-        let joins = self.put_join(at, &mut request);
-        if joins > 0
-            && let Err(error) = self.servers[at].send(&request).await
-        {
-            return Err(self.lost(at, &error));
-        }
-        self.collect_joins(at, joins).await
-    }
-
     /// The replies to BEGIN and its kin.
     pub(super) async fn collect_joins(&mut self, at: usize, hidden: u32) -> Result<(), Failure> {
         for _ in 0..hidden {
@@ -197,6 +184,8 @@ impl Conn {
                 Err(error) => return Err(self.lost(at, &error)),
             }
         }
+        // The statement itself is at work.
+        self.servers[at].status = 0;
         Ok(())
     }
 
@@ -270,7 +259,7 @@ impl Conn {
         }
         let Some(reply) = first else { return Ok(()) };
         let out = &mut self.client.out;
-        reply.notices.iter().for_each(|notice| out.extend_from_slice(notice));
+        out.extend_from_slice(&reply.notices);
         if let (Some(description), None) = (&reply.description, statement.portal) {
             out.extend_from_slice(description);
         }
@@ -328,7 +317,7 @@ impl Conn {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        notices.iter().for_each(|notice| self.client.out.extend_from_slice(notice));
+        self.client.out.append(&mut notices);
         self.client.complete(tag.as_deref().unwrap_or(""));
         Ok(())
     }
@@ -353,8 +342,8 @@ impl Conn {
             while let Some((tag, frame)) = self.next_frame(at)? {
                 match tag {
                     b'Z' => {
-                        self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
                         if hidden_left == 0 {
+                            self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
                             ended = true;
                             break;
                         }

@@ -25,6 +25,8 @@ pub enum Expect {
     KnownParse,
     Bind,
     Describe,
+    /// The router's own Describe: the client takes columns, but not the word that there are none.
+    Columns,
     Execute,
     /// Close of a statement is answered by the router: the server keeps it for others.
     KnownClose,
@@ -58,6 +60,8 @@ pub enum Step {
     Error(usize),
     /// ErrorResponse within a reply that the router asked for itself.
     HiddenError(usize),
+    /// NotificationResponse: for a client that listens.
+    News(usize),
     /// CopyInResponse: pass it on, then it is the client's turn.
     CopyIn(usize),
 }
@@ -162,8 +166,8 @@ impl ReplyScanner {
                 self.expects.clear();
                 Step::Error(size)
             }
-            // Nobody listens on a pooled connection, and hidden replies are nobody's news.
-            b'A' => Step::Drop(size),
+            b'A' => Step::News(size),
+            // Hidden replies are nobody's news.
             b'S' if hidden => Step::HiddenParameter(size),
             b'S' => Step::Parameter(size),
             b'G' if hidden => return Err(Malformed::Rule("unexpected CopyInResponse")),
@@ -179,9 +183,10 @@ impl ReplyScanner {
                 self.parsed += 1;
                 self.passing = self.expects.front() != Some(&Expect::HiddenParse);
             }
-            if tag == b'2' {
-                self.passing = self.expects.front() != Some(&Expect::HiddenBind);
-            }
+            self.passing &= !matches!(
+                (tag, self.expects.front()),
+                (b'2', Some(Expect::HiddenBind)) | (b'n', Some(Expect::Columns))
+            );
             if matches!(tag, b'1' | b'2' | b'3' | b'T' | b'n' | b'C' | b'I' | b's') {
                 let answered = self.expects.pop_front();
                 let own = [Some(Expect::HiddenParse), Some(Expect::HiddenBind)];
@@ -216,6 +221,7 @@ mod tests {
                     have -= n;
                 }
                 Step::Drop(n)
+                | Step::News(n)
                 | Step::HiddenParameter(n)
                 | Step::HiddenError(n)
                 | Step::HiddenReady { size: n, .. } => {

@@ -90,8 +90,8 @@ impl Conn {
         let server = &mut self.servers[at];
         if self.scanner.parsed > 0 && !route.unnamed {
             server.statements.insert(route.statement.id);
-            // Statements are never closed one by one: a server with too many starts afresh.
-            server.spoiled |= !server.has_room();
+            // Statements are never closed one by one: a server with too many forgets them all.
+            server.forget |= !server.has_room();
         }
         match end {
             Ok(end) => {

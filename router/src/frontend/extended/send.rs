@@ -57,10 +57,10 @@ impl Conn {
     }
 
     /// "cached plan must not change result type": the schema has changed under a statement that
-    /// the server keeps. Its connection is closed when it comes back, and with it all of these.
+    /// the server keeps. It forgets all of these.
     pub(super) fn forget_stale_statements(&mut self, at: usize, failed: bool) {
-        if failed && self.last_sqlstate == *b"0A000" && !self.servers[at].statements.is_empty() {
-            self.servers[at].spoiled = true;
+        if failed && self.last_sqlstate == *b"0A000" {
+            self.servers[at].forget = true;
         }
     }
 }
@@ -150,12 +150,12 @@ impl Sent {
     pub(super) fn keep_statements(&self, confirmed: usize, server: &mut Server) {
         let confirmed = confirmed.min(self.parsed.len());
         server.statements.extend(self.parsed[..confirmed].iter().copied().filter(|id| *id != 0));
-        // Statements are never closed one by one: a server that has too many starts afresh.
-        server.spoiled |= !server.has_room() && server.status == b'I';
+        // Statements are never closed one by one: a server that has too many forgets them all.
+        server.forget |= !server.has_room();
     }
 }
 
-pub(super) fn put_bind(request: &mut Vec<u8>, portal: &Portal, name: &[u8]) {
+fn put_bind(request: &mut Vec<u8>, portal: &Portal, name: &[u8]) {
     let statement = portal.statement.name(portal.unnamed);
     frontend::put_bind(request, name, statement, &portal.tail, &[]);
 }

@@ -8,7 +8,6 @@
 //! memory does not grow with the results.
 
 use std::io;
-use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Buf;
@@ -20,7 +19,7 @@ use super::send::Sent;
 use crate::client::AHEAD_MAX;
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::Conn;
-use crate::pool::server::note_parameter;
+use crate::session::note_parameter;
 use crate::wire::reply::{ReplyScanner, Step};
 use crate::wire::{backend, frontend};
 
@@ -201,10 +200,10 @@ impl Conn {
                 }
                 Step::Parameter(size) | Step::HiddenParameter(size) => {
                     let seen = matches!(step, Step::Parameter(_)) && until.is_some();
-                    note_parameter(&mut server.parameters, &server.inbuf[..size]);
-                    if seen {
-                        out.extend_from_slice(&server.inbuf[..size]);
-                        self.session.reported = Rc::clone(&server.parameters);
+                    let frame = &server.inbuf[..size];
+                    note_parameter(&mut server.parameters, frame);
+                    if seen && self.session.is_news(frame, &server.parameters) {
+                        out.extend_from_slice(frame);
                     }
                     size
                 }
@@ -228,6 +227,12 @@ impl Conn {
                 Step::Ready { size, status } => {
                     server.status = status;
                     lane.ended = true;
+                    size
+                }
+                Step::News(size) => {
+                    if self.kept.is_some() {
+                        out.extend_from_slice(&server.inbuf[..size]);
+                    }
                     size
                 }
                 Step::Drop(size) | Step::HiddenReady { size, .. } => size,

@@ -83,8 +83,10 @@ CREATE VIEW home_view AS SELECT a FROM kept;
 SELECT * FROM home_view;
 DROP VIEW home_view;
 CREATE SEQUENCE s START 5;
+BEGIN;
 SELECT nextval('s'), nextval('s');
 SELECT currval('s');
+COMMIT;
 DROP SEQUENCE s;
 CREATE TYPE mood AS ENUM ('sad', 'happy');
 CREATE TABLE moods (k int PRIMARY KEY, m mood);
@@ -121,6 +123,5 @@ SELECT * FROM other.t;
 DROP TABLE t, "Quoted Name";
 SELECT * FROM t;
 CREATE TABLE IF NOT EXISTS kept (a int);
---@ refused 0A000
 CREATE TEMP TABLE tmp (a int);
 DROP TABLE IF EXISTS kept;
