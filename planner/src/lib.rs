@@ -34,11 +34,8 @@ mod resolve;
 mod route;
 mod scan;
 mod scatter;
-<<<<<<< HEAD
 mod table_from_query;
-=======
 mod temporary;
->>>>>>> work-sessions
 mod token;
 mod write;
 

@@ -570,7 +570,7 @@ impl Conn {
         request.clear();
         self.scanner.reset();
         let hidden = self.put_join(at, &mut request);
-        self.put_statement(&mut request, statement.sql, statement.portal);
+        self.put_statement(&mut request, shard, statement.sql, statement.portal);
         self.expect_statement(statement.portal);
         let end = self.relay(at, &request, hidden, Ready::Keep, statement.plan).await;
         self.request = request;

@@ -5,6 +5,7 @@
 //! as they are, any other expression evaluated by the home shard first. So it is routed, scattered
 //! and split like a bound statement.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use pgherd_planner::{Action, LiteralKind, Scan, Span, StatementKind, Target, scan};
@@ -12,13 +13,13 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::{Conn, Ready, Route, Statement};
 use crate::error::{ErrorInfo, Failure};
+use crate::oids::Unknown;
+use crate::session::foreign::ForeignTypes;
 use crate::session::{Portal, Prepared};
+use crate::wire::backend::{FIRST_USER_OID, Numbered};
 use crate::wire::frontend::{self, BindTail};
 use crate::wire::reply::Expect;
 use crate::worker::statements::statement_id;
-
-/// From here on OIDs are the servers' own, and differ between them.
-const FIRST_USER_OID: u32 = 16_384;
 
 /// Types that an integer literal is stored in without a question.
 const NUMBERS: [u32; 8] = [20, 21, 23, 25, 700, 701, 1043, 1700];
@@ -62,11 +63,30 @@ impl Conn {
             server_name: format!("pgherd_{id:032x}").into_bytes().into(),
             seed,
             literals: scanned.literals.into_boxed_slice(),
+            foreign: OnceCell::new(),
         });
         if let Some(seed) = seed {
             self.worker.statements.borrow_mut().keep(seed, &prepared);
         }
         Ok(prepared)
+    }
+
+    /// Learns what the user-defined types that a statement declares are on the other shards.
+    pub async fn learn_types(&self, statement: &Prepared) {
+        let types: Unknown = statement.user_types().map(|oid| (Numbered::Type, oid)).collect();
+        if types.is_empty() || statement.foreign.get().is_some() {
+            return;
+        }
+        let map = &self.planning.map;
+        let mut foreign = Vec::new();
+        for shard in map.shards().map(|shard| shard.id).filter(|id| *id != map.home) {
+            let asked = self.worker.ask_oids(map, map.home, shard, types.clone());
+            // Where they cannot be had, the shard refuses the statement, and the next Parse asks.
+            let Some(found) = Box::pin(asked).await else { return };
+            foreign.push(ForeignTypes::new(shard, statement, &found));
+        }
+        // Another session may have been quicker.
+        let _ = statement.foreign.set(foreign.into());
     }
 
     /// A statement by the client's name for it, planned for the map and settings of now.
@@ -248,10 +268,11 @@ impl Conn {
         let known = self.servers[at].statements.contains(&statement.id);
         if !known {
             let name = &statement.server_name;
-            frontend::put_parse(&mut request, name, &statement.sql, &statement.types);
+            frontend::put_parse(&mut request, name, &statement.sql, statement.types_on(shard));
             self.scanner.expects.push_back(Expect::HiddenParse);
         }
-        frontend::put_bind(&mut request, b"", &statement.server_name, &portal.tail, &[]);
+        let tail = portal.tail_on(shard);
+        frontend::put_bind(&mut request, b"", &statement.server_name, &tail, &[]);
         self.scanner.expects.push_back(Expect::HiddenBind);
         if columns {
             frontend::put_describe(&mut request, b'P', b"");
