@@ -15,6 +15,14 @@ pub struct Span {
     pub end: u32,
 }
 
+impl Span {
+    /// The piece of its statement.
+    #[must_use]
+    pub fn of(self, sql: &str) -> &str {
+        &sql[self.start as usize..self.end as usize]
+    }
+}
+
 /// What the planner decided for one statement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {

@@ -27,7 +27,6 @@ pub type Parameters = Rc<[(Box<str>, Box<str>)]>;
 /// One client's state.
 #[derive(Debug)]
 pub struct Session {
-    pub user: Rc<str>,
     pub settings: Rc<Settings>,
     /// What the startup packet set: RESET goes back to these.
     pub startup: Rc<Settings>,
@@ -105,9 +104,8 @@ pub struct Portal {
 
 impl Session {
     #[must_use]
-    pub fn new(user: &str, settings: Rc<Settings>) -> Self {
+    pub fn new(settings: Rc<Settings>) -> Self {
         Self {
-            user: user.into(),
             startup: Rc::clone(&settings),
             settings,
             reported: Rc::default(),

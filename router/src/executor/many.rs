@@ -494,7 +494,7 @@ pub(super) fn split_rows(
     statement: Statement<'_>,
     params: &dyn Params,
 ) -> Result<Vec<(ShardId, String)>, Failure> {
-    let piece = |span: Span| &statement.sql[span.start as usize..span.end as usize];
+    let piece = |span: Span| span.of(statement.sql);
     let mut texts: Vec<(ShardId, String)> = Vec::new();
     for (row, key) in &insert.rows {
         let shard = key

@@ -124,7 +124,7 @@ impl Conn {
             let message = format!("prepared statement \"{name}\" already exists");
             return Err(ErrorInfo::new("42P05", message).into());
         }
-        let text = &statement.sql[span.start as usize..span.end as usize];
+        let text = span.of(statement.sql);
         let home = self.planning.map.home;
         let at = self.server_for(home).await?;
         self.join(at).await?;
@@ -194,26 +194,7 @@ impl Conn {
         arguments: &[Span],
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
-        let prepared = self.statement(name.as_bytes())?;
-        let named = pgherd_planner::parameters(&prepared.sql).last().map_or(0, |n| usize::from(*n));
-        let expected = (prepared.types.len() / 4).max(named);
-        if expected != arguments.len() {
-            let message = format!("wrong number of parameters for prepared statement \"{name}\"");
-            let detail = format!("Expected {expected} parameters but got {}.", arguments.len());
-            return Err(ErrorInfo::new("42601", message).detail(detail).into());
-        }
-        if matches!(prepared.plan.action, Action::Session(_)) {
-            let message = format!("EXECUTE of \"{name}\" is not supported");
-            return Err(ErrorInfo::new("0A000", message)
-                .detail("The statement was prepared by the protocol, and controls the session.")
-                .hint("Send the statement itself.")
-                .into());
-        }
-        let texts: Vec<&str> = arguments
-            .iter()
-            .map(|span| &statement.sql[span.start as usize..span.end as usize])
-            .collect();
-        let values = self.argument_values(&prepared, name, &texts, statement.sql).await?;
+        let (prepared, values) = self.executed(name, arguments, statement.sql).await?;
         let results = match statement.portal {
             Some(portal) => portal.params()?.tail.results.to_vec(),
             None => vec![0, 0],
@@ -234,22 +215,57 @@ impl Conn {
         }
         let before = self.client.out.len();
         if simple {
+            self.take_ticket().await?;
             self.describe_at_home(&portal, &[]).await?;
         }
         let described = self.client.out.len();
-        let plan = Rc::clone(&prepared.plan);
-        let bound = Statement {
-            sql: &prepared.sql,
-            plan: &plan,
-            literals: &prepared.literals,
-            portal: Some(&portal),
-        };
-        let ran = Box::pin(self.run_statement(bound)).await;
+        let ran = Box::pin(self.run_statement(Statement::bound(&portal))).await;
         if ran.is_err() && self.client.out.len() == described {
             // Columns come with the first row, and there was none.
             self.client.out.truncate(before);
         }
         ran
+    }
+
+    /// EXPLAIN of an EXECUTE (`sql`), as that of its statement, bound. `head`: all before EXECUTE.
+    pub(super) async fn explained_execute(
+        &mut self,
+        name: &str,
+        arguments: &[Span],
+        head: &str,
+        sql: &str,
+    ) -> Result<Portal, Failure> {
+        let (prepared, values) = self.executed(name, arguments, sql).await?;
+        let explained = self.prepare(&format!("{head} {}", prepared.sql), &prepared.types)?;
+        let tail = bind_tail(&values, &[0, 0]);
+        Ok(Portal { statement: explained, unnamed: true, tail, shard: None })
+    }
+
+    /// The statement of an EXECUTE (`sql`), and its values.
+    async fn executed(
+        &mut self,
+        name: &str,
+        arguments: &[Span],
+        sql: &str,
+    ) -> Result<(Rc<Prepared>, Vec<Option<String>>), Failure> {
+        let prepared = self.statement(name.as_bytes())?;
+        let named = pgherd_planner::parameters(&prepared.sql).last().map_or(0, |n| usize::from(*n));
+        let expected = (prepared.types.len() / 4).max(named);
+        if expected != arguments.len() {
+            let message = format!("wrong number of parameters for prepared statement \"{name}\"");
+            let detail = format!("Expected {expected} parameters but got {}.", arguments.len());
+            return Err(ErrorInfo::new("42601", message).detail(detail).into());
+        }
+        if matches!(prepared.plan.action, Action::Session(_)) {
+            let message = format!("EXECUTE of \"{name}\" is not supported");
+            return Err(ErrorInfo::new("0A000", message)
+                .detail("The statement was prepared by the protocol, and controls the session.")
+                .hint("Send the statement itself.")
+                .into());
+        }
+        let texts: Vec<&str> = arguments.iter().map(|span| span.of(sql)).collect();
+        let values = self.argument_values(&prepared, name, &texts, sql).await?;
+        Ok((prepared, values))
     }
 
     /// One shard runs the statement under its name there.
@@ -313,6 +329,7 @@ impl Conn {
             return Ok(values);
         }
         self.check_arguments(arguments)?;
+        self.take_ticket().await?;
         let home = self.planning.map.home;
         let at = self.server_for(home).await?;
         self.join(at).await?;
@@ -429,6 +446,7 @@ fn has_parameters(kind: StatementKind) -> bool {
             | StatementKind::Update
             | StatementKind::Delete
             | StatementKind::Merge
+            | StatementKind::Explain
     )
 }
 
