@@ -3,12 +3,11 @@
 use pgherd_shard_map::{Table, TableKind, TableName};
 
 use crate::classify::everywhere;
-use crate::query::starts_query;
 use crate::route::plan_of;
 use crate::token::{Kind, Range, Tokens};
 use crate::{
     Access, Action, ClusterFunction, Context, Merge, Plan, PlanError, Reuse, Role, StatementKind,
-    functions, literal,
+    functions, literal, table_from_query,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -21,6 +20,10 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     ) {
         ("create", "table") => {
             let at = object.unwrap_or(1);
+            let after = named(tokens, at + 1).map_or(at + 1, |(_, after)| after);
+            if let Some(plan) = table_from_query::create_as(tokens, context, after)? {
+                return Ok(plan);
+            }
             then = create_table(tokens, context, at)?;
         }
         ("create", "materialized") if context.may_name_sharded(tokens, &tokens.all()).is_some() => {
@@ -144,16 +147,6 @@ fn create_table(
     table_word: usize,
 ) -> Result<Option<ClusterFunction>, PlanError> {
     let Some((parts, after)) = named(tokens, table_word + 1) else { return Ok(None) };
-    let from_query = tokens.find(&(after..tokens.len()), |at| {
-        tokens.is(at, "as") && (starts_query(tokens, at + 1) || tokens.is(at + 1, "execute"))
-    });
-    if from_query.is_some() {
-        return Err(refused(
-            "CREATE TABLE AS is not supported",
-            "The table must exist on every shard, its rows on one.",
-            "Use CREATE TABLE and then INSERT … SELECT.",
-        ));
-    }
     if tokens.kind(after) != Some(Kind::Open) {
         return Ok(None);
     }

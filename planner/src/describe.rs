@@ -156,6 +156,9 @@ fn write_many(out: &mut String, many: &ManyShards) {
     }
     let _ = match &many.merge {
         Merge::Same => write!(out, "\n  merge: one answer"),
+        Merge::HomeFills { elsewhere } => {
+            write!(out, "\n  merge: one answer\n  other shards: {elsewhere}")
+        }
         Merge::EachAlone => write!(out, "\n  merge: one answer, outside any transaction block"),
         Merge::Sum => write!(out, "\n  merge: counts added"),
         Merge::Concat { limit } => write!(out, "\n  merge: concatenate{}", limit_text(limit)),

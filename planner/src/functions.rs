@@ -490,9 +490,14 @@ fn set_config(tokens: &Tokens<'_>, open: usize) -> Result<SetConfig, PlanError> 
         1 => tokens.word(range.start).map(Into::into).or_else(|| text(range)),
         _ => None,
     };
+    let known = |name: Box<str>| SettingName::Known(name.to_lowercase().into());
     let name = parts.first().and_then(|part| match (part.len(), tokens.kind(part.start)?) {
         (1, Kind::Param(number)) => Some(SettingName::Param(number)),
-        _ => text(part).map(|name| SettingName::Known(name.to_lowercase().into())),
+        (1, Kind::Word) if tokens.is(part.start, "name") => {
+            let listed = listed_setting(tokens, tokens.list[open].close + 1);
+            listed.and_then(|at| text(&(at..at + 1))).map(known)
+        }
+        _ => text(part).map(known),
     });
     let local = parts.get(2).and_then(word).and_then(|word| match &*word.to_lowercase() {
         "true" | "t" | "on" | "yes" | "1" => Some(true),
@@ -507,4 +512,20 @@ fn set_config(tokens: &Tokens<'_>, open: usize) -> Result<SetConfig, PlanError> 
             "Write the name as a literal or parameter, and true or false as third argument.",
         )),
     }
+}
+
+/// `FROM pg_settings WHERE name = '…'`, as pg_dump has it to set what the server may not know: where
+/// the literal is.
+fn listed_setting(tokens: &Tokens<'_>, at: usize) -> Option<usize> {
+    if !tokens.is(at, "from") {
+        return None;
+    }
+    let (parts, at) = tokens.qualified(at + 1)?;
+    let listed = matches!(&*parts, ["pg_settings"] | ["pg_catalog", "pg_settings"]);
+    let literal = at + 3;
+    (listed
+        && tokens.are(at, &["where", "name"])
+        && tokens.sign(at + 2, "=")
+        && tokens.len() == literal + 1)
+        .then_some(literal)
 }

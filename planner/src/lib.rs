@@ -34,6 +34,7 @@ mod resolve;
 mod route;
 mod scan;
 mod scatter;
+mod table_from_query;
 mod temporary;
 mod token;
 mod write;

@@ -15,6 +15,14 @@ pub struct Span {
     pub end: u32,
 }
 
+impl Span {
+    /// The piece of its statement.
+    #[must_use]
+    pub fn of(self, sql: &str) -> &str {
+        &sql[self.start as usize..self.end as usize]
+    }
+}
+
 /// What the planner decided for one statement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -243,6 +251,8 @@ pub enum Merge {
     /// Every shard does the same and the client sees one answer, the home shard's (or that of the
     /// first shard): DDL, writes to reference tables, SET. Tags must agree.
     Same,
+    /// As [`Merge::Same`], but the home shard alone fills the new table: the others get this text.
+    HomeFills { elsewhere: Box<str> },
     /// As [`Merge::Same`], but on each shard outside any transaction block: VACUUM,
     /// CREATE INDEX CONCURRENTLY. Refused inside one, as PostgreSQL does.
     EachAlone,

@@ -91,7 +91,7 @@ fn answer(sql: &str, map: &ShardMap) -> String {
         scatter: !sql.contains("-- scatter off"),
         pinned: None,
         temporary: &temporary,
-        auto_distribute: &tenants,
+        auto_distribute: if sql.contains("-- no auto") { &[] } else { &tenants },
     };
     match plan(sql, &context) {
         Ok(plan) => plan.describe(),

@@ -113,9 +113,16 @@ pub struct Statement<'a> {
     pub portal: Option<&'a Portal>,
 }
 
-impl Statement<'_> {
+impl<'a> Statement<'a> {
+    /// A portal's, with its values.
+    fn bound(portal: &'a Portal) -> Self {
+        let statement = &portal.statement;
+        let (sql, literals) = (&statement.sql, &statement.literals);
+        Self { sql, plan: &statement.plan, literals, portal: Some(portal) }
+    }
+
     /// Its parameters, for the planner.
-    fn params(&self) -> Result<StatementParams<'_>, ErrorInfo> {
+    fn params(&self) -> Result<StatementParams<'a>, ErrorInfo> {
         self.portal.map(Portal::params).transpose().map(StatementParams)
     }
 }
@@ -178,11 +185,11 @@ impl Conn {
             Some(map) => Arc::ptr_eq(map, &self.planning.map),
             None => self.worker.is_newest(&self.planning.map),
         };
-        let Session { settings, temporary, user, .. } = &self.session;
+        let Session { settings, temporary, .. } = &self.session;
         if !same_map || !self.planning.is_of(settings, temporary) {
             let private = own.is_some();
             let map = own.map_or_else(|| self.worker.map(), Arc::clone);
-            self.planning = Planning::new(map, settings, user, temporary, private);
+            self.planning = Planning::new(map, settings, &self.login.user, temporary, private);
         }
     }
 
@@ -570,7 +577,7 @@ impl Conn {
         request.clear();
         self.scanner.reset();
         let hidden = self.put_join(at, &mut request);
-        self.put_statement(&mut request, statement.sql, statement.portal);
+        self.put_statement(&mut request, shard, statement.sql, statement.portal);
         self.expect_statement(statement.portal);
         let end = self.relay(at, &request, hidden, Ready::Keep, statement.plan).await;
         self.request = request;

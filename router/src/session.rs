@@ -3,9 +3,11 @@
 //! A client's settings, statements and transaction belong to the client, not to a server
 //! connection: servers are borrowed for a transaction and given back clean.
 
+pub mod foreign;
 pub mod settings;
 pub mod transaction;
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use foldhash::HashMap;
@@ -15,6 +17,7 @@ use pgherd_shard_map::ShardId;
 use crate::error::ErrorInfo;
 use crate::wire::frontend::BindTail;
 use crate::wire::{self, HEADER};
+use foreign::ForeignTypes;
 pub use settings::Settings;
 pub use transaction::{Block, Transaction};
 
@@ -24,7 +27,6 @@ pub type Parameters = Rc<[(Box<str>, Box<str>)]>;
 /// One client's state.
 #[derive(Debug)]
 pub struct Session {
-    pub user: Rc<str>,
     pub settings: Rc<Settings>,
     /// What the startup packet set: RESET goes back to these.
     pub startup: Rc<Settings>,
@@ -84,6 +86,8 @@ pub struct Prepared {
     pub seed: Option<u64>,
     pub plan: Rc<Plan>,
     pub literals: Box<[pgherd_planner::Literal]>,
+    /// Where it declares user-defined types: what they are on the other shards, once that is known.
+    pub foreign: OnceCell<Box<[ForeignTypes]>>,
 }
 
 /// A bound portal.
@@ -100,9 +104,8 @@ pub struct Portal {
 
 impl Session {
     #[must_use]
-    pub fn new(user: &str, settings: Rc<Settings>) -> Self {
+    pub fn new(settings: Rc<Settings>) -> Self {
         Self {
-            user: user.into(),
             startup: Rc::clone(&settings),
             settings,
             reported: Rc::default(),

@@ -84,6 +84,7 @@ pub fn reply(bytes: &[u8], cuts: &[u8], hidden: u32, expects: &[Expect]) {
     let scanner = || {
         let mut scanner = ReplyScanner::default();
         scanner.hidden = hidden;
+        scanner.foreign = bytes.len() % 2 == 1;
         scanner.expects.extend(expects);
         scanner
     };
@@ -114,7 +115,7 @@ fn follow(mut scanner: ReplyScanner, bytes: &[u8], cuts: &[u8]) -> (Vec<u8>, boo
             Ok(Step::Pass(size) | Step::Parameter(size) | Step::Error(size) | Step::News(size)) => {
                 (size, true)
             }
-            Ok(Step::CopyIn(size) | Step::Ready { size, .. }) => (size, true),
+            Ok(Step::CopyIn(size) | Step::Columns(size) | Step::Ready { size, .. }) => (size, true),
             Ok(Step::Drop(size) | Step::HiddenParameter(size) | Step::HiddenError(size)) => {
                 (size, false)
             }

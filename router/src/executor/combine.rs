@@ -77,8 +77,9 @@ impl Conn {
         for task in tasks {
             let mut request = Vec::new();
             joins.push(self.put_join(task.at, &mut request));
+            let shard = self.servers[task.at].shard;
             if task.portal.is_none() {
-                put_bound(&mut request, b"", task, statement, Rows::Binary)?;
+                put_bound(&mut request, b"", task, shard, statement, Rows::Binary)?;
             }
             put_run(&mut request, task, true);
             self.servers[task.at].wrote |= statement.plan.access != pgherd_planner::Access::Read;

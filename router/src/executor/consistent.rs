@@ -134,7 +134,8 @@ impl Conn {
         for task in &mut *tasks {
             let mut bind = Vec::new();
             frontend::put_close(&mut bind, b'P', PORTAL);
-            put_bound(&mut bind, PORTAL, task, statement, rows)?;
+            let shard = self.servers[task.at].shard;
+            put_bound(&mut bind, PORTAL, task, shard, statement, rows)?;
             binds.push(bind);
             self.servers[task.at].wrote |= statement.plan.access != Access::Read;
         }

@@ -70,6 +70,14 @@ impl Conn {
                 let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
                 self.run_same(tasks, statement).await
             }
+            Merge::HomeFills { elsewhere } => {
+                self.open_implicit();
+                let mut tasks = self.tasks(&shards, None).await?;
+                for (task, shard) in tasks.iter_mut().zip(&shards) {
+                    task.sql = (*shard != self.planning.map.home).then(|| elsewhere.to_string());
+                }
+                self.run_same(tasks, statement).await
+            }
             Merge::Sum => {
                 self.open_implicit();
                 let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
@@ -173,16 +181,17 @@ impl Conn {
             let mut request = Vec::new();
             hidden.push(self.put_join(task.at, &mut request));
             let sql = task.sql.as_deref().unwrap_or(statement.sql);
+            let shard = self.servers[task.at].shard;
             match (statement.portal, &task.sql) {
                 _ if task.portal.is_some() => {
                     put_run(&mut request, task, statement.portal.is_none());
                 }
                 // A piece of the statement may use some of its parameters only.
                 (Some(_), Some(_)) => {
-                    put_bound(&mut request, b"", task, statement, Rows::AsAsked)?;
+                    put_bound(&mut request, b"", task, shard, statement, Rows::AsAsked)?;
                     put_run(&mut request, task, false);
                 }
-                _ => self.put_statement(&mut request, sql, statement.portal),
+                _ => self.put_statement(&mut request, shard, sql, statement.portal),
             }
             let server = &mut self.servers[task.at];
             server.wrote |= statement.plan.access != Access::Read;
@@ -211,12 +220,19 @@ impl Conn {
     }
 
     /// One request in the protocol that the client used.
-    pub fn put_statement(&self, request: &mut Vec<u8>, sql: &str, portal: Option<&Portal>) {
+    pub fn put_statement(
+        &self,
+        request: &mut Vec<u8>,
+        shard: ShardId,
+        sql: &str,
+        portal: Option<&Portal>,
+    ) {
         match portal {
             None => frontend::put_query(request, sql),
             Some(portal) => {
-                let Ok(tail) = frontend::BindTail::new(&portal.tail) else { return };
-                frontend::put_parse(request, b"", sql, &portal.statement.types);
+                let tail = portal.tail_on(shard);
+                let Ok(tail) = frontend::BindTail::new(&tail) else { return };
+                frontend::put_parse(request, b"", sql, portal.statement.types_on(shard));
                 frontend::put_bind(request, b"", b"", tail.parameters, tail.results);
                 frontend::put_execute(request, b"", 0);
                 request.extend_from_slice(frontend::SYNC);
@@ -377,6 +393,7 @@ impl Conn {
                     _ if hidden_left > 0 || failure.is_some() => {}
                     b'T' if !described => {
                         described = true;
+                        let frame = self.with_home_oids(at, frame).await;
                         self.client.out.extend_from_slice(&frame);
                     }
                     b'D' => {
@@ -412,6 +429,21 @@ impl Conn {
         let kind = statement.plan.kind;
         self.client.complete(&format!("{} {total}", verb(kind)));
         Ok(())
+    }
+
+    /// A RowDescription with the home shard's numbers of types and tables.
+    pub async fn with_home_oids(&self, at: usize, frame: Bytes) -> Bytes {
+        let (map, shard) = (&self.planning.map, self.servers[at].shard);
+        if shard == map.home {
+            return frame;
+        }
+        let mut frame = frame.to_vec();
+        let unknown = self.worker.oids.translate(shard, &mut frame);
+        if !unknown.is_empty() {
+            Box::pin(self.worker.find_oids(map, shard, &unknown)).await;
+            self.worker.oids.translate(shard, &mut frame);
+        }
+        frame.into()
     }
 
     /// Waits until one of the open servers has sent something; `0` is its position in `open`.
@@ -487,7 +519,7 @@ pub(super) fn split_rows(
     statement: Statement<'_>,
     params: &dyn Params,
 ) -> Result<Vec<(ShardId, String)>, Failure> {
-    let piece = |span: Span| &statement.sql[span.start as usize..span.end as usize];
+    let piece = |span: Span| span.of(statement.sql);
     let mut texts: Vec<(ShardId, String)> = Vec::new();
     for (row, key) in &insert.rows {
         let shard = key
@@ -520,24 +552,28 @@ pub(super) fn put_bound(
     request: &mut Vec<u8>,
     name: &[u8],
     task: &Task,
+    shard: ShardId,
     statement: Statement<'_>,
     rows: Rows,
 ) -> Result<(), Failure> {
     let sql = task.sql.as_deref().unwrap_or(statement.sql);
-    let (types, parameters, results) = match statement.portal {
-        None => (Cow::Borrowed(&[][..]), &[0, 0, 0, 0][..], &[0, 0][..]),
-        Some(portal) => {
-            let tail = portal.params()?.tail;
-            let types = match task.sql.is_some() && rows == Rows::AsAsked {
-                true => Cow::Owned(piece_types(sql, portal)?),
-                false => Cow::Borrowed(&portal.statement.types[..]),
-            };
-            (types, tail.parameters, tail.results)
-        }
+    let binary = rows == Rows::Binary;
+    let Some(portal) = statement.portal else {
+        let results: &[u8] = if binary { &[0, 1, 0, 1] } else { &[0, 0] };
+        frontend::put_parse(request, b"", sql, &[]);
+        frontend::put_bind(request, name, b"", &[0, 0, 0, 0], results);
+        return Ok(());
     };
-    let results = if rows == Rows::Binary { &[0, 1, 0, 1] } else { results };
+    let types = match task.sql.is_some() && !binary {
+        true => Cow::Owned(piece_types(sql, portal, shard)?),
+        false => Cow::Borrowed(portal.statement.types_on(shard)),
+    };
+    let tail = portal.tail_on(shard);
+    let tail = frontend::BindTail::new(&tail);
+    let tail = tail.map_err(|error| ErrorInfo::protocol(error.to_string()))?;
+    let results = if binary { &[0, 1, 0, 1] } else { tail.results };
     frontend::put_parse(request, b"", sql, &types);
-    frontend::put_bind(request, name, b"", parameters, results);
+    frontend::put_bind(request, name, b"", tail.parameters, results);
     Ok(())
 }
 
@@ -556,10 +592,10 @@ pub(super) fn put_run(request: &mut Vec<u8>, task: &Task, described: bool) {
 
 /// The types that the parameters of a piece are declared with: PostgreSQL cannot infer those of
 /// parameters that this part does not name, so these are declared as what takes any value.
-pub(super) fn piece_types(sql: &str, portal: &Portal) -> Result<Vec<u8>, Failure> {
+pub(super) fn piece_types(sql: &str, portal: &Portal, shard: ShardId) -> Result<Vec<u8>, Failure> {
     let tail = portal.params()?.tail;
     let named = pgherd_planner::parameters(sql);
-    let declared = &portal.statement.types;
+    let declared = portal.statement.types_on(shard);
     let mut types = Vec::with_capacity(tail.count() * 4);
     for number in 1..=tail.count() as u16 {
         let at = usize::from(number - 1) * 4;

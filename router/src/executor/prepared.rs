@@ -5,6 +5,7 @@
 //! as they are, any other expression evaluated by the home shard first. So it is routed, scattered
 //! and split like a bound statement.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use pgherd_planner::{Action, LiteralKind, Scan, Span, StatementKind, Target, scan};
@@ -12,13 +13,13 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::{Conn, Ready, Route, Statement};
 use crate::error::{ErrorInfo, Failure};
+use crate::oids::Unknown;
+use crate::session::foreign::ForeignTypes;
 use crate::session::{Portal, Prepared};
+use crate::wire::backend::{FIRST_USER_OID, Numbered};
 use crate::wire::frontend::{self, BindTail};
 use crate::wire::reply::Expect;
 use crate::worker::statements::statement_id;
-
-/// From here on OIDs are the servers' own, and differ between them.
-const FIRST_USER_OID: u32 = 16_384;
 
 /// Types that an integer literal is stored in without a question.
 const NUMBERS: [u32; 8] = [20, 21, 23, 25, 700, 701, 1043, 1700];
@@ -62,11 +63,30 @@ impl Conn {
             server_name: format!("pgherd_{id:032x}").into_bytes().into(),
             seed,
             literals: scanned.literals.into_boxed_slice(),
+            foreign: OnceCell::new(),
         });
         if let Some(seed) = seed {
             self.worker.statements.borrow_mut().keep(seed, &prepared);
         }
         Ok(prepared)
+    }
+
+    /// Learns what the user-defined types that a statement declares are on the other shards.
+    pub async fn learn_types(&self, statement: &Prepared) {
+        let types: Unknown = statement.user_types().map(|oid| (Numbered::Type, oid)).collect();
+        if types.is_empty() || statement.foreign.get().is_some() {
+            return;
+        }
+        let map = &self.planning.map;
+        let mut foreign = Vec::new();
+        for shard in map.shards().map(|shard| shard.id).filter(|id| *id != map.home) {
+            let asked = self.worker.ask_oids(map, map.home, shard, types.clone());
+            // Where they cannot be had, the shard refuses the statement, and the next Parse asks.
+            let Some(found) = Box::pin(asked).await else { return };
+            foreign.push(ForeignTypes::new(shard, statement, &found));
+        }
+        // Another session may have been quicker.
+        let _ = statement.foreign.set(foreign.into());
     }
 
     /// A statement by the client's name for it, planned for the map and settings of now.
@@ -104,7 +124,7 @@ impl Conn {
             let message = format!("prepared statement \"{name}\" already exists");
             return Err(ErrorInfo::new("42P05", message).into());
         }
-        let text = &statement.sql[span.start as usize..span.end as usize];
+        let text = span.of(statement.sql);
         let home = self.planning.map.home;
         let at = self.server_for(home).await?;
         self.join(at).await?;
@@ -174,26 +194,7 @@ impl Conn {
         arguments: &[Span],
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
-        let prepared = self.statement(name.as_bytes())?;
-        let named = pgherd_planner::parameters(&prepared.sql).last().map_or(0, |n| usize::from(*n));
-        let expected = (prepared.types.len() / 4).max(named);
-        if expected != arguments.len() {
-            let message = format!("wrong number of parameters for prepared statement \"{name}\"");
-            let detail = format!("Expected {expected} parameters but got {}.", arguments.len());
-            return Err(ErrorInfo::new("42601", message).detail(detail).into());
-        }
-        if matches!(prepared.plan.action, Action::Session(_)) {
-            let message = format!("EXECUTE of \"{name}\" is not supported");
-            return Err(ErrorInfo::new("0A000", message)
-                .detail("The statement was prepared by the protocol, and controls the session.")
-                .hint("Send the statement itself.")
-                .into());
-        }
-        let texts: Vec<&str> = arguments
-            .iter()
-            .map(|span| &statement.sql[span.start as usize..span.end as usize])
-            .collect();
-        let values = self.argument_values(&prepared, name, &texts, statement.sql).await?;
+        let (prepared, values) = self.executed(name, arguments, statement.sql).await?;
         let results = match statement.portal {
             Some(portal) => portal.params()?.tail.results.to_vec(),
             None => vec![0, 0],
@@ -214,22 +215,57 @@ impl Conn {
         }
         let before = self.client.out.len();
         if simple {
+            self.take_ticket().await?;
             self.describe_at_home(&portal, &[]).await?;
         }
         let described = self.client.out.len();
-        let plan = Rc::clone(&prepared.plan);
-        let bound = Statement {
-            sql: &prepared.sql,
-            plan: &plan,
-            literals: &prepared.literals,
-            portal: Some(&portal),
-        };
-        let ran = Box::pin(self.run_statement(bound)).await;
+        let ran = Box::pin(self.run_statement(Statement::bound(&portal))).await;
         if ran.is_err() && self.client.out.len() == described {
             // Columns come with the first row, and there was none.
             self.client.out.truncate(before);
         }
         ran
+    }
+
+    /// EXPLAIN of an EXECUTE (`sql`), as that of its statement, bound. `head`: all before EXECUTE.
+    pub(super) async fn explained_execute(
+        &mut self,
+        name: &str,
+        arguments: &[Span],
+        head: &str,
+        sql: &str,
+    ) -> Result<Portal, Failure> {
+        let (prepared, values) = self.executed(name, arguments, sql).await?;
+        let explained = self.prepare(&format!("{head} {}", prepared.sql), &prepared.types)?;
+        let tail = bind_tail(&values, &[0, 0]);
+        Ok(Portal { statement: explained, unnamed: true, tail, shard: None })
+    }
+
+    /// The statement of an EXECUTE (`sql`), and its values.
+    async fn executed(
+        &mut self,
+        name: &str,
+        arguments: &[Span],
+        sql: &str,
+    ) -> Result<(Rc<Prepared>, Vec<Option<String>>), Failure> {
+        let prepared = self.statement(name.as_bytes())?;
+        let named = pgherd_planner::parameters(&prepared.sql).last().map_or(0, |n| usize::from(*n));
+        let expected = (prepared.types.len() / 4).max(named);
+        if expected != arguments.len() {
+            let message = format!("wrong number of parameters for prepared statement \"{name}\"");
+            let detail = format!("Expected {expected} parameters but got {}.", arguments.len());
+            return Err(ErrorInfo::new("42601", message).detail(detail).into());
+        }
+        if matches!(prepared.plan.action, Action::Session(_)) {
+            let message = format!("EXECUTE of \"{name}\" is not supported");
+            return Err(ErrorInfo::new("0A000", message)
+                .detail("The statement was prepared by the protocol, and controls the session.")
+                .hint("Send the statement itself.")
+                .into());
+        }
+        let texts: Vec<&str> = arguments.iter().map(|span| span.of(sql)).collect();
+        let values = self.argument_values(&prepared, name, &texts, sql).await?;
+        Ok((prepared, values))
     }
 
     /// One shard runs the statement under its name there.
@@ -248,10 +284,11 @@ impl Conn {
         let known = self.servers[at].statements.contains(&statement.id);
         if !known {
             let name = &statement.server_name;
-            frontend::put_parse(&mut request, name, &statement.sql, &statement.types);
+            frontend::put_parse(&mut request, name, &statement.sql, statement.types_on(shard));
             self.scanner.expects.push_back(Expect::HiddenParse);
         }
-        frontend::put_bind(&mut request, b"", &statement.server_name, &portal.tail, &[]);
+        let tail = portal.tail_on(shard);
+        frontend::put_bind(&mut request, b"", &statement.server_name, &tail, &[]);
         self.scanner.expects.push_back(Expect::HiddenBind);
         if columns {
             frontend::put_describe(&mut request, b'P', b"");
@@ -292,6 +329,7 @@ impl Conn {
             return Ok(values);
         }
         self.check_arguments(arguments)?;
+        self.take_ticket().await?;
         let home = self.planning.map.home;
         let at = self.server_for(home).await?;
         self.join(at).await?;
@@ -408,6 +446,7 @@ fn has_parameters(kind: StatementKind) -> bool {
             | StatementKind::Update
             | StatementKind::Delete
             | StatementKind::Merge
+            | StatementKind::Explain
     )
 }
 

@@ -58,6 +58,7 @@ impl Conn {
         plan: &Plan,
     ) -> Result<RelayEnd, Failure> {
         self.scanner.hidden = hidden;
+        self.scanner.foreign = self.servers[at].shard != self.planning.map.home;
         self.servers[at].status = 0;
         self.servers[at].wrote |= plan.access != Access::Read;
         let mut sent = 0;
@@ -134,7 +135,7 @@ impl Conn {
         failed: &mut bool,
     ) -> Result<Passed, Failure> {
         let Self { client, servers, scanner, last_sqlstate, session, cancel, kept, .. } = self;
-        let Server { inbuf, parameters, .. } = &mut servers[at];
+        let Server { inbuf, parameters, shard, .. } = &mut servers[at];
         let mut from = 0;
         let mut to = 0;
         let mut passed = Passed::More;
@@ -161,6 +162,15 @@ impl Conn {
                         let frame = &inbuf[to..to + size];
                         backend::put_moved_report(&mut client.out, frame, self.statement_at);
                         from = to + size;
+                    }
+                    to += size;
+                }
+                Step::Columns(size) if ready != Ready::Quiet => {
+                    let frame = &mut inbuf[to..to + size];
+                    let unknown = self.worker.oids.translate(*shard, frame);
+                    if !unknown.is_empty() {
+                        Box::pin(self.worker.find_oids(&self.planning.map, *shard, &unknown)).await;
+                        self.worker.oids.translate(*shard, frame);
                     }
                     to += size;
                 }
@@ -216,7 +226,10 @@ impl Conn {
                     to += size;
                     from = to;
                 }
-                Step::Pass(size) | Step::Drop(size) | Step::HiddenReady { size, .. } => {
+                Step::Pass(size)
+                | Step::Columns(size)
+                | Step::Drop(size)
+                | Step::HiddenReady { size, .. } => {
                     client.out.extend_from_slice(&inbuf[from..to]);
                     to += size;
                     from = to;

@@ -42,11 +42,12 @@ impl Conn {
     /// router.
     fn idle_limit(&self) -> Option<Duration> {
         let [session, transaction] = self.planning.idle_limits;
-        match &self.session.transaction {
+        let limit = match &self.session.transaction {
             Transaction::Idle => session,
             Transaction::Open(_) if self.servers.iter().any(|server| server.joined) => None,
             Transaction::Open(_) => transaction,
-        }
+        };
+        limit.map(|limit| Duration::from_millis(limit.get().into()))
     }
 
     async fn attend_within(&mut self, limit: Duration) -> Result<(), Failure> {

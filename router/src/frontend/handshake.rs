@@ -206,7 +206,7 @@ async fn log_in(
         ));
     }
     let settings = startup_settings(&parameters)?;
-    Ok((Session::new(user, worker.intern(settings)), login))
+    Ok((Session::new(worker.intern(settings)), login))
 }
 
 /// The router has no log of changes to stream: the shards have one each.
@@ -303,8 +303,8 @@ async fn greet(
         session.startup = worker.intern(settings);
         session.settings = Rc::clone(&session.startup);
     }
-    let Session { settings, temporary, user, .. } = &session;
-    let planning = Planning::new(map, settings, user, temporary, false);
+    let Session { settings, temporary, .. } = &session;
+    let planning = Planning::new(map, settings, &login.user, temporary, false);
     let cancel = worker.register(long_key);
     let keep_all = worker.shared.settings.session_pooling;
     let mut conn = Conn::new(client, session, worker, login, cancel, planning);

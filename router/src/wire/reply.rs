@@ -62,6 +62,8 @@ pub enum Step {
     HiddenError(usize),
     /// NotificationResponse: for a client that listens.
     News(usize),
+    /// RowDescription, to be passed on with the home shard's numbers.
+    Columns(usize),
     /// CopyInResponse: pass it on, then it is the client's turn.
     CopyIn(usize),
 }
@@ -71,6 +73,8 @@ pub struct ReplyScanner {
     /// Replies, each up to its ReadyForQuery, that come first and are not for the client.
     pub hidden: u32,
     pub expects: VecDeque<Expect>,
+    /// The server is not the home shard: RowDescriptions are waited for whole.
+    pub foreign: bool,
     /// How many ParseComplete the server has sent since [`Self::reset`].
     pub parsed: usize,
     /// How many of the client's messages have been answered since then, as far as they are
@@ -142,6 +146,15 @@ impl ReplyScanner {
                 self.status_frame(tag, size, buf)
             }
             b'W' => Err(Malformed::Rule("unexpected CopyBothResponse")),
+            b'T' if self.foreign && size <= WHOLE_MAX => {
+                if buf.len() < size {
+                    return Ok(Step::More);
+                }
+                Ok(match self.reply_frame(tag, size, size) {
+                    Step::Pass(size) => Step::Columns(size),
+                    step => step,
+                })
+            }
             _ => Ok(self.reply_frame(tag, size, buf.len())),
         }
     }
@@ -215,6 +228,7 @@ mod tests {
                 | Step::Parameter(n)
                 | Step::Error(n)
                 | Step::CopyIn(n)
+                | Step::Columns(n)
                 | Step::Ready { size: n, .. } => {
                     out.extend_from_slice(&bytes[..n]);
                     bytes = &bytes[n..];

@@ -5,9 +5,9 @@
 //! (epoch, search_path, user, settings), so a plan of another context is never found.
 
 use std::hash::BuildHasher;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use foldhash::{HashMap, fast::FixedState};
 use pgherd_planner::{Context, Plan, PlanError, Reuse, Scan, plan};
@@ -46,9 +46,9 @@ pub struct Planning {
     pub pinned: Option<ShardId>,
     pub one_phase: bool,
     pub consistency: ReadConsistency,
-    /// `idle_session_timeout` and `idle_in_transaction_session_timeout`, as far as the router minds
-    /// them itself.
-    pub idle_limits: [Option<Duration>; 2],
+    /// `idle_session_timeout` and `idle_in_transaction_session_timeout` in milliseconds, as far as
+    /// the router minds them itself.
+    pub idle_limits: [Option<NonZeroU32>; 2],
     pub seed: u64,
     /// A transaction has changed the map for itself: its plans are not for others.
     private: bool,
@@ -71,7 +71,7 @@ impl Planning {
         let consistency = word("pgherd.read_consistency").and_then(|v| ReadConsistency::parse(&v));
         let seen = (map.epoch, &search_path, temporary, scatter, pinned, user);
         let seed = FixedState::default().hash_one(seen);
-        let limit = |name: &str| settings.word(name).and_then(duration);
+        let limit = |name: &str| settings.word(name).and_then(milliseconds);
         Self {
             map,
             settings: Rc::clone(settings),
@@ -118,20 +118,21 @@ impl Planning {
 }
 
 /// A time limit as settings have it: a number and a unit, milliseconds without one; 0 is none.
-fn duration(text: &str) -> Option<Duration> {
+fn milliseconds(text: &str) -> Option<NonZeroU32> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..digits].parse().ok().filter(|number| *number > 0)?;
-    let (factor, unit) = match text[digits..].trim() {
-        "us" => (1, Duration::from_micros(1)),
-        "" | "ms" => (1, Duration::from_millis(1)),
-        "s" => (1, Duration::from_secs(1)),
-        "min" => (60, Duration::from_secs(1)),
-        "h" => (3600, Duration::from_secs(1)),
-        "d" => (86_400, Duration::from_secs(1)),
+    let number: u64 = text[..digits].parse().ok()?;
+    let factor = match text[digits..].trim() {
+        // Rounded as PostgreSQL rounds it.
+        "us" => return NonZeroU32::new(u32::try_from(number.saturating_add(500) / 1000).ok()?),
+        "" | "ms" => 1,
+        "s" => 1000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return None,
     };
-    Some(unit * u32::try_from(number.checked_mul(factor)?).ok()?)
+    NonZeroU32::new(u32::try_from(number.checked_mul(factor)?).ok()?)
 }
 
 impl Plans {

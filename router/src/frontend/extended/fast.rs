@@ -133,6 +133,9 @@ impl Conn {
             }
             Rc::clone(statement)
         };
+        if statement.user_types().next().is_some() {
+            return None;
+        }
         let unnamed = bind.statement.is_empty();
         let tail = BindTail::new(bind.tail).ok()?;
         if statement.params.is_some_and(|wanted| usize::from(wanted) != tail.count()) {

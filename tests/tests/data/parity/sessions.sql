@@ -105,6 +105,10 @@ SELECT current_setting('app.tenant'), current_setting('work_mem') FROM t WHERE k
 SELECT set_config($1, $2, false);
 SELECT current_setting('app.tenant') FROM t WHERE k = 3;
 SELECT set_config('work_mem', 'much', false);
+SELECT set_config(name, '3MB', false) FROM pg_settings WHERE name = 'work_mem';
+SHOW work_mem;
+SELECT set_config(name, 'x', false) FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind_';
+RESET work_mem;
 SELECT set_config('search_path', '', false);
 SELECT count(*) FROM public.t;
 SELECT count(*) FROM t;
