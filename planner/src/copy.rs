@@ -82,7 +82,7 @@ fn copy_in(
         TableKind::Reference => {
             // What the shards would fill in themselves must not differ.
             for column in &table.columns {
-                if column.has_default && !names.contains(&&*column.name) {
+                if column.has_default() && !names.contains(&&*column.name) {
                     return Err(PlanError::unsupported(
                         "COPY into a reference table must name every column with a default",
                         format!("Each shard would compute column \"{}\" by itself.", column.name),
@@ -113,7 +113,7 @@ fn key_not_named(table: &Table, key: &str, names: &[&str]) -> PlanError {
         let message = format!("column \"{name}\" of relation \"{relation}\" does not exist");
         return PlanError::new("42703", message);
     }
-    if table.key_column().is_some_and(|column| column.has_default) {
+    if table.key_column().is_some_and(|column| column.has_default()) {
         return PlanError::unsupported(
             "COPY must give a value for the distribution column",
             format!("The rows of {} go to the shard of column \"{key}\".", table.name),

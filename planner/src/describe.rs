@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::{
-    Action, Borrow, CopyRows, KeySource, KeyUse, Limit, ManyShards, Merge, Otherwise, Piece, Plan,
+    Action, Borrow, CopyRows, KeySource, KeyUse, Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan,
     RowCount, Target,
 };
 
@@ -93,7 +93,17 @@ impl Plan {
                 Ok(())
             }
             Action::Insert(insert) => {
-                write!(out, "split INSERT into {} by key: {} rows", insert.table, insert.rows.len())
+                let by = if insert.group.is_some() { "by key" } else { "on all shards" };
+                let rows = insert.rows.len();
+                let _ = write!(out, "split INSERT into {} {by}: {rows} rows", insert.table);
+                for make in &insert.makes {
+                    let _ = match make {
+                        Make::Number { sequence, .. } => write!(out, ", numbers of {sequence}"),
+                        Make::RandomUuid => write!(out, ", random uuids"),
+                        Make::Default { column, .. } => write!(out, ", the default of {column}"),
+                    };
+                }
+                Ok(())
             }
             Action::Role(_) => write!(out, "all same, one password verifier"),
             Action::CopyIn(copy) => {

@@ -5,7 +5,8 @@
 //!              └─ token ─ classify ─ query ─ analyze ─┬─ route    one shard, own text
 //!                         utility    clauses  names,  ├─ scatter  many shards, spliced text
 //!                         statements          pins    ├─ borrow   one server, copies of rows
-//!                                                     └─ write    INSERT, UPDATE, DELETE
+//!                                                     ├─ insert   new rows, by their keys
+//!                                                     └─ write    UPDATE, DELETE
 //! ```
 //!
 //! The clauses are found by our own reading of the tokens, because plans splice the statement's
@@ -24,6 +25,7 @@ mod describe;
 mod error;
 mod explain;
 mod functions;
+mod insert;
 mod lex;
 mod literal;
 mod live;
@@ -34,6 +36,7 @@ mod resolve;
 mod route;
 mod scan;
 mod scatter;
+mod sequences;
 mod token;
 mod write;
 

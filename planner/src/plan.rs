@@ -278,13 +278,52 @@ pub enum Piece {
 #[derive(Debug, Clone, PartialEq)]
 pub struct SplitInsert {
     pub table: TableName,
-    pub group: GroupId,
+    /// `None` for a reference table: every shard gets all rows.
+    pub group: Option<GroupId>,
     /// Everything before the first row.
-    pub head: Span,
-    /// Each row with its parentheses.
-    pub rows: Box<[(Span, KeySource)]>,
+    pub head: Box<str>,
+    pub rows: Box<[NewRow]>,
     /// Everything after the last row: ON CONFLICT, RETURNING, nothing.
-    pub tail: Span,
+    pub tail: SmallVec<[RowPart; 1]>,
+    /// Values that are made once, before the rows are placed.
+    pub makes: Box<[Make]>,
+}
+
+/// A row with its parentheses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewRow {
+    pub parts: SmallVec<[RowPart; 1]>,
+    pub key: RowKey,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum RowPart {
+    /// As the client wrote it.
+    Text(Span),
+    Words(Box<str>),
+    /// The n-th literal of the statement.
+    Literal(u32),
+    /// A fresh value of the n-th of [`SplitInsert::makes`].
+    Made(u16),
+}
+
+/// What says to which shard a new row goes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RowKey {
+    Given(KeySource),
+    Made(u16),
+    Everywhere,
+}
+
+/// How a value of a new row is made that no shard may make for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Make {
+    /// The next number of a sequence. Those of an identity column belong to whoever may insert
+    /// into its table; others to whoever may use the sequence.
+    Number { sequence: TableName, identity: Option<(TableName, Box<str>)> },
+    RandomUuid,
+    /// The default of a column, computed on the home shard.
+    Default { table: TableName, column: Box<str> },
 }
 
 /// The same text would give each shard a verifier with a salt of its own, and a login could not be

@@ -9,7 +9,7 @@
 //! on all of them or on none.
 //!
 //! - `relay`: one shard, bytes passed on as they come. The hot path.
-//! - `many`: several shards, merged. `borrow`: copies of rows, and PostgreSQL over them.
+//! - `many`: several shards, merged. `insert`: rows by their keys. `borrow`: copies of rows, and PostgreSQL over them.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `live`: transactions between the phases of their commit, on all shards.
@@ -21,6 +21,7 @@ mod combine;
 mod commit;
 mod copy;
 mod explain;
+mod insert;
 mod live;
 mod many;
 mod refused;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgherd_planner::{
-    Action, Literal, OneShard, Otherwise, ParamValue, Params, Plan, Scan, ShardSet, StatementKind,
+    Access, Action, Literal, OneShard, Otherwise, ParamValue, Params, Plan, Scan, ShardSet, StatementKind,
     Target,
 };
 use pgherd_shard_map::ShardId;
@@ -453,7 +454,13 @@ impl Conn {
             Action::CopyOut(copy) => return self.copy_out(copy, statement).await,
             Action::Insert(insert) => return self.run_split_insert(insert, statement).await,
             Action::Borrow(borrow) => {
-                return Box::pin(self.run_borrowed(borrow, statement)).await;
+                if plan.access == Access::Schema {
+                    self.open_implicit();
+                }
+                Box::pin(self.run_borrowed(borrow, statement)).await?;
+                if plan.access == Access::Schema {
+                    Box::pin(self.schema_changed()).await?;
+                }
             }
             Action::Many(many) => {
                 self.run_many(many, statement).await?;

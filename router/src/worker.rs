@@ -24,6 +24,7 @@ use crate::client::Stream;
 use crate::config::{Config, Dsn};
 use crate::dial::Dialer;
 use crate::hba::Hba;
+use crate::numbers::Numbers;
 use crate::pool::{PoolFigures, PoolLimits, Pools};
 use crate::proofs::Proofs;
 use crate::recovery::ShardHealth;
@@ -61,6 +62,8 @@ pub struct Shared {
     /// Of roles with a connection limit.
     pub seats: Arc<Seats>,
     pub proofs: Arc<Proofs>,
+    /// Of sequences, taken and not used yet.
+    pub numbers: Numbers,
     pub dialer: Arc<Dialer>,
     /// For clients that ask for TLS.
     pub tls: Option<Acceptor>,

@@ -9,9 +9,9 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use pgherd_planner::{
-    Access, Limit, ManyShards, Merge, Params, Role, RowCount, ShardSet, Span, SplitInsert,
+    Access, Limit, ManyShards, Merge, Params, Role, RowCount, ShardSet,
 };
-use pgherd_shard_map::{ShardId, ShardMap};
+use pgherd_shard_map::ShardId;
 
 use postgres_protocol::escape::escape_literal;
 
@@ -123,22 +123,6 @@ impl Conn {
         Ok(tasks)
     }
 
-    /// A multi-row INSERT: each shard gets the rows of its keys.
-    pub(super) async fn run_split_insert(
-        &mut self,
-        insert: &SplitInsert,
-        statement: Statement<'_>,
-    ) -> Result<(), Failure> {
-        let params = statement.params()?;
-        let texts = split_rows(insert, &self.planning.map, statement, &params)?;
-        self.open_implicit();
-        let mut tasks = Vec::with_capacity(texts.len());
-        for (shard, sql) in texts {
-            tasks.push(Task { at: self.server_for(shard).await?, sql: Some(sql) });
-        }
-        self.stream(tasks, statement, None).await
-    }
-
     /// Sends each task; servers join the open block first.
     pub(super) async fn send_tasks(
         &mut self,
@@ -217,7 +201,7 @@ impl Conn {
 
     /// The same on every shard, one answer. The home shard goes first where locks are taken, so
     /// that two clients who change the schema meet there and not crosswise.
-    async fn run_same(
+    pub(super) async fn run_same(
         &mut self,
         tasks: Vec<Task>,
         statement: Statement<'_>,
@@ -460,41 +444,6 @@ impl Conn {
             tokio::task::spawn_local(send_cancel(server.address, server.pid, server.secret));
         }
     }
-}
-
-/// The INSERT that each shard gets: the statement's own text, with its rows only.
-pub(super) fn split_rows(
-    insert: &SplitInsert,
-    map: &ShardMap,
-    statement: Statement<'_>,
-    params: &dyn Params,
-) -> Result<Vec<(ShardId, String)>, Failure> {
-    let piece = |span: Span| &statement.sql[span.start as usize..span.end as usize];
-    let mut texts: Vec<(ShardId, String)> = Vec::new();
-    for (row, key) in &insert.rows {
-        let shard = key
-            .shard_of_new_row(
-                map,
-                insert.group,
-                statement.sql.as_bytes(),
-                statement.literals,
-                params,
-            )?
-            // PostgreSQL will refuse the value: any shard says so.
-            .unwrap_or(map.home);
-        match texts.iter_mut().find(|(other, _)| *other == shard) {
-            Some((_, text)) => {
-                text.push_str(", ");
-                text.push_str(piece(*row));
-            }
-            None => texts.push((shard, format!("{} {}", piece(insert.head), piece(*row)))),
-        }
-    }
-    for (_, text) in &mut texts {
-        text.push(' ');
-        text.push_str(piece(insert.tail));
-    }
-    Ok(texts)
 }
 
 /// A part of a client's statement with all of its parameters: PostgreSQL cannot infer the types of
