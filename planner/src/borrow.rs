@@ -415,6 +415,6 @@ const PLAIN_WORDS: &[&str] = &[
     "array",
 ];
 
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::{
-    Action, Borrow, CopyRows, KeySource, KeyUse, Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan,
+    Action, Borrow, CopyKey, CopyRows, KeySource, KeyUse, Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan,
     RowCount, Target,
 };
 
@@ -96,23 +96,21 @@ impl Plan {
                 let by = if insert.group.is_some() { "by key" } else { "on all shards" };
                 let rows = insert.rows.len();
                 let _ = write!(out, "split INSERT into {} {by}: {rows} rows", insert.table);
-                for make in &insert.makes {
-                    let _ = match make {
-                        Make::Number { sequence, .. } => write!(out, ", numbers of {sequence}"),
-                        Make::RandomUuid => write!(out, ", random uuids"),
-                        Make::Default { column, .. } => write!(out, ", the default of {column}"),
-                    };
-                }
+                insert.makes.iter().for_each(|make| write_make(out, make));
                 Ok(())
             }
             Action::Role(_) => write!(out, "all same, one password verifier"),
             Action::CopyIn(copy) => {
                 let _ = match &copy.rows {
-                    CopyRows::Split { key_field, .. } => {
-                        write!(out, "split COPY into {} by field {key_field}", copy.table)
+                    CopyRows::Split { key: CopyKey::Field(field), .. } => {
+                        write!(out, "split COPY into {} by field {field}", copy.table)
+                    }
+                    CopyRows::Split { key: CopyKey::Made(_), .. } => {
+                        write!(out, "split COPY into {} by a key that is made", copy.table)
                     }
                     CopyRows::Everywhere => write!(out, "COPY into {} on all shards", copy.table),
                 };
+                copy.makes.iter().for_each(|made| write_make(out, &made.make));
                 write!(out, "\n  {} columns, {:?}", copy.columns, copy.format)
             }
             Action::CopyOut(copy) => {
@@ -130,6 +128,14 @@ impl Plan {
             Action::Empty => write!(out, "nothing"),
         };
     }
+}
+
+fn write_make(out: &mut String, make: &Make) {
+    let _ = match make {
+        Make::Number { sequence, .. } => write!(out, ", numbers of {sequence}"),
+        Make::RandomUuid => write!(out, ", random uuids"),
+        Make::Default { column, .. } => write!(out, ", the default of {column}"),
+    };
 }
 
 fn target(target: &Target) -> String {

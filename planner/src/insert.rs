@@ -24,7 +24,7 @@ use crate::write::{
 };
 use crate::{
     Access, Action, Context, KeyUse, Limit, Make, ManyShards, Merge, NewRow, OneShard, Plan,
-    PlanError, Reuse, RowKey, RowPart, SplitInsert, StatementKind, Target, functions, scatter,
+    PlanError, Reuse, RowKey, RowPart, SplitInsert, StatementKind, Target, borrow::quoted, functions, scatter,
 };
 
 /// More rows than this are not worth a place in the plan cache.
@@ -235,17 +235,8 @@ struct Values<'a, 'c> {
 
 impl<'c> Values<'_, 'c> {
     fn field(&self, at: usize, column: &'c Column) -> Field<'c> {
-        let (is_key, once) = match self.table.kind {
-            TableKind::Distributed { key, .. } => (key == at, key == at),
-            TableKind::Reference => (false, true),
-        };
-        let must_make = match column.default {
-            ColumnDefault::None | ColumnDefault::Generated => false,
-            ColumnDefault::Sequence(_) => true,
-            ColumnDefault::Constant => is_key,
-            ColumnDefault::RandomUuid | ColumnDefault::Expression => once,
-        };
-        Field { column, is_key, must_make }
+        let is_key = matches!(self.table.kind, TableKind::Distributed { key, .. } if key == at);
+        Field { column, is_key, must_make: must_make(self.table, at) }
     }
 
     fn make(&mut self, make: Make) -> u16 {
@@ -257,17 +248,8 @@ impl<'c> Values<'_, 'c> {
     }
 
     fn make_default(&mut self, column: &Column) -> u16 {
-        let of = (self.table.name.clone(), column.name.clone());
-        let make = match &column.default {
-            ColumnDefault::Sequence(sequence) => {
-                let identity = sequence.identity != Identity::None;
-                self.overrides |= identity;
-                let sequence = sequence.name.clone();
-                Make::Number { sequence, identity: identity.then_some(of) }
-            }
-            ColumnDefault::RandomUuid => Make::RandomUuid,
-            _ => Make::Default { table: of.0, column: of.1 },
-        };
+        let make = make_of(self.table, column);
+        self.overrides |= matches!(make, Make::Number { identity: Some(_), .. });
         self.make(make)
     }
 
@@ -395,8 +377,8 @@ impl<'c> Values<'_, 'c> {
             return tokens.sql[..tokens.bytes(&(0..insert.source + 1)).end].to_owned();
         }
         let mut text = tokens.sql[..tokens.bytes(&(0..insert.list)).end].to_owned();
-        let quote = |field: &Field<'_>| format!("\"{}\"", field.column.name.replace('"', "\"\""));
-        let list: Vec<String> = self.given.iter().chain(&self.added).map(quote).collect();
+        let list: Vec<String> =
+            self.given.iter().chain(&self.added).map(|f| quoted(&f.column.name)).collect();
         text.push_str(&format!(" ({})", list.join(", ")));
         match (self.overrides, insert.overriding) {
             (true, _) | (false, Some(Overriding::System)) => {
@@ -407,6 +389,31 @@ impl<'c> Values<'_, 'c> {
         }
         text.push_str(" VALUES");
         text
+    }
+}
+
+/// Whether a shard must not compute the default of this column by itself.
+pub(crate) fn must_make(table: &Table, at: usize) -> bool {
+    let is_key = matches!(table.kind, TableKind::Distributed { key, .. } if key == at);
+    match table.columns[at].default {
+        ColumnDefault::None | ColumnDefault::Generated => false,
+        ColumnDefault::Sequence(_) => true,
+        ColumnDefault::Constant => is_key,
+        ColumnDefault::RandomUuid | ColumnDefault::Expression => {
+            is_key || table.kind == TableKind::Reference
+        }
+    }
+}
+
+pub(crate) fn make_of(table: &Table, column: &Column) -> Make {
+    let of = (table.name.clone(), column.name.clone());
+    match &column.default {
+        ColumnDefault::Sequence(sequence) => {
+            let identity = (sequence.identity != Identity::None).then_some(of);
+            Make::Number { sequence: sequence.name.clone(), identity }
+        }
+        ColumnDefault::RandomUuid => Make::RandomUuid,
+        _ => Make::Default { table: of.0, column: of.1 },
     }
 }
 

@@ -348,14 +348,34 @@ pub struct CopyIn {
     pub format: CopyFormat,
     /// Number of columns in each row.
     pub columns: u16,
+    /// Values that are made once and written before each row.
+    pub makes: Box<[CopyMake]>,
+    /// What shards get where values are made: the statement with their columns before its own.
+    pub sql: Option<Box<str>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CopyMake {
+    pub column: Box<str>,
+    pub make: Make,
+    /// How long its value is in the binary format.
+    pub bytes: u8,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum CopyRows {
-    /// Each row goes to the shard of its key: the field with this number (from 0).
-    Split { group: GroupId, key_field: u16, key_type: KeyType },
+    /// Each row goes to the shard of its key.
+    Split { group: GroupId, key: CopyKey, key_type: KeyType },
     /// Every row goes to every shard (reference table).
     Everywhere,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyKey {
+    /// The field with this number (from 0).
+    Field(u16),
+    /// The value of this number of [`CopyIn::makes`].
+    Made(u16),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

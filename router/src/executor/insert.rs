@@ -4,6 +4,7 @@
 //! sequence, in blocks; a default is computed there in the client's own session.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Instant;
 
 use pgherd_planner::{Literal, Make, Params, RowKey, RowPart, SplitInsert};
@@ -18,8 +19,11 @@ use crate::pool::server::Reply;
 use crate::session::Transaction;
 use crate::wire::backend;
 
-/// The values of each [`Make`], in the order in which rows use them; `None` is NULL.
-pub(super) type Made = Vec<VecDeque<Option<String>>>;
+/// A value as text; `None` is NULL.
+pub(super) type Value = Option<String>;
+
+/// The values of each [`Make`], in the order in which rows use them.
+pub(super) type Made = Vec<VecDeque<Value>>;
 
 impl Conn {
     pub(super) async fn run_split_insert(
@@ -70,19 +74,44 @@ impl Conn {
     }
 
     /// The next numbers of a sequence.
-    pub(super) async fn numbers(
+    async fn numbers(
         &mut self,
         sequence: &TableName,
         identity: Option<&(TableName, Box<str>)>,
         count: u32,
     ) -> Result<VecDeque<i64>, Failure> {
+        let mut numbers = self.numbers_ahead(sequence, identity, count, 0).await?;
+        if numbers.len() > count as usize {
+            self.keep_numbers(sequence, numbers.drain(count as usize..));
+        }
+        Ok(numbers)
+    }
+
+    /// Whether numbers may be kept: another role may have other rights, and what a transaction does
+    /// to a sequence is undone if it rolls back.
+    fn shares_numbers(&self) -> bool {
+        let private = self.session.transaction.block().is_some_and(|block| block.map.is_some());
+        !private && self.session.settings.value("role").is_none()
+    }
+
+    pub(super) fn keep_numbers(&self, sequence: &TableName, rest: impl Iterator<Item = i64>) {
+        if self.shares_numbers() {
+            let epoch = self.planning.map.epoch;
+            self.worker.shared.numbers.keep(&self.session.user, sequence, epoch, rest);
+        }
+    }
+
+    /// At least `count` numbers, and up to `ahead` more where that is no waste.
+    pub(super) async fn numbers_ahead(
+        &mut self,
+        sequence: &TableName,
+        identity: Option<&(TableName, Box<str>)>,
+        count: u32,
+        ahead: u32,
+    ) -> Result<VecDeque<i64>, Failure> {
         let (shared, epoch) = (self.worker.shared.clone(), self.planning.map.epoch);
         let mut taken = VecDeque::with_capacity(count as usize);
-        // Another role may have other rights, and what a transaction does to a sequence is undone
-        // if it rolls back.
-        let private = self.session.transaction.block().is_some_and(|block| block.map.is_some());
-        let own = !private && self.session.settings.value("role").is_none();
-        let wanted = match own {
+        let wanted = match self.shares_numbers() {
             true => {
                 let user = &self.session.user;
                 shared.numbers.take(user, sequence, epoch, count, Instant::now(), &mut taken)
@@ -90,6 +119,7 @@ impl Conn {
             false => Some(Wanted { needed: count, wanted: count }),
         };
         if let Some(Wanted { needed, wanted }) = wanted {
+            let wanted = wanted.max(needed.saturating_add(ahead));
             let sql = match identity {
                 None => format!("pgherd.numbers({}, {needed}, {wanted})", regclass(sequence)),
                 Some((table, column)) => format!(
@@ -99,11 +129,7 @@ impl Conn {
                 ),
             };
             let reply = self.ask_home(&format!("SELECT {sql}")).await?;
-            let mut drawn = texts(&reply).filter_map(|text| text?.parse().ok());
-            taken.extend(drawn.by_ref().take(needed as usize));
-            if own {
-                shared.numbers.keep(&self.session.user, sequence, epoch, drawn);
-            }
+            taken.extend(texts(&reply).filter_map(|text| text?.parse::<i64>().ok()));
         }
         if taken.len() < count as usize {
             return Err(ErrorInfo::new("XX000", "a sequence gave fewer numbers than were asked").into());
@@ -117,7 +143,7 @@ impl Conn {
         table: &TableName,
         column: &str,
         count: usize,
-    ) -> Result<VecDeque<Option<String>>, Failure> {
+    ) -> Result<VecDeque<Value>, Failure> {
         if matches!(self.session.transaction, Transaction::Idle) {
             self.open_implicit();
         }
@@ -141,14 +167,22 @@ impl Conn {
     }
 
     /// Asks the home shard, on the client's connection to it if there is one, without making it a
-    /// part of the client's transaction.
+    /// part of the client's transaction. One that is in the middle of a COPY cannot be asked.
     async fn ask_home(&mut self, sql: &str) -> Result<Reply, Failure> {
         let home = self.planning.map.home;
-        if let Some(at) = self.servers.iter().position(|server| server.shard == home) {
-            return self.query(at, sql).await;
+        let own = self.servers.iter().position(|server| server.shard == home);
+        match own {
+            Some(at) if self.servers[at].status != 0 => return self.query(at, sql).await,
+            Some(_) => {
+                let (at, _apart) = self.open_scratch(home).await?;
+                let reply = self.query(at, sql).await;
+                self.close_scratch();
+                return reply;
+            }
+            None => {}
         }
         self.take_ticket().await?;
-        let pools = std::rc::Rc::clone(&self.worker.pools);
+        let pools = Rc::clone(&self.worker.pools);
         let server = match pools.idle(home, &self.login) {
             Some(server) => server,
             None => pools.checkout(home, &self.login, &self.planning.map).await?,
@@ -156,10 +190,10 @@ impl Conn {
         self.cancel.servers.borrow_mut().push(super::cancel_target(&server));
         self.servers.push(server);
         let at = self.servers.len() - 1;
-        let mut reply = self.bring_settings(at).await.map(|()| Reply::default());
-        if reply.is_ok() {
-            reply = self.query(at, sql).await;
-        }
+        let reply = match self.bring_settings(at).await {
+            Ok(()) => self.query(at, sql).await,
+            Err(failure) => Err(failure),
+        };
         self.cancel.servers.borrow_mut().pop();
         if let Some(mut server) = self.servers.pop() {
             server.spoiled |= self.cancel.sent.get();
@@ -175,7 +209,7 @@ fn regclass(name: &TableName) -> String {
 }
 
 /// The first column.
-fn texts(reply: &Reply) -> impl Iterator<Item = Option<String>> + '_ {
+fn texts(reply: &Reply) -> impl Iterator<Item = Value> + '_ {
     reply.rows.iter().map(|row| {
         let values = backend::row_values(row).ok()?;
         let text = values.first().copied().flatten()?;
@@ -183,7 +217,7 @@ fn texts(reply: &Reply) -> impl Iterator<Item = Option<String>> + '_ {
     })
 }
 
-fn random_uuid() -> Result<Option<String>, Failure> {
+pub(super) fn random_uuid() -> Result<Value, Failure> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)
         .map_err(|error| ErrorInfo::new("XX000", format!("no random numbers: {error}")))?;

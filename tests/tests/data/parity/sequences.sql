@@ -128,3 +128,46 @@ CREATE TABLE q (k int PRIMARY KEY, n bigint DEFAULT nextval('"other Schema"."My 
 --@ router: SELECT create_distributed_table('q', 'k')
 INSERT INTO q (k) VALUES (1), (2), (3) RETURNING *;
 INSERT INTO q VALUES (4, nextval('"other Schema"."My Seq"')) RETURNING *;
+-- COPY without the columns whose values are made.
+CREATE TABLE c (id bigserial PRIMARY KEY, a int, b text);
+--@ router: SELECT create_distributed_table('c', 'id')
+COPY c (a, b) FROM STDIN;
+1	one
+2	\N
+3	tab\there
+\.
+COPY c (b) FROM STDIN WITH (FORMAT csv, HEADER);
+b
+"quoted, with comma"
+plain
+\.
+COPY c (b) FROM STDIN WITH (FORMAT csv, HEADER match);
+b
+matched
+\.
+INSERT INTO c (a) VALUES (4) RETURNING a;
+SELECT count(*), count(DISTINCT id), min(id), max(id) FROM c;
+SELECT a, b FROM c ORDER BY a, b;
+SELECT id, a FROM c WHERE id <= 6 ORDER BY id;
+CREATE TABLE ck (k text, n int GENERATED ALWAYS AS IDENTITY, v smallserial);
+--@ router: SELECT create_distributed_table('ck', 'k')
+COPY ck (k) FROM STDIN (FORMAT csv);
+a
+b
+c
+d
+\.
+SELECT * FROM ck ORDER BY k;
+CREATE TABLE cr (v text, id serial, token uuid DEFAULT gen_random_uuid(), kind text DEFAULT 'k');
+--@ router: SELECT create_reference_table('cr')
+COPY cr (v) FROM STDIN;
+a
+b
+\.
+SELECT id, v, kind, token IS NOT NULL FROM cr ORDER BY id;
+COPY cr (v, kind) FROM STDIN;
+a
+\.
+COPY cr (v, kind) FROM STDIN;
+a	b	c
+\.
