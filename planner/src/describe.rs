@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::{
-    Action, Borrow, CopyKey, CopyRows, KeySource, KeyUse, Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan,
+    Action, Borrow, CopyKey, CopyRows, GatherPlace, KeySource, KeyUse, Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan,
     RowCount, Target,
 };
 
@@ -44,7 +44,7 @@ impl Plan {
             | Action::Role(_)
             | Action::CopyIn(_)
             | Action::CopyOut(_) => Tier::Scatter,
-            Action::Borrow(_) => Tier::Borrow,
+            Action::Borrow(_) | Action::Gather(_) => Tier::Borrow,
             Action::Session(_) | Action::Empty => Tier::Session,
             Action::Cluster(_) | Action::Live(_) => Tier::Cluster,
             Action::Explain(explain) => explain.plan.tier(),
@@ -98,6 +98,16 @@ impl Plan {
                 let _ = write!(out, "split INSERT into {} {by}: {rows} rows", insert.table);
                 insert.makes.iter().for_each(|make| write_make(out, make));
                 Ok(())
+            }
+            Action::Gather(gather) => {
+                let _ = write!(out, "gather rows for {} on the home shard", gather.table);
+                write_borrow(out, &gather.borrow);
+                let to = match gather.place {
+                    GatherPlace::Split { .. } => "the shards of their keys",
+                    GatherPlace::Everywhere => "all shards",
+                    GatherPlace::Home => "the home shard",
+                };
+                write!(out, "\n  rows to {to}")
             }
             Action::Role(_) => write!(out, "all same, one password verifier"),
             Action::CopyIn(copy) => {

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use crate::analyze::{Analysis, value};
 use crate::literal::decode_str;
 use crate::query::{Query, Unread, starts_query};
-use crate::route::{home, keys, plan_of, unread, witness};
+use crate::route::{home, keys, plan_of, unread, view_refused, witness};
 use crate::token::{Kind, Range, Tokens};
 use crate::write::{
     refuse_default, refuse_differing, refuse_key_change, refuse_rounded_key, refuse_sequences, same_everywhere,
@@ -24,22 +24,28 @@ use crate::write::{
 };
 use crate::{
     Access, Action, Context, KeyUse, Limit, Make, ManyShards, Merge, NewRow, OneShard, Plan,
-    PlanError, Reuse, RowKey, RowPart, SplitInsert, StatementKind, Target, borrow::quoted, functions, scatter,
+    PlanError, Reuse, RowKey, RowPart, SplitInsert, StatementKind, Target, borrow::quoted, functions, gather, scatter,
 };
 
 /// More rows than this are not worth a place in the plan cache.
 const ROWS_KEPT: usize = 20;
 
-struct Insert<'t> {
-    table: Vec<&'t str>,
+pub(crate) struct Insert<'t> {
+    pub(crate) table: Vec<&'t str>,
     /// Where a list of columns stands or would stand, and its names.
-    list: usize,
-    columns: Option<Vec<&'t str>>,
+    pub(crate) list: usize,
+    pub(crate) columns: Option<Vec<&'t str>>,
     overriding: Option<Overriding>,
     /// VALUES, DEFAULT VALUES or a query.
-    source: usize,
+    pub(crate) source: usize,
     /// ON CONFLICT, RETURNING.
-    tail: usize,
+    pub(crate) tail: usize,
+}
+
+impl Insert<'_> {
+    pub(crate) fn overrides_by_user(&self) -> bool {
+        self.overriding == Some(Overriding::User)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,44 +106,29 @@ pub(crate) fn insert(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan,
     };
     on_conflict(tokens, &insert, table)?;
     refuse_sequences(tokens, &(insert.tail..tokens.len()))?;
-    if !values && !defaults {
-        refuse_sequences(tokens, &tokens.all())?;
-        return match table.kind {
-            TableKind::Distributed { .. } => insert_select(tokens, context, &insert, table),
-            TableKind::Reference => Err(PlanError::unsupported(
-                "INSERT … SELECT into a reference table is not supported",
-                "Every shard must get the same rows.",
-                "Run the SELECT, and insert its rows with VALUES.",
-            )),
-        };
-    }
-    if queries {
-        return Err(match table.kind {
-            TableKind::Distributed { .. } => no_subqueries(),
-            TableKind::Reference => PlanError::unsupported(
-                "INSERT … SELECT into a reference table is not supported",
-                "Every shard must get the same rows.",
-                "Run the SELECT, and insert its rows with VALUES.",
-            ),
-        });
+    if queries || (!values && !defaults) {
+        if let TableKind::Distributed { .. } = table.kind
+            && let Ok(plan) = insert_select(tokens, context, &insert, table)
+        {
+            return Ok(plan);
+        }
+        return gather::plan(tokens, context, &insert);
     }
     let rows = match defaults {
         true => Vec::new(),
         false => value_rows(tokens, &insert).ok_or_else(|| unread(tokens))?,
     };
-    insert_values(tokens, context, &insert, table, &rows)
+    match insert_values(tokens, context, &insert, table, &rows) {
+        // A key that is computed, a value that every shard would compute for itself.
+        Err(error) if error.sqlstate == "0A000" && values => {
+            gather::plan(tokens, context, &insert).map_err(|_| error)
+        }
+        plan => plan,
+    }
 }
 
-fn has_query(tokens: &Tokens<'_>, range: &Range) -> bool {
+pub(crate) fn has_query(tokens: &Tokens<'_>, range: &Range) -> bool {
     range.clone().any(|at| tokens.kind(at) == Some(Kind::Open) && starts_query(tokens, at + 1))
-}
-
-fn no_subqueries() -> PlanError {
-    PlanError::unsupported(
-        "subqueries in INSERT … VALUES are not supported on sharded tables",
-        "The subquery could need another shard than the row.",
-        "Run the subquery first, and insert its result as a value.",
-    )
 }
 
 /// A home table that may be filled from home and reference tables.
@@ -160,15 +151,14 @@ fn insert_home(
     if tokens.is(source.start, "values") {
         analysis.expression(tokens, context, &source, &Default::default()).map_err(unread)?;
     }
-    if !analysis.uses.is_empty()
-        || analysis.view_over_distributed.is_some()
-        || (analysis.data_modifying_cte && analysis.sharded() > 0)
-    {
-        return Err(PlanError::unsupported(
-            "a table that is not distributed cannot be filled from a distributed one",
-            "Its rows live on the home shard, the others on every shard.",
-            "Run the SELECT, and insert its rows with VALUES.",
-        ));
+    if let Some(view) = &analysis.view_over_distributed {
+        return Err(view_refused(&view.to_string()));
+    }
+    if analysis.data_modifying_cte && analysis.sharded() > 0 {
+        return Err(crate::route::unread(tokens));
+    }
+    if !analysis.uses.is_empty() {
+        return gather::plan(tokens, context, insert);
     }
     witness(tokens, context, &analysis, None)?;
     Ok(home(context, Access::Write, StatementKind::Insert))
@@ -579,6 +569,7 @@ fn insert_select(
     if !starts_query(tokens, insert.source) {
         return Err(refused());
     }
+    refuse_sequences(tokens, &tokens.all())?;
     let range = tokens.strip_parens(&(insert.source..insert.tail));
     let query = Query::read(tokens, range).map_err(|_| refused())?;
     let mut analysis = Analysis::default();

@@ -25,6 +25,7 @@ mod describe;
 mod error;
 mod explain;
 mod functions;
+mod gather;
 mod insert;
 mod lex;
 mod literal;

@@ -76,6 +76,8 @@ pub enum Action {
     Borrow(Borrow),
     /// A multi-row INSERT, its rows grouped by shard.
     Insert(SplitInsert),
+    /// An INSERT whose rows are made on the home shard before they go to theirs.
+    Gather(Gather),
     /// CREATE or ALTER ROLE with a password, on every shard.
     Role(Role),
     CopyIn(CopyIn),
@@ -324,6 +326,38 @@ pub enum Make {
     RandomUuid,
     /// The default of a column, computed on the home shard.
     Default { table: TableName, column: Box<str> },
+}
+
+/// Rows that are made in a scratch table, `pg_temp.pgherd_new`, and then inserted where they belong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gather {
+    pub table: TableName,
+    pub place: GatherPlace,
+    /// The scratch table's columns; empty for all of the table's.
+    pub columns: Box<[ScratchColumn]>,
+    /// What is copied, and the statement that fills the scratch table.
+    pub borrow: Borrow,
+    /// `INSERT INTO` and the table, as written.
+    pub head: Box<str>,
+    /// Everything after the last row: ON CONFLICT, RETURNING, nothing.
+    pub tail: Box<str>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScratchColumn {
+    pub name: Box<str>,
+    /// Its default.
+    pub make: Option<Make>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GatherPlace {
+    /// Each row to the shard of this field.
+    Split { group: GroupId, field: u16 },
+    /// A reference table.
+    Everywhere,
+    /// A table that is not distributed.
+    Home,
 }
 
 /// The same text would give each shard a verifier with a salt of its own, and a login could not be

@@ -8,7 +8,7 @@ use crate::query::{Cte, Query, Unread};
 use crate::sequences::{self, Sequences};
 use crate::token::{Range, Tokens};
 use crate::{
-    Access, Action, Context, KeySource, KeyUse, ManyShards, Merge, OneShard, Otherwise, Plan, PlanError,
+    Access, Action, Context, Gather, KeySource, KeyUse, ManyShards, Merge, OneShard, Otherwise, Plan, PlanError,
     Reuse, StatementKind, Target, borrow, parse, scatter,
 };
 
@@ -269,7 +269,7 @@ pub(crate) fn check_scatter(plan: Plan, context: &Context<'_>) -> Result<Plan, P
     let refused = match &plan.action {
         Action::Many(many) => all(many) && plan.access != Access::Schema && scattered(many),
         Action::CopyOut(out) => out.target == Target::All,
-        Action::Borrow(borrow) => borrow.pulls.iter().any(|pull| pull.target == Target::All),
+        Action::Gather(Gather { borrow, .. }) | Action::Borrow(borrow) => borrow.pulls.iter().any(|pull| pull.target == Target::All),
         _ => false,
     };
     if refused && !context.scatter {

@@ -9,7 +9,7 @@
 //! on all of them or on none.
 //!
 //! - `relay`: one shard, bytes passed on as they come. The hot path.
-//! - `many`: several shards, merged. `insert`: rows by their keys. `borrow`: copies of rows, and PostgreSQL over them.
+//! - `many`: several shards, merged. `insert`: rows by their keys. `gather`: rows made at home. `borrow`: copies of rows, and PostgreSQL over them.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `live`: transactions between the phases of their commit, on all shards.
@@ -21,6 +21,7 @@ mod combine;
 mod commit;
 mod copy;
 mod explain;
+mod gather;
 mod insert;
 mod live;
 mod many;
@@ -453,6 +454,7 @@ impl Conn {
             Action::CopyIn(copy) => return self.copy_in(copy, statement).await,
             Action::CopyOut(copy) => return self.copy_out(copy, statement).await,
             Action::Insert(insert) => return self.run_split_insert(insert, statement).await,
+            Action::Gather(gather) => return Box::pin(self.run_gather(gather, statement)).await,
             Action::Borrow(borrow) => {
                 if plan.access == Access::Schema {
                     self.open_implicit();

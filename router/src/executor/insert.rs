@@ -203,13 +203,13 @@ impl Conn {
     }
 }
 
-fn regclass(name: &TableName) -> String {
+pub(super) fn regclass(name: &TableName) -> String {
     let name = format!("{}.{}", escape_identifier(&name.schema), escape_identifier(&name.name));
     format!("{}::pg_catalog.regclass", escape_literal(&name))
 }
 
 /// The first column.
-fn texts(reply: &Reply) -> impl Iterator<Item = Value> + '_ {
+pub(super) fn texts(reply: &Reply) -> impl Iterator<Item = Value> + '_ {
     reply.rows.iter().map(|row| {
         let values = backend::row_values(row).ok()?;
         let text = values.first().copied().flatten()?;
@@ -333,15 +333,14 @@ impl Rows<'_> {
     }
 }
 
-/// Of a key that PostgreSQL itself has made.
-fn no_key(error: KeyError) -> Failure {
+/// Of a key that PostgreSQL has made, not the client.
+pub(super) fn no_key(error: KeyError) -> Failure {
     let code = match error {
         KeyError::Null => "23502",
         KeyError::Uncovered => "23514",
         _ => "0A000",
     };
     ErrorInfo::new(code, error.to_string())
-        .detail("It is the default of the distribution column, which decides which shard holds the row.")
-        .hint("Write the value of the distribution column.")
+        .detail("The distribution column decides which shard holds the row.")
         .into()
 }

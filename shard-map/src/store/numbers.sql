@@ -40,6 +40,9 @@ BEGIN
     RETURN QUERY SELECT pgherd.numbers(seq, needed, wanted);
 END $$;
 
+CREATE OR REPLACE FUNCTION pgherd.identity_number(tbl regclass, key_name text) RETURNS bigint
+LANGUAGE sql AS $$ SELECT pgherd.identity_numbers(tbl, key_name, 1, 1) $$;
+
 -- The default of a column with every name in full, to be computed by who inserts.
 CREATE OR REPLACE FUNCTION pgherd.default_of(tbl regclass, column_name text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog AS $$
