@@ -50,6 +50,25 @@ pub(crate) fn plan(
             "They would be those of a copy.",
         ));
     }
+    let (pulls, sql) = copies(tokens, context, Some(query), analysis, "pg_temp.")?;
+    Ok(Borrow {
+        why: why.into(),
+        pulls: pulls.into(),
+        sql: sql.into(),
+        local: !analysis.home.is_empty() || analysis.references > 0,
+        grouped: tokens.all().any(|at| tokens.are(at, &["group", "by"])),
+    })
+}
+
+/// What is copied of the distributed tables, and the statement with the copies' names in their
+/// places. `schema` is where the copies will be.
+pub(crate) fn copies(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    query: Option<&Query>,
+    analysis: &Analysis,
+    schema: &str,
+) -> Result<(Vec<Pull>, String), PlanError> {
     let read = Reading::of(tokens, analysis)?;
     let mut pulls: Vec<Pull> = Vec::new();
     let mut edits: Vec<(std::ops::Range<usize>, String)> = Vec::new();
@@ -67,9 +86,9 @@ pub(crate) fn plan(
         let bare = place.start > 0 && tokens.is(place.start - 1, "table");
         let text = match &used.alias {
             None if !bare => {
-                format!("pg_temp.{scratch} AS {}", quoted(&used.table.name.name))
+                format!("{schema}{scratch} AS {}", quoted(&used.table.name.name))
             }
-            _ => format!("pg_temp.{scratch}"),
+            _ => format!("{schema}{scratch}"),
         };
         edits.push((tokens.bytes(&place), text));
     }
@@ -82,13 +101,7 @@ pub(crate) fn plan(
         from = bytes.end;
     }
     sql.push_str(&tokens.sql[from..]);
-    Ok(Borrow {
-        why: why.into(),
-        pulls: pulls.into(),
-        sql: sql.into(),
-        local: !analysis.home.is_empty() || analysis.references > 0,
-        grouped: tokens.all().any(|at| tokens.are(at, &["group", "by"])),
-    })
+    Ok((pulls, sql))
 }
 
 /// Where the table's name stands.
@@ -196,7 +209,7 @@ fn called(used: &Use) -> &str {
 fn pull(
     tokens: &Tokens<'_>,
     context: &Context<'_>,
-    query: &Query,
+    query: Option<&Query>,
     analysis: &Analysis,
     read: &Reading<'_>,
     used: &Use,
@@ -206,8 +219,8 @@ fn pull(
     let columns = read.columns(tokens, analysis, table);
     let same: Vec<&Use> =
         analysis.uses.iter().filter(|other| other.table.name == table.name).collect();
-    let filter = match same.as_slice() {
-        [_] => Filter { tokens, context, query, analysis, used }.build(),
+    let filter = match (same.as_slice(), query) {
+        ([_], Some(query)) => Filter { tokens, context, query, analysis, used }.build(),
         _ => None,
     };
     Pull {

@@ -2,15 +2,15 @@
 
 use pgherd_shard_map::{RelationKind, Table, TableKind};
 
+use crate::borrow::quoted;
+use crate::insert::{make_of, must_make};
 use crate::literal::{Value, decode};
 use crate::query::starts_query;
 use crate::route::{home, one, plan_of};
 use crate::token::{Kind, Range, Tokens};
-use crate::borrow::quoted;
-use crate::insert::{make_of, must_make};
 use crate::{
-    Access, Action, Context, CopyFormat, CopyIn, CopyKey, CopyMake, CopyOut, CopyRows, Make, ManyShards, Merge, OneShard,
-    Plan, PlanError, Reuse, StatementKind, Target, functions, route,
+    Access, Action, Context, CopyFormat, CopyIn, CopyKey, CopyMake, CopyOut, CopyRows, Make,
+    ManyShards, Merge, OneShard, Plan, PlanError, Reuse, StatementKind, Target, functions, route,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -102,7 +102,8 @@ fn copy_in(
         }
     };
     let binary = format == CopyFormat::Binary;
-    let makes: Vec<CopyMake> = added.iter().map(|at| made(table, *at, binary)).collect::<Result<_, _>>()?;
+    let makes: Vec<CopyMake> =
+        added.iter().map(|at| made(table, *at, binary)).collect::<Result<_, _>>()?;
     let sql = (!makes.is_empty()).then(|| with_columns(tokens, table, &added, &names, columns));
     let columns = names.len() as u16;
     Ok(CopyIn { table: table.name.clone(), rows, format, columns, makes: makes.into(), sql })

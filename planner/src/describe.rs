@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::{
-    Action, Borrow, CopyKey, CopyRows, GatherPlace, KeySource, KeyUse, Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan,
-    RowCount, Target,
+    Action, Borrow, CopyKey, CopyRows, GatherPlace, KeySource, KeyUse, Limit, Make, ManyShards,
+    Merge, Otherwise, Piece, Plan, Pull, RowCount, Target,
 };
 
 /// How much of the cluster a plan needs.
@@ -44,7 +44,7 @@ impl Plan {
             | Action::Role(_)
             | Action::CopyIn(_)
             | Action::CopyOut(_) => Tier::Scatter,
-            Action::Borrow(_) | Action::Gather(_) => Tier::Borrow,
+            Action::Borrow(_) | Action::Gather(_) | Action::Informed(_) => Tier::Borrow,
             Action::Session(_) | Action::Empty => Tier::Session,
             Action::Cluster(_) | Action::Live(_) => Tier::Cluster,
             Action::Explain(explain) => explain.plan.tier(),
@@ -97,6 +97,11 @@ impl Plan {
                 let rows = insert.rows.len();
                 let _ = write!(out, "split INSERT into {} {by}: {rows} rows", insert.table);
                 insert.makes.iter().for_each(|make| write_make(out, make));
+                Ok(())
+            }
+            Action::Informed(informed) => {
+                let _ = write!(out, "write on {}, with copies", target(&informed.target));
+                write_pulls(out, &informed.pulls, &informed.sql);
                 Ok(())
             }
             Action::Gather(gather) => {
@@ -213,14 +218,18 @@ fn write_many(out: &mut String, many: &ManyShards) {
 }
 
 fn write_borrow(out: &mut String, borrow: &Borrow) {
-    for pull in &borrow.pulls {
+    write_pulls(out, &borrow.pulls, &borrow.sql);
+}
+
+fn write_pulls(out: &mut String, pulls: &[Pull], sql: &str) {
+    for pull in pulls {
         let columns = pull.columns.join(", ");
         let _ = write!(out, "\n  copy {} ({columns}) from {}", pull.table, target(&pull.target));
         if let Some(filter) = &pull.filter {
             let _ = write!(out, " where {filter}");
         }
     }
-    let _ = write!(out, "\n  run: {}", borrow.sql);
+    let _ = write!(out, "\n  run: {sql}");
 }
 
 fn limit_text(limit: &Limit) -> String {

@@ -14,8 +14,8 @@ use crate::query::Query;
 use crate::route::{plan_of, unread, view_refused, witness};
 use crate::token::{Kind, Tokens};
 use crate::{
-    Access, Action, Context, Gather, GatherPlace, KeySource, Make, Plan, PlanError, Reuse, ScratchColumn,
-    StatementKind, Target, functions,
+    Access, Action, Context, Gather, GatherPlace, KeySource, Make, Plan, PlanError, Reuse,
+    ScratchColumn, StatementKind, Target, functions,
 };
 
 /// The scratch table's name, in `pg_temp`.
@@ -30,8 +30,7 @@ pub(crate) fn plan(
     let inner = Tokens::new(tokens.text(&source));
     let read = inner.strip_parens(&inner.all());
     let query = Query::read(&inner, read).map_err(|_| unread(tokens))?;
-    let analysis =
-        Analysis::of_query(&inner, context, &query).map_err(|_| unread(tokens))?;
+    let analysis = Analysis::of_query(&inner, context, &query).map_err(|_| unread(tokens))?;
     if let Some(view) = &analysis.view_over_distributed {
         return Err(view_refused(&view.to_string()));
     }

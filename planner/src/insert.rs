@@ -7,9 +7,7 @@
 
 use std::sync::Arc;
 
-use pgherd_shard_map::{
-    Column, ColumnDefault, Identity, Table, TableKind,
-};
+use pgherd_shard_map::{Column, ColumnDefault, Identity, Table, TableKind};
 
 use smallvec::SmallVec;
 
@@ -19,12 +17,13 @@ use crate::query::{Query, Unread, starts_query};
 use crate::route::{home, keys, plan_of, unread, view_refused, witness};
 use crate::token::{Kind, Range, Tokens};
 use crate::write::{
-    refuse_default, refuse_differing, refuse_key_change, refuse_rounded_key, refuse_sequences, same_everywhere,
-    sharded_target,
+    refuse_default, refuse_differing, refuse_key_change, refuse_rounded_key, refuse_sequences,
+    same_everywhere, sharded_target,
 };
 use crate::{
     Access, Action, Context, KeyUse, Limit, Make, ManyShards, Merge, NewRow, OneShard, Plan,
-    PlanError, Reuse, RowKey, RowPart, SplitInsert, StatementKind, Target, borrow::quoted, functions, gather, scatter,
+    PlanError, Reuse, RowKey, RowPart, SplitInsert, StatementKind, Target, borrow::quoted,
+    functions, gather, scatter,
 };
 
 /// More rows than this are not worth a place in the plan cache.
@@ -164,11 +163,7 @@ fn insert_home(
     Ok(home(context, Access::Write, StatementKind::Insert))
 }
 
-fn on_conflict(
-    tokens: &Tokens<'_>,
-    insert: &Insert<'_>,
-    table: &Table,
-) -> Result<(), PlanError> {
+fn on_conflict(tokens: &Tokens<'_>, insert: &Insert<'_>, table: &Table) -> Result<(), PlanError> {
     let tail = insert.tail..tokens.len();
     let Some(set) = tokens.find(&tail, |at| tokens.is(at, "set")) else { return Ok(()) };
     let end = tokens
@@ -265,8 +260,8 @@ impl<'c> Values<'_, 'c> {
     fn made(&mut self, at: usize, range: &Range) -> Option<u16> {
         let default = range.len() == 1 && self.tokens.is(range.start, "default");
         let field = &self.given[at];
-        let ignored = self.insert.overriding == Some(Overriding::User)
-            && field.identity() != Identity::None;
+        let ignored =
+            self.insert.overriding == Some(Overriding::User) && field.identity() != Identity::None;
         if field.must_make && (default || ignored) {
             let column = field.column;
             return Some(self.make_default(column));
@@ -292,21 +287,21 @@ impl<'c> Values<'_, 'c> {
         if self.once {
             return parts.push(RowPart::Text(tokens.span(&range)));
         }
-        let mut from = range.start;
-        for at in range.clone() {
+        let bytes = tokens.bytes(&range);
+        let mut from = bytes.start;
+        let words = |from: usize, to: usize| RowPart::Words(tokens.sql[from..to].into());
+        for at in range {
             if let Some(Kind::Literal { index, .. }) = tokens.kind(at) {
-                if from < at {
-                    parts.push(RowPart::Words(tokens.text(&(from..at)).into()));
+                let token = &tokens.list[at];
+                if from < token.start {
+                    parts.push(words(from, token.start));
                 }
-                // What stood between them was white space at least.
-                parts.push(RowPart::Words(" ".into()));
                 parts.push(RowPart::Literal(index));
-                parts.push(RowPart::Words(" ".into()));
-                from = at + 1;
+                from = token.end;
             }
         }
-        if from < range.end {
-            parts.push(RowPart::Words(tokens.text(&(from..range.end)).into()));
+        if from < bytes.end {
+            parts.push(words(from, bytes.end));
         }
     }
 

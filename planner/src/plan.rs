@@ -78,6 +78,8 @@ pub enum Action {
     Insert(SplitInsert),
     /// An INSERT whose rows are made on the home shard before they go to theirs.
     Gather(Gather),
+    /// UPDATE or DELETE that reads rows of other shards.
+    Informed(Informed),
     /// CREATE or ALTER ROLE with a password, on every shard.
     Role(Role),
     CopyIn(CopyIn),
@@ -322,10 +324,28 @@ pub enum RowKey {
 pub enum Make {
     /// The next number of a sequence. Those of an identity column belong to whoever may insert
     /// into its table; others to whoever may use the sequence.
-    Number { sequence: TableName, identity: Option<(TableName, Box<str>)> },
+    Number {
+        sequence: TableName,
+        identity: Option<(TableName, Box<str>)>,
+    },
     RandomUuid,
     /// The default of a column, computed on the home shard.
-    Default { table: TableName, column: Box<str> },
+    Default {
+        table: TableName,
+        column: Box<str>,
+    },
+}
+
+/// A write that each shard does on its own rows, with copies of all others that it reads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Informed {
+    /// Where it writes.
+    pub target: Target,
+    /// A reference table is written: all shards answer alike.
+    pub same: bool,
+    pub pulls: Box<[Pull]>,
+    /// The client's statement with the copies' names in place of the tables'.
+    pub sql: Box<str>,
 }
 
 /// Rows that are made in a scratch table, `pg_temp.pgherd_new`, and then inserted where they belong.

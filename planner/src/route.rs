@@ -8,8 +8,8 @@ use crate::query::{Cte, Query, Unread};
 use crate::sequences::{self, Sequences};
 use crate::token::{Range, Tokens};
 use crate::{
-    Access, Action, Context, Gather, KeySource, KeyUse, ManyShards, Merge, OneShard, Otherwise, Plan, PlanError,
-    Reuse, StatementKind, Target, borrow, parse, scatter,
+    Access, Action, Context, Gather, KeySource, KeyUse, ManyShards, Merge, OneShard, Otherwise,
+    Plan, PlanError, Reuse, StatementKind, Target, borrow, parse, scatter,
 };
 
 pub(crate) fn plan_of(
@@ -269,7 +269,14 @@ pub(crate) fn check_scatter(plan: Plan, context: &Context<'_>) -> Result<Plan, P
     let refused = match &plan.action {
         Action::Many(many) => all(many) && plan.access != Access::Schema && scattered(many),
         Action::CopyOut(out) => out.target == Target::All,
-        Action::Gather(Gather { borrow, .. }) | Action::Borrow(borrow) => borrow.pulls.iter().any(|pull| pull.target == Target::All),
+        Action::Informed(informed) => {
+            let mut pulls = informed.pulls.iter();
+            (informed.target == Target::All && !informed.same)
+                || pulls.any(|pull| pull.target == Target::All)
+        }
+        Action::Gather(Gather { borrow, .. }) | Action::Borrow(borrow) => {
+            borrow.pulls.iter().any(|pull| pull.target == Target::All)
+        }
         _ => false,
     };
     if refused && !context.scatter {

@@ -38,10 +38,12 @@ fn sequence(tokens: &Tokens<'_>, context: &Context<'_>, open: usize) -> Option<T
 }
 
 fn feeds_sharded(context: &Context<'_>, name: &TableName) -> bool {
-    context.map.relations().any(|(_, kind)| match kind {
+    context.map.relations().any(|(_, kind)| {
+        match kind {
         RelationKind::Sharded(table) => table.columns.iter().any(|column| {
             matches!(&column.default, ColumnDefault::Sequence(sequence) if sequence.name == *name)
         }),
         _ => false,
+    }
     })
 }

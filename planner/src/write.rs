@@ -7,11 +7,13 @@ use pgherd_shard_map::{ColumnDefault, KeyType, RelationKind, Table, TableKind};
 use crate::analyze::{Analysis, Side};
 use crate::functions::Nature;
 use crate::query::{Unread, read_from_item};
-use crate::route::{home, keys, plan_of, refuse_home, target_scope, unread, view_refused, witness};
+use crate::route::{
+    home, keys, keys_of, plan_of, refuse_home, target_scope, unread, view_refused, witness,
+};
 use crate::token::{Kind, Range, Tokens};
 use crate::{
-    Access, Action, Context, ManyShards, Merge, OneShard, Otherwise, Plan, PlanError, Reuse,
-    StatementKind, Target, borrow, functions, scatter,
+    Access, Action, Context, Informed, ManyShards, Merge, OneShard, Otherwise, Plan, PlanError,
+    Reuse, StatementKind, Target, borrow, functions, scatter,
 };
 
 /// WITH … INSERT, UPDATE, DELETE
@@ -90,9 +92,7 @@ pub(crate) fn refuse_default(
     let refused = |column: &&pgherd_shard_map::Column| match column.default {
         ColumnDefault::None | ColumnDefault::Constant | ColumnDefault::Generated => false,
         ColumnDefault::Sequence(_) => true,
-        ColumnDefault::RandomUuid | ColumnDefault::Expression => {
-            table.kind == TableKind::Reference
-        }
+        ColumnDefault::RandomUuid | ColumnDefault::Expression => table.kind == TableKind::Reference,
     };
     let mut written = table.columns.iter().filter(refused).filter(|column| {
         set.clone().any(|at| tokens.is(at, "default"))
@@ -108,7 +108,11 @@ pub(crate) fn refuse_default(
     }
 }
 
-pub(crate) fn refuse_key_change(tokens: &Tokens<'_>, set: &Range, key: &str) -> Result<(), PlanError> {
+pub(crate) fn refuse_key_change(
+    tokens: &Tokens<'_>,
+    set: &Range,
+    key: &str,
+) -> Result<(), PlanError> {
     for part in tokens.split(set) {
         let targets = match tokens.kind(part.start) {
             Some(Kind::Open) => part.start + 1..tokens.list[part.start].close,
@@ -276,11 +280,7 @@ fn change(
     witness(tokens, context, &analysis, None)?;
     let Some(table) = table else {
         if !analysis.uses.is_empty() {
-            return Err(PlanError::unsupported(
-                "a table that is not distributed cannot be changed from a distributed one",
-                "Its rows live on the home shard, the others on every shard.",
-                "Read the rows first, and write their values.",
-            ));
+            return informed(tokens, context, kind, analysis, Target::Home);
         }
         return Ok(home(context, Access::Write, kind));
     };
@@ -288,11 +288,8 @@ fn change(
     refuse_default(tokens, &change.set, &table)?;
     let TableKind::Distributed { key, .. } = table.kind else {
         if !analysis.uses.is_empty() {
-            return Err(PlanError::unsupported(
-                "a reference table cannot be changed from a distributed one",
-                "Every shard must write the same, and each sees other rows.",
-                "Read the rows first, and write their values.",
-            ));
+            refuse_differing(tokens, &table, &tokens.all())?;
+            return informed(tokens, context, kind, analysis, Target::All);
         }
         return same_everywhere(tokens, context, kind, &table, &tokens.all());
     };
@@ -305,11 +302,11 @@ fn change(
         return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind));
     }
     if !everywhere {
-        return Err(PlanError::unsupported(
-            "distributed tables can be combined in a write only where their distribution columns are equal",
-            "Rows of the tables that belong together could be on different shards.",
-            "Compare the distribution columns of all tables with one value.",
-        ));
+        let target = match &analysis.uses[0] {
+            own if own.pinned => keys_of(own.group, own.pins.iter().cloned()),
+            _ => Target::All,
+        };
+        return informed(tokens, context, kind, analysis, target);
     }
     if borrow::names_system_column(tokens) {
         return Err(PlanError::unsupported(
@@ -356,6 +353,43 @@ fn read(
     }
     analysis.settle();
     Ok(analysis)
+}
+
+/// Each shard changes its own rows, and is told of the others that the statement reads.
+fn informed(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    kind: StatementKind,
+    mut analysis: Analysis,
+    target: Target,
+) -> Result<Plan, PlanError> {
+    if borrow::names_system_column(tokens) || !functions::reads_only(tokens, &tokens.all()) {
+        return Err(PlanError::unsupported(
+            "system columns and functions that could write are not supported in a write that reads other shards",
+            "The rows that it reads are copied.",
+            "Compare the distribution columns of all tables with one value.",
+        ));
+    }
+    // A subquery must come out the same on every shard.
+    let moving = ["random", "gen_random_uuid", "clock_timestamp", "timeofday"];
+    let called = tokens.all().find_map(|at| {
+        functions::call(tokens, at).and_then(|(name, _)| name).filter(|name| moving.contains(name))
+    });
+    if let Some(name) = called {
+        return Err(PlanError::unsupported(
+            format!("{name}() is not supported in a write that reads other shards"),
+            "Each shard would compute it by itself, and the parts would not fit together.",
+            "Compute the value first, and write it as a literal or a parameter.",
+        ));
+    }
+    let own = usize::from(
+        target != Target::Home && analysis.uses.first().is_some_and(|u| u.place.is_none()),
+    );
+    analysis.uses.drain(..own);
+    let (pulls, sql) = borrow::copies(tokens, context, None, &analysis, "")?;
+    let same = own == 0 && target == Target::All;
+    let action = Action::Informed(Informed { target, same, pulls: pulls.into(), sql: sql.into() });
+    Ok(plan_of(context, action, Access::Write, Reuse::SameText, kind))
 }
 
 /// Every shard can do its part: one distributed table, or several joined on their keys, none of

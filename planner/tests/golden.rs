@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use pgherd_planner::{Context, plan};
 use pgherd_shard_map::{
-    ColocationGroup, Column, ColumnDefault, ColumnSequence, Epoch, GroupId, Identity, KeyType, Placement, RangeMap, Relation, RelationKind,
-    Shard, ShardId, ShardMap, Table, TableKind, TableName,
+    ColocationGroup, Column, ColumnDefault, ColumnSequence, Epoch, GroupId, Identity, KeyType,
+    Placement, RangeMap, Relation, RelationKind, Shard, ShardId, ShardMap, Table, TableKind,
+    TableName,
 };
 
 const HEAD: &str = "-- Each statement is followed by its plan. Rewritten by: UPDATE=1 cargo nextest run -p pgherd-planner golden\n";
@@ -28,9 +29,9 @@ fn column(text: &str) -> Column {
         (" always", number(Identity::Always)),
         (" uuid", ColumnDefault::RandomUuid),
     ];
-    let found = defaults.into_iter().find_map(|(word, default)| {
-        rest.strip_suffix(word).map(|type_name| (type_name, default))
-    });
+    let found = defaults
+        .into_iter()
+        .find_map(|(word, default)| rest.strip_suffix(word).map(|type_name| (type_name, default)));
     let (type_name, default) = found.unwrap_or((rest, ColumnDefault::None));
     let (type_name, collation) = match type_name.split_once(" collate ") {
         Some((type_name, collation)) => (type_name, Some(collation.into())),

@@ -9,7 +9,8 @@
 //! on all of them or on none.
 //!
 //! - `relay`: one shard, bytes passed on as they come. The hot path.
-//! - `many`: several shards, merged. `insert`: rows by their keys. `gather`: rows made at home. `borrow`: copies of rows, and PostgreSQL over them.
+//! - `many`: several shards, merged. `insert`: rows by their keys. `gather`: rows made at home.
+//!   `informed`: writes with copies of what they read. `borrow`: copies of rows, and PostgreSQL over them.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `live`: transactions between the phases of their commit, on all shards.
@@ -22,6 +23,7 @@ mod commit;
 mod copy;
 mod explain;
 mod gather;
+mod informed;
 mod insert;
 mod live;
 mod many;
@@ -34,8 +36,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgherd_planner::{
-    Access, Action, Literal, OneShard, Otherwise, ParamValue, Params, Plan, Scan, ShardSet, StatementKind,
-    Target,
+    Access, Action, Literal, OneShard, Otherwise, ParamValue, Params, Plan, Scan, ShardSet,
+    StatementKind, Target,
 };
 use pgherd_shard_map::ShardId;
 use smallvec::SmallVec;
@@ -454,6 +456,9 @@ impl Conn {
             Action::CopyIn(copy) => return self.copy_in(copy, statement).await,
             Action::CopyOut(copy) => return self.copy_out(copy, statement).await,
             Action::Insert(insert) => return self.run_split_insert(insert, statement).await,
+            Action::Informed(informed) => {
+                return Box::pin(self.run_informed(informed, statement)).await;
+            }
             Action::Gather(gather) => return Box::pin(self.run_gather(gather, statement)).await,
             Action::Borrow(borrow) => {
                 if plan.access == Access::Schema {

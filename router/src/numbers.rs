@@ -99,7 +99,10 @@ impl Numbers {
         if let Some(block) = blocks.get_mut(&(user.into(), sequence.clone()))
             && block.epoch == epoch
         {
-            block.left.extend(rest);
+            // They are older than what was taken since.
+            let mut all: VecDeque<i64> = rest.collect();
+            all.append(&mut block.left);
+            block.left = all;
         }
     }
 }

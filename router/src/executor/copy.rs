@@ -22,10 +22,10 @@ use pgherd_planner::{CopyIn, CopyKey, CopyRows, ShardSet};
 use pgherd_shard_map::{KeyError, KeyInput, RelationKind, ShardId};
 
 use super::{Conn, Statement};
-use made::Made;
 use crate::copy_rows::{CopySplitter, Key, LineMap, Piece, Row, SplitError};
 use crate::error::{ErrorInfo, Failure};
 use crate::wire::{HEADER, frontend, put_cstr, put_frame};
+use made::Made;
 
 /// A shard's rows are sent on when there are so many bytes of them.
 const BATCH: usize = 32 * 1024;

@@ -338,7 +338,9 @@ impl Conn {
 /// One line of COPY's text format.
 fn read_row(line: &[u8]) -> Result<Vec<Value>, Failure> {
     let fields = line.split(|byte| *byte == b'\t');
-    fields.map(|field| if field == b"\\N" { Ok(None) } else { read_field(field).map(Some) }).collect()
+    fields
+        .map(|field| if field == b"\\N" { Ok(None) } else { read_field(field).map(Some) })
+        .collect()
 }
 
 fn read_field(field: &[u8]) -> Result<String, Failure> {

@@ -132,7 +132,9 @@ impl Conn {
             taken.extend(texts(&reply).filter_map(|text| text?.parse::<i64>().ok()));
         }
         if taken.len() < count as usize {
-            return Err(ErrorInfo::new("XX000", "a sequence gave fewer numbers than were asked").into());
+            return Err(
+                ErrorInfo::new("XX000", "a sequence gave fewer numbers than were asked").into()
+            );
         }
         Ok(taken)
     }

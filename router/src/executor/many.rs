@@ -8,9 +8,7 @@ use std::io;
 use std::task::Poll;
 
 use bytes::Bytes;
-use pgherd_planner::{
-    Access, Limit, ManyShards, Merge, Params, Role, RowCount, ShardSet,
-};
+use pgherd_planner::{Access, Limit, ManyShards, Merge, Params, Role, RowCount, ShardSet};
 use pgherd_shard_map::ShardId;
 
 use postgres_protocol::escape::escape_literal;

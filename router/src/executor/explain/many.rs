@@ -155,10 +155,13 @@ impl Conn {
         let key = asked.explain.tables.iter().find(|table| table.table == insert.table);
         let key = key.map_or_else(|| "the distribution column".to_owned(), KeyColumn::to_string);
         let count = insert.rows.len();
-        root.texts("Why", vec![match insert.group {
-            Some(_) => format!("{key} of each of the {count} rows says its shard"),
-            None => "every shard has a copy of a reference table".to_owned(),
-        }]);
+        root.texts(
+            "Why",
+            vec![match insert.group {
+                Some(_) => format!("{key} of each of the {count} rows says its shard"),
+                None => "every shard has a copy of a reference table".to_owned(),
+            }],
+        );
         self.tell_commit(&mut root, &shards, asked);
         let merge = if insert.group.is_some() { Merge::Sum } else { Merge::Same };
         root.text("Merge", merge_words(&merge, asked.inner.portal)?);

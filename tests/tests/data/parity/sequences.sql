@@ -35,7 +35,6 @@ INSERT INTO t (nope) VALUES (1);
 INSERT INTO t (id) VALUES (NULL);
 --@ refused 0A000
 UPDATE t SET id = DEFAULT WHERE id = 1;
---@ refused 0A000
 INSERT INTO t (id, v) VALUES (1, nextval('t_id_seq') || 'x');
 TRUNCATE t RESTART IDENTITY;
 INSERT INTO t (v) VALUES ('restarted') RETURNING id;
