@@ -90,7 +90,6 @@ fn read_insert<'t>(tokens: &'t Tokens<'_>) -> Option<Insert<'t>> {
 
 pub(crate) fn insert(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
     let kind = StatementKind::Insert;
-    functions::refuse_session_state(tokens)?;
     if context.may_name_sharded(tokens, &tokens.all()).is_none() {
         return Ok(home(context, Access::Write, kind));
     }

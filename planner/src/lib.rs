@@ -38,6 +38,8 @@ mod route;
 mod scan;
 mod scatter;
 mod sequences;
+mod table_from_query;
+mod temporary;
 mod token;
 mod write;
 
@@ -47,6 +49,7 @@ pub use describe::Tier;
 pub use error::PlanError;
 pub use plan::*;
 pub use scan::{Literal, LiteralKind, Scan};
+pub use sequences::{NumberCall, number_calls};
 
 /// What planning depends on beside the statement: the same context and text give the same plan.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +58,8 @@ pub struct Context<'a> {
     /// Schemas in order, `"$user"` already replaced by the user's name, `pg_catalog` left out
     /// unless it was named.
     pub search_path: &'a [Box<str>],
+    /// Relations of the session's temporary schema, which hide others of their names.
+    pub temporary: &'a [Box<str>],
     /// `pgherd.scatter`: false refuses what would touch every shard.
     pub scatter: bool,
     /// `pgherd.shard`: everything goes there.

@@ -1,6 +1,6 @@
 //! Sequences live on the home shard, whatever a statement reads beside them.
 
-use pgherd_shard_map::{ColumnDefault, RelationKind, TableName};
+use pgherd_shard_map::TableName;
 
 use crate::literal::decode_str;
 use crate::token::{Kind, Tokens};
@@ -20,7 +20,7 @@ pub(crate) fn used(tokens: &Tokens<'_>, context: &Context<'_>) -> Sequences {
     let used = tokens.all().filter_map(|at| match functions::call(tokens, at)? {
         (Some("nextval"), _) => Some(Sequences::Takes),
         (Some("setval"), open) => Some(match sequence(tokens, context, open) {
-            Some(name) if !feeds_sharded(context, &name) => Sequences::Takes,
+            Some(name) if !context.map.feeds_sharded(&name) => Sequences::Takes,
             _ => Sequences::Sets,
         }),
         _ => None,
@@ -37,13 +37,30 @@ fn sequence(tokens: &Tokens<'_>, context: &Context<'_>, open: usize) -> Option<T
     context.relation(&parts).filter(|_| end == inner.len()).map(|(name, _)| name)
 }
 
-fn feeds_sharded(context: &Context<'_>, name: &TableName) -> bool {
-    context.map.relations().any(|(_, kind)| {
-        match kind {
-        RelationKind::Sharded(table) => table.columns.iter().any(|column| {
-            matches!(&column.default, ColumnDefault::Sequence(sequence) if sequence.name == *name)
-        }),
-        _ => false,
-    }
-    })
+/// A call of `currval()` or `lastval()`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberCall {
+    /// All of it, with its parentheses and a schema before it.
+    pub whole: std::ops::Range<usize>,
+    /// What says which sequence; `lastval()` has none.
+    pub sequence: Option<std::ops::Range<usize>>,
+}
+
+/// Where in a text the session's own numbers are asked for.
+#[must_use]
+pub fn number_calls(sql: &str) -> Vec<NumberCall> {
+    let tokens = Tokens::new(sql);
+    let calls = tokens.all().filter_map(|at| {
+        let (name, open) = functions::call(&tokens, at)?;
+        let close = tokens.list[open].close;
+        let qualified = at > 1 && tokens.sign(at - 1, ".");
+        let whole = tokens.list[if qualified { at - 2 } else { at }].start..tokens.list[close].end;
+        let inside = tokens.bytes(&(open + 1..close));
+        match name? {
+            "currval" => Some(NumberCall { whole, sequence: Some(inside) }),
+            "lastval" => Some(NumberCall { whole, sequence: None }),
+            _ => None,
+        }
+    });
+    calls.collect()
 }

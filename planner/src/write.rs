@@ -29,7 +29,6 @@ pub(crate) fn with(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
 /// Before anything sharded is written.
 fn check(tokens: &Tokens<'_>) -> Result<(), PlanError> {
     tokens.check_limits()?;
-    functions::refuse_session_state(tokens)?;
     refuse_sequences(tokens, &tokens.all())
 }
 
@@ -263,7 +262,6 @@ fn change(
     kind: StatementKind,
 ) -> Result<Plan, PlanError> {
     if context.may_name_sharded(tokens, &tokens.all()).is_none() {
-        functions::refuse_session_state(tokens)?;
         return Ok(home(context, Access::Write, kind));
     }
     check(tokens)?;

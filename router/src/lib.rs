@@ -18,6 +18,7 @@ pub mod frontend;
 pub mod hba;
 pub mod md5;
 pub mod numbers;
+pub mod oids;
 pub mod pool;
 pub mod proofs;
 pub mod recovery;

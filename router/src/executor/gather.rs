@@ -64,6 +64,13 @@ impl Conn {
             made = self.place_new_rows(scratch, gather, &columns, &mut texts, &mut total).await;
         }
         self.close_scratch();
+        // What the scratch server called nextval() for is not known here.
+        let numbers = gather.columns.iter().any(|c| matches!(c.make, Some(Make::Number { .. })))
+            || gather.place == GatherPlace::Home
+            || gather.borrow.sql.to_ascii_lowercase().contains("nextval");
+        if numbers {
+            self.forget_drawn();
+        }
         made?;
         self.insert_texts(gather, texts, total, statement).await
     }

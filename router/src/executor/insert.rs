@@ -64,6 +64,9 @@ impl Conn {
             made.push(match make {
                 Make::Number { sequence, identity } => {
                     let numbers = self.numbers(sequence, identity.as_ref(), count as u32).await?;
+                    if let Some(last) = numbers.back() {
+                        self.note_drawn(sequence, *last);
+                    }
                     numbers.into_iter().map(|number| Some(number.to_string())).collect()
                 }
                 Make::RandomUuid => (0..count).map(|_| random_uuid()).collect::<Result<_, _>>()?,
@@ -97,7 +100,7 @@ impl Conn {
     pub(super) fn keep_numbers(&self, sequence: &TableName, rest: impl Iterator<Item = i64>) {
         if self.shares_numbers() {
             let epoch = self.planning.map.epoch;
-            self.worker.shared.numbers.keep(&self.session.user, sequence, epoch, rest);
+            self.worker.shared.numbers.keep(&self.login.user, sequence, epoch, rest);
         }
     }
 
@@ -113,7 +116,7 @@ impl Conn {
         let mut taken = VecDeque::with_capacity(count as usize);
         let wanted = match self.shares_numbers() {
             true => {
-                let user = &self.session.user;
+                let user = &self.login.user;
                 shared.numbers.take(user, sequence, epoch, count, Instant::now(), &mut taken)
             }
             false => Some(Wanted { needed: count, wanted: count }),
@@ -199,6 +202,8 @@ impl Conn {
         self.cancel.servers.borrow_mut().pop();
         if let Some(mut server) = self.servers.pop() {
             server.spoiled |= self.cancel.sent.get();
+            // What another session has there of its own numbers is gone.
+            server.last_user = 0;
             pools.give_back(&self.login, server);
         }
         reply

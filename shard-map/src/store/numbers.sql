@@ -43,6 +43,12 @@ END $$;
 CREATE OR REPLACE FUNCTION pgherd.identity_number(tbl regclass, key_name text) RETURNS bigint
 LANGUAGE sql AS $$ SELECT pgherd.identity_numbers(tbl, key_name, 1, 1) $$;
 
+-- What a session's own numbers are called where the router knows them.
+CREATE OR REPLACE FUNCTION pgherd.currval(number bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$ SELECT number $$;
+CREATE OR REPLACE FUNCTION pgherd.lastval(number bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$ SELECT number $$;
+
 -- The default of a column with every name in full, to be computed by who inserts.
 CREATE OR REPLACE FUNCTION pgherd.default_of(tbl regclass, column_name text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog AS $$

@@ -17,17 +17,23 @@ const AHEAD_MAX: u32 = 65_536;
 /// What has been made and not used.
 pub(super) struct Made {
     values: Vec<VecDeque<Value>>,
+    /// Of the last row.
+    last: Vec<Value>,
     ahead: u32,
 }
 
 impl Made {
     pub(super) fn new(copy: &CopyIn) -> Self {
-        Self { values: copy.makes.iter().map(|_| VecDeque::new()).collect(), ahead: AHEAD }
+        let values = copy.makes.iter().map(|_| VecDeque::new()).collect();
+        Self { values, last: Vec::new(), ahead: AHEAD }
     }
 
     /// The next row's values.
     pub(super) fn next(&mut self) -> Vec<Value> {
-        self.values.iter_mut().map(|values| values.pop_front().flatten()).collect()
+        let values: Vec<Value> =
+            self.values.iter_mut().map(|values| values.pop_front().flatten()).collect();
+        self.last.clone_from(&values);
+        values
     }
 }
 
@@ -70,7 +76,14 @@ impl Conn {
     }
 
     /// Numbers that were asked for and not needed are for the next statement.
-    pub(super) fn keep_made(&self, placing: &mut Placing<'_>) {
+    pub(super) fn keep_made(&mut self, placing: &mut Placing<'_>) {
+        for (made, last) in placing.copy.makes.iter().zip(&placing.made.last) {
+            if let (Make::Number { sequence, .. }, Some(number)) = (&made.make, last)
+                && let Ok(number) = number.parse()
+            {
+                self.note_drawn(sequence, number);
+            }
+        }
         for (made, values) in placing.copy.makes.iter().zip(&mut placing.made.values) {
             if let Make::Number { sequence, .. } = &made.make {
                 let left = values.drain(..).filter_map(|value| value?.parse().ok());

@@ -170,3 +170,25 @@ a
 COPY cr (v, kind) FROM STDIN;
 a	b	c
 \.
+-- The session's own numbers.
+CREATE TABLE own (k int PRIMARY KEY, id serial);
+CREATE TABLE own2 (k int PRIMARY KEY, n bigserial);
+CREATE TABLE plain_own (id serial, v text);
+--@ router: SELECT create_distributed_table('own', 'k')
+--@ router: SELECT create_reference_table('own2')
+INSERT INTO own (k) VALUES (1), (2), (3);
+SELECT currval('own_id_seq'), lastval();
+INSERT INTO own2 (k) VALUES (1);
+SELECT lastval() AS last, currval('own_id_seq'::regclass) + 1 AS next, currval(pg_get_serial_sequence('own2', 'n'));
+BEGIN;
+INSERT INTO own (k) VALUES (4), (5);
+SELECT lastval();
+
+COMMIT;
+BEGIN;
+INSERT INTO own (k) VALUES (6);
+INSERT INTO plain_own (v) VALUES ('a'), ('b');
+SELECT currval('plain_own_id_seq');
+--@ refused 0A000
+SELECT lastval();
+ROLLBACK;
