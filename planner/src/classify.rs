@@ -9,7 +9,7 @@ use crate::token::{Kind, Range, Tokens};
 use crate::{
     Access, Action, BeginWord, ClusterFunction, Context, Discard, Isolation, ManyShards, Merge,
     Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Stateful, StatementKind, Target,
-    cluster, copy, ddl, explain, functions, live, route, temporary, write,
+    cluster, copy, ddl, explain, functions, insert, live, route, temporary, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -126,7 +126,7 @@ fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErro
             false => route::select(tokens, context),
         },
         "" if starts_query(tokens, 0) => route::select(tokens, context),
-        "insert" => write::insert(tokens, context),
+        "insert" => insert::insert(tokens, context),
         "update" => write::update(tokens, context),
         "delete" => write::delete(tokens, context),
         "merge" => only_home(tokens, context, StatementKind::Merge, "MERGE"),
@@ -139,7 +139,11 @@ fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErro
         "truncate" => {
             let many = ManyShards { target: Target::All, sql: None, merge: Merge::Same };
             let (action, kind) = (Action::Many(many), StatementKind::Ddl);
-            Ok(plan_of(context, action, Access::Write, Reuse::Once, kind))
+            // Sequences that start again are another state of the schema: routers forget their
+            // numbers.
+            let restarts = tokens.all().any(|at| tokens.are(at, &["restart", "identity"]));
+            let access = if restarts { Access::Schema } else { Access::Write };
+            Ok(plan_of(context, action, access, Reuse::Once, kind))
         }
         "declare" => declare(tokens, context),
         "fetch" | "move" | "close" => Ok(home(context, Access::Write, StatementKind::Utility)),

@@ -59,6 +59,8 @@ const OTHER_AGGREGATES: &[&str] = &[
 const WINDOW: &[&str] =
     &["row_number", "ntile", "lag", "lead", "first_value", "last_value", "nth_value"];
 
+const SEQUENCE: &[&str] = &["nextval", "setval"];
+
 /// Same arguments, same result, on every server.
 const IMMUTABLE: &[&str] = &[
     "abs",
@@ -195,6 +197,7 @@ const STABLE: &[&str] = &[
     "pg_get_constraintdef",
     "pg_get_expr",
     "pg_get_indexdef",
+    "pg_get_serial_sequence",
     "pg_get_userbyid",
     "pg_get_viewdef",
     "pg_is_in_recovery",
@@ -325,6 +328,8 @@ pub(crate) enum Nature {
     Combined,
     OtherAggregate,
     Window,
+    /// It writes nothing but a sequence, which is on the home shard.
+    Sequence,
     Unknown,
 }
 
@@ -336,6 +341,7 @@ pub(crate) fn nature(name: &str) -> Nature {
         (COMBINED, Nature::Combined),
         (OTHER_AGGREGATES, Nature::OtherAggregate),
         (WINDOW, Nature::Window),
+        (SEQUENCE, Nature::Sequence),
     ];
     let found = lists.iter().find(|(names, _)| names.contains(&name));
     found.map_or(Nature::Unknown, |(_, nature)| *nature)

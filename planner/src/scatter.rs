@@ -126,7 +126,7 @@ fn functions_allowed(tokens: &Tokens<'_>, range: &Range) -> Result<(), PlanError
         Nature::OtherAggregate => {
             Err(refuse(format!("the aggregate {name}() over several shards is not supported")))
         }
-        Nature::Unknown => Err(refuse(format!(
+        Nature::Sequence | Nature::Unknown => Err(refuse(format!(
             "the function {name}() over several shards is not supported: it could be an aggregate"
         ))),
         _ => Ok(()),

@@ -19,6 +19,7 @@ pub mod frontend;
 pub mod gate;
 pub mod hba;
 pub mod md5;
+pub mod numbers;
 pub mod oids;
 pub mod pool;
 pub mod proofs;

@@ -25,6 +25,7 @@ use crate::config::{Config, Dsn, PoolMode};
 use crate::dial::Dialer;
 use crate::gate::Gate;
 use crate::hba::Hba;
+use crate::numbers::Numbers;
 use crate::oids::{self, Oids};
 use crate::pool::{PoolFigures, PoolLimits, Pools};
 use crate::proofs::Proofs;
@@ -64,6 +65,8 @@ pub struct Shared {
     /// Of roles with a connection limit.
     pub seats: Arc<Seats>,
     pub proofs: Arc<Proofs>,
+    /// Of sequences, taken and not used yet.
+    pub numbers: Numbers,
     pub dialer: Arc<Dialer>,
     /// For clients that ask for TLS.
     pub tls: Option<Acceptor>,

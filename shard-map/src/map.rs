@@ -6,8 +6,8 @@ use foldhash::HashMap;
 use thiserror::Error;
 
 use crate::{
-    ColocationGroup, Epoch, GroupId, KeyError, KeyHash, KeyInput, KeyType, Relation, RelationKind,
-    ShardId, TableKind, TableName,
+    ColocationGroup, ColumnDefault, Epoch, GroupId, KeyError, KeyHash, KeyInput, KeyType, Relation,
+    RelationKind, ShardId, TableKind, TableName,
 };
 
 /// One PostgreSQL database that holds a part of the rows.
@@ -120,6 +120,19 @@ impl ShardMap {
     #[must_use]
     pub fn relation(&self, name: &TableName) -> Option<&RelationKind> {
         self.relations.get(name)
+    }
+
+    /// Whether columns of distributed or reference tables are numbered by this sequence.
+    #[must_use]
+    pub fn feeds_sharded(&self, sequence: &TableName) -> bool {
+        self.relations().any(|(_, kind)| {
+            match kind {
+            RelationKind::Sharded(table) => table.columns.iter().any(|column| {
+                matches!(&column.default, ColumnDefault::Sequence(own) if own.name == *sequence)
+            }),
+            _ => false,
+        }
+        })
     }
 
     pub fn relations(&self) -> impl ExactSizeIterator<Item = (&TableName, &RelationKind)> + '_ {

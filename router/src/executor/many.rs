@@ -9,10 +9,8 @@ use std::io;
 use std::task::Poll;
 
 use bytes::Bytes;
-use pgherd_planner::{
-    Access, Limit, ManyShards, Merge, Params, Role, RowCount, ShardSet, Span, SplitInsert,
-};
-use pgherd_shard_map::{ShardId, ShardMap};
+use pgherd_planner::{Access, Limit, ManyShards, Merge, Params, Role, RowCount, ShardSet};
+use pgherd_shard_map::ShardId;
 
 use postgres_protocol::escape::escape_literal;
 
@@ -55,6 +53,9 @@ impl Conn {
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
         let shards = self.shards_of(&many.target, statement)?;
+        if self.session.drawn.is_some() {
+            self.note_home_write(statement.plan);
+        }
         if statement.plan.access == Access::Schema
             && let Some(block) = self.session.transaction.block_mut()
         {
@@ -154,22 +155,6 @@ impl Conn {
         Ok(tasks)
     }
 
-    /// A multi-row INSERT: each shard gets the rows of its keys.
-    pub(super) async fn run_split_insert(
-        &mut self,
-        insert: &SplitInsert,
-        statement: Statement<'_>,
-    ) -> Result<(), Failure> {
-        let params = statement.params()?;
-        let texts = split_rows(insert, &self.planning.map, statement, &params)?;
-        self.open_implicit();
-        let mut tasks = Vec::with_capacity(texts.len());
-        for (shard, sql) in texts {
-            tasks.push(Task::new(self.server_for(shard).await?, Some(&sql)));
-        }
-        self.stream(tasks, statement, None).await
-    }
-
     /// Sends each task; servers join the open block first.
     pub(super) async fn send_tasks(
         &mut self,
@@ -251,7 +236,7 @@ impl Conn {
 
     /// The same on every shard, one answer. The home shard goes first where locks are taken, so
     /// that two clients who change the schema meet there and not crosswise.
-    async fn run_same(
+    pub(super) async fn run_same(
         &mut self,
         tasks: Vec<Task>,
         statement: Statement<'_>,
@@ -510,41 +495,6 @@ impl Conn {
             tokio::task::spawn_local(send_cancel(server.address, server.pid, server.secret));
         }
     }
-}
-
-/// The INSERT that each shard gets: the statement's own text, with its rows only.
-pub(super) fn split_rows(
-    insert: &SplitInsert,
-    map: &ShardMap,
-    statement: Statement<'_>,
-    params: &dyn Params,
-) -> Result<Vec<(ShardId, String)>, Failure> {
-    let piece = |span: Span| span.of(statement.sql);
-    let mut texts: Vec<(ShardId, String)> = Vec::new();
-    for (row, key) in &insert.rows {
-        let shard = key
-            .shard_of_new_row(
-                map,
-                insert.group,
-                statement.sql.as_bytes(),
-                statement.literals,
-                params,
-            )?
-            // PostgreSQL will refuse the value: any shard says so.
-            .unwrap_or(map.home);
-        match texts.iter_mut().find(|(other, _)| *other == shard) {
-            Some((_, text)) => {
-                text.push_str(", ");
-                text.push_str(piece(*row));
-            }
-            None => texts.push((shard, format!("{} {}", piece(insert.head), piece(*row)))),
-        }
-    }
-    for (_, text) in &mut texts {
-        text.push(' ');
-        text.push_str(piece(insert.tail));
-    }
-    Ok(texts)
 }
 
 /// Parses and binds a task's statement, the client's parameters with it.

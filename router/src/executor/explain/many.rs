@@ -10,7 +10,8 @@ use super::tree::{Node, Value};
 use super::{Asked, Moved, read_plan, shown_query};
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::combine::{Finish, arrays, final_request};
-use crate::executor::many::{Task, param_count, piece_types, split_rows};
+use crate::executor::insert::{Made, split_rows};
+use crate::executor::many::{Task, param_count, piece_types};
 use crate::executor::{Conn, Statement};
 use crate::session::Portal;
 use crate::wire::frontend;
@@ -139,8 +140,18 @@ impl Conn {
         insert: &SplitInsert,
         asked: Asked<'_>,
     ) -> Result<Node, Failure> {
+        let mut made = Made::new();
+        if asked.analyze() {
+            made = self.make_values(insert).await?;
+        }
         let params = asked.inner.params()?;
-        let mut texts = split_rows(insert, &self.planning.map, asked.inner, &params)?;
+        let mut texts = split_rows(insert, &self.planning.map, asked.inner, &params, made)?;
+        if insert.group.is_none()
+            && let Some((_, text)) = texts.pop()
+        {
+            let shards = self.shard_list(&pgherd_planner::ShardSet::All);
+            texts = shards.into_iter().map(|shard| (shard, text.clone())).collect();
+        }
         texts.sort_by_key(|(shard, _)| *shard);
         let shards: Vec<ShardId> = texts.iter().map(|(shard, _)| *shard).collect();
         let title = format!("Split INSERT over {}", self.shards_name(&shards));
@@ -148,9 +159,16 @@ impl Conn {
         let key = asked.explain.tables.iter().find(|table| table.table == insert.table);
         let key = key.map_or_else(|| "the distribution column".to_owned(), KeyColumn::to_string);
         let count = insert.rows.len();
-        root.texts("Why", vec![format!("{key} of each of the {count} rows says its shard")]);
+        root.texts(
+            "Why",
+            vec![match insert.group {
+                Some(_) => format!("{key} of each of the {count} rows says its shard"),
+                None => "every shard has a copy of a reference table".to_owned(),
+            }],
+        );
         self.tell_commit(&mut root, &shards, asked);
-        root.text("Merge", "counts are added, RETURNING's rows follow each other");
+        let merge = if insert.group.is_some() { Merge::Sum } else { Merge::Same };
+        root.text("Merge", merge_words(&merge, asked.inner.portal)?);
         if asked.writes() {
             self.open_implicit();
         }
