@@ -94,6 +94,7 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
         numbers: Numbers::default(),
         dialer,
         tls,
+        gate: crate::gate::Gate::default(),
         health: ArcSwap::default(),
         mailboxes: std::sync::OnceLock::new(),
     });

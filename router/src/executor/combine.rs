@@ -9,7 +9,7 @@
 use pgherd_planner::{Combine, Limit, Ordered, Params, Piece, RowCount};
 use postgres_protocol::escape::escape_literal;
 
-use super::many::{Task, param_count};
+use super::many::{Rows, Task, param_count, put_bound, put_run};
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::pool::server::Reply;
@@ -32,7 +32,7 @@ impl Conn {
         if types.iter().any(PartialType::is_nested) {
             // `unnest` would take such values apart.
             drop(replies);
-            let plan = self.plan_borrowed(statement.sql)?;
+            let plan = self.plan_borrowed(statement)?;
             return Box::pin(self.run_statement(Statement { plan: &plan, ..statement })).await;
         }
         let arrays = arrays(&replies, &types)?;
@@ -77,19 +77,11 @@ impl Conn {
         for task in tasks {
             let mut request = Vec::new();
             joins.push(self.put_join(task.at, &mut request));
-            let sql = task.sql.as_deref().unwrap_or(statement.sql);
-            let (types, parameters) = match statement.portal {
-                None => (&[][..], &[0, 0, 0, 0][..]),
-                Some(portal) => {
-                    let shard = self.servers[task.at].shard;
-                    (portal.statement.types_on(shard), portal.params()?.tail.parameters)
-                }
-            };
-            frontend::put_parse(&mut request, b"", sql, types);
-            frontend::put_bind(&mut request, b"", b"", parameters, &[0, 1, 0, 1]);
-            request.extend_from_slice(frontend::DESCRIBE_UNNAMED_PORTAL);
-            request.extend_from_slice(frontend::EXECUTE_UNNAMED);
-            request.extend_from_slice(frontend::SYNC);
+            let shard = self.servers[task.at].shard;
+            if task.portal.is_none() {
+                put_bound(&mut request, b"", task, shard, statement, Rows::Binary)?;
+            }
+            put_run(&mut request, task, true);
             self.servers[task.at].wrote |= statement.plan.access != pgherd_planner::Access::Read;
             if let Err(error) = self.servers[task.at].send(&request).await {
                 return Err(self.lost(task.at, &error));

@@ -53,7 +53,7 @@ impl Conn {
                 self.server_for(shard).await?;
             }
         }
-        let (scratch, _apart) = self.open_scratch(home).await?;
+        let (scratch, _apart) = self.open_scratch(at, gather.borrow.local).await?;
         let mut made = self.make_new_rows(scratch, gather, &columns).await;
         if made.is_ok() {
             made = self.fill_new_rows(scratch, gather, &sources, statement).await;
@@ -187,7 +187,7 @@ impl Conn {
                 self.add_primary_key(scratch, source.pull).await?;
             }
         }
-        let task = Task { at: scratch, sql: Some(gather.borrow.sql.to_string()) };
+        let task = Task::new(scratch, Some(&gather.borrow.sql));
         self.send_tasks(&[task], statement).await?;
         self.collect_ok(scratch).await
     }
@@ -311,7 +311,7 @@ impl Conn {
         }
         let mut tasks = Vec::with_capacity(pieces.len());
         for piece in pieces {
-            tasks.push(Task { at: self.server_for(piece.shard).await?, sql: Some(piece.sql) });
+            tasks.push(Task::new(self.server_for(piece.shard).await?, Some(&piece.sql)));
         }
         self.stream(tasks, statement, None).await
     }

@@ -51,7 +51,7 @@ impl Conn {
         }
         let mut tasks = Vec::with_capacity(texts.len());
         for (shard, sql) in texts {
-            tasks.push(Task { at: self.server_for(shard).await?, sql: Some(sql) });
+            tasks.push(Task::new(self.server_for(shard).await?, Some(&sql)));
         }
         self.stream(tasks, statement, None).await
     }
@@ -178,8 +178,8 @@ impl Conn {
         let own = self.servers.iter().position(|server| server.shard == home);
         match own {
             Some(at) if self.servers[at].status != 0 => return self.query(at, sql).await,
-            Some(_) => {
-                let (at, _apart) = self.open_scratch(home).await?;
+            Some(busy) => {
+                let (at, _apart) = self.open_scratch(busy, false).await?;
                 let reply = self.query(at, sql).await;
                 self.close_scratch();
                 return reply;

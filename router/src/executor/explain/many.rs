@@ -37,6 +37,9 @@ impl Conn {
         if asked.writes() {
             self.open_implicit();
         }
+        if asked.analyze() {
+            self.read_together(&shards, asked.inner.plan).await?;
+        }
         let finish = match &many.merge {
             Merge::Ordered(ordered) => Finish::Sort(ordered),
             Merge::Combine(combine) => Finish::Combine(combine),
@@ -85,14 +88,12 @@ impl Conn {
         let partial = self.request(at, &request).await?;
         let (_, types) = self.describe_original(at, inner, &partial).await?;
         if types.iter().any(crate::executor::combine::PartialType::is_nested) {
-            let plan = self.plan_borrowed(inner.sql)?;
+            let plan = self.plan_borrowed(inner)?;
             let asked = Asked { inner: Statement { plan: &plan, ..inner }, ..asked };
             return Box::pin(self.explain_plan(asked)).await;
         }
-        let explained: Vec<Task> = tasks
-            .iter()
-            .map(|task| Task { at: task.at, sql: Some(asked.explaining(sql)) })
-            .collect();
+        let explained: Vec<Task> =
+            tasks.iter().map(|task| Task::new(task.at, Some(&asked.explaining(sql)))).collect();
         let plans = self.ask(&explained, asked).await?;
         let home = self.shard_name(shards[0]);
         root.text("Merge", format!("PostgreSQL on {home} makes one answer of the shards' rows"));
@@ -174,7 +175,7 @@ impl Conn {
         let mut tasks = Vec::with_capacity(texts.len());
         for (shard, sql) in &texts {
             let at = self.server_for(*shard).await?;
-            tasks.push(Task { at, sql: Some(asked.explaining(sql)) });
+            tasks.push(Task::new(at, Some(&asked.explaining(sql))));
         }
         let plans = self.ask(&tasks, asked).await?;
         root.stats = together(&plans);
