@@ -178,8 +178,8 @@ impl Conn {
         let own = self.servers.iter().position(|server| server.shard == home);
         match own {
             Some(at) if self.servers[at].status != 0 => return self.query(at, sql).await,
-            Some(at) => {
-                let (at, _apart) = self.open_scratch(at, false).await?;
+            Some(busy) => {
+                let (at, _apart) = self.open_scratch(busy, false).await?;
                 let reply = self.query(at, sql).await;
                 self.close_scratch();
                 return reply;
