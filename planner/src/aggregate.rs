@@ -1,4 +1,4 @@
-//! Aggregates, GROUP BY and DISTINCT over several shards: each shard sends partial rows, and
+//! Aggregates and GROUP BY over several shards: each shard sends partial rows, and
 //! PostgreSQL finishes them on one shard.
 //!
 //! The partial row is the group's expressions, then what the aggregates need: `count(x)` sends its
@@ -8,8 +8,9 @@
 
 use crate::analyze::Analysis;
 use crate::functions::{self, Nature};
+use crate::ordered::{output_column, own_collation, sort_key};
 use crate::query::{Distinct, From, Query, Select};
-use crate::scatter::{output_column, own_collation, refuse, sort_key, unlimited, width};
+use crate::scatter::{refuse, unlimited};
 use crate::token::{Kind, Range, Tokens};
 use crate::{Combine, Limit, ManyShards, Merge, Piece, PlanError, RowCount, Target};
 
@@ -106,12 +107,9 @@ impl Parts {
 }
 
 impl Builder<'_, '_, '_> {
-    pub(crate) fn build(&self, limit: &Limit, aggregated: bool) -> Result<ManyShards, PlanError> {
+    pub(crate) fn build(&self, limit: &Limit) -> Result<ManyShards, PlanError> {
         let mut parts = Parts::default();
-        let sql = match aggregated {
-            true => self.aggregated(&mut parts, limit)?,
-            false => self.distinct(&mut parts, limit)?,
-        };
+        let sql = self.aggregated(&mut parts, limit)?;
         self.check_params(&parts, &sql)?;
         let combine = Combine {
             columns: u16::try_from(parts.columns.len())
@@ -123,23 +121,6 @@ impl Builder<'_, '_, '_> {
             sql: Some(sql.into()),
             merge: Merge::Combine(combine),
         })
-    }
-
-    /// SELECT DISTINCT without aggregates.
-    fn distinct(&self, parts: &mut Parts, limit: &Limit) -> Result<String, PlanError> {
-        let width = width(self.tokens, self.select, self.analysis).ok_or_else(|| {
-            refuse("DISTINCT with * of several tables over several shards is not supported")
-        })?;
-        if self.select.items.iter().any(|item| own_collation(self.tokens, self.analysis, item)) {
-            return Err(own_collation_refused());
-        }
-        parts.columns = (0..width).map(|n| format!("c{n}")).collect();
-        parts.text(&format!("SELECT DISTINCT {} FROM ", parts.columns.join(", ")));
-        parts.statement.push(Piece::Source);
-        self.order(parts, &[], true)?;
-        final_limit(parts, limit);
-        let head = &self.tokens.sql[..self.tokens.bytes(&self.query.tail).start];
-        Ok(format!("{}{}", head.trim_end(), self.mention_limits(limit)))
     }
 
     fn aggregated(&self, parts: &mut Parts, limit: &Limit) -> Result<String, PlanError> {
@@ -256,7 +237,7 @@ impl Builder<'_, '_, '_> {
                 Some(at) => range.start..at,
                 None => range.clone(),
             };
-            match output_column(tokens, self.select, &plain)? {
+            match output_column(tokens, self.select, self.analysis, &plain)? {
                 // A position takes no COLLATE.
                 Some(column) if key.collation.is_none() => parts.text(&(column + 1).to_string()),
                 _ if distinct => {
@@ -301,7 +282,7 @@ impl Builder<'_, '_, '_> {
                         at = self.partial(parts, name.unwrap_or_default(), open)?;
                         continue;
                     }
-                    Nature::Immutable | Nature::Stable => {}
+                    Nature::Immutable | Nature::Stable | Nature::Volatile => {}
                     _ => {
                         return Err(refuse(format!(
                             "{}() beside aggregates over several shards is not supported",

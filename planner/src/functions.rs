@@ -176,14 +176,12 @@ const IMMUTABLE: &[&str] = &[
 /// Reads only, but differs by time, session or server.
 const STABLE: &[&str] = &[
     "age",
-    "clock_timestamp",
     "col_description",
     "current_database",
     "current_schema",
     "current_schemas",
     "current_setting",
     "format_type",
-    "gen_random_uuid",
     "has_table_privilege",
     "inet_server_addr",
     "inet_server_port",
@@ -203,13 +201,14 @@ const STABLE: &[&str] = &[
     "pg_total_relation_size",
     "pg_type_is_visible",
     "pg_typeof",
-    "random",
     "statement_timestamp",
-    "timeofday",
     "to_regclass",
     "transaction_timestamp",
     "version",
 ];
+
+/// Another result for each row, and nothing is written.
+const VOLATILE: &[&str] = &["clock_timestamp", "gen_random_uuid", "random", "timeofday"];
 
 const SET_RETURNING: &[&str] = &[
     "generate_series",
@@ -320,6 +319,8 @@ const NOT_FUNCTIONS: &[&str] = &[
 pub(crate) enum Nature {
     Immutable,
     Stable,
+    /// Another result each time, and no effect.
+    Volatile,
     SetReturning,
     Combined,
     OtherAggregate,
@@ -331,6 +332,7 @@ pub(crate) fn nature(name: &str) -> Nature {
     let lists = [
         (IMMUTABLE, Nature::Immutable),
         (STABLE, Nature::Stable),
+        (VOLATILE, Nature::Volatile),
         (SET_RETURNING, Nature::SetReturning),
         (COMBINED, Nature::Combined),
         (OTHER_AGGREGATES, Nature::OtherAggregate),

@@ -27,6 +27,7 @@ mod functions;
 mod lex;
 mod literal;
 mod live;
+mod ordered;
 mod parse;
 mod plan;
 mod query;

@@ -234,23 +234,59 @@ pub enum RowCount {
     Param(u16),
 }
 
+/// Each shard sorts, and sends what it has sorted by in columns before the client's own; the router
+/// merges the rows as they arrive, in bounded memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ordered {
-    /// Compared in turn. Columns are positions (from 0) in the shards' rows.
+    /// The shards' first columns, which the client does not see. Compared in turn.
     pub keys: Box<[SortKey]>,
-    /// How many of the last columns were added for sorting and are cut off before the client
-    /// sees the row.
-    pub hidden: u16,
+    /// Of rows that are equal in so many first keys the first one only; 0 keeps all.
+    pub distinct: u16,
+    /// How many columns the client gets, where `keys` were made from what the map knows of them.
+    pub width: Option<u16>,
     pub limit: Limit,
+    /// FETCH … WITH TIES: rows that are equal to the last one follow.
+    pub ties: bool,
+    /// The shards' statement around the keys: `SELECT DISTINCT `, then the client's columns up to
+    /// the end of HAVING, then LIMIT and FOR UPDATE.
+    pub text: [Box<str>; 3],
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SortKey {
-    pub column: u16,
+    pub expression: Box<str>,
     pub descending: bool,
     pub nulls_first: bool,
-    /// `COLLATE …` as written, where the statement has one on this key.
+    /// Its collation, where that is not the database's default one.
     pub collation: Option<Box<str>>,
+    /// The client did not ask for this order, so that any order of its values will do.
+    pub free: bool,
+}
+
+impl Ordered {
+    /// What each shard runs. Free keys that are `text` may be sorted by bytes, which the router can
+    /// compare: `bytewise` says which keys are.
+    #[must_use]
+    pub fn shard_query(&self, bytewise: impl Fn(usize) -> bool) -> String {
+        let [head, body, tail] = &self.text;
+        let keys = self.keys.iter().enumerate().map(|(number, key)| match bytewise(number) {
+            true => format!("({}) COLLATE \"C\"", key.expression),
+            false => key.expression.to_string(),
+        });
+        let order = self.keys.iter().enumerate().map(|(number, key)| {
+            let direction = if key.descending { " DESC" } else { "" };
+            let nulls = match (key.nulls_first == key.descending, key.nulls_first) {
+                (true, _) => "",
+                (false, true) => " NULLS FIRST",
+                (false, false) => " NULLS LAST",
+            };
+            format!("{}{direction}{nulls}", number + 1)
+        });
+        let keys: Vec<String> = keys.collect();
+        let order: Vec<String> = order.collect();
+        let comma = if body.starts_with(' ') { "" } else { ", " };
+        format!("{head}{}{comma}{body} ORDER BY {}{tail}", keys.join(", "), order.join(", "))
+    }
 }
 
 /// The shards' rows become arrays, and one shard runs the final statement over them:

@@ -9,7 +9,8 @@
 //! on all of them or on none.
 //!
 //! - `relay`: one shard, bytes passed on as they come. The hot path.
-//! - `many`: several shards, merged. `borrow`: copies of rows, and PostgreSQL over them.
+//! - `many`: several shards, merged. `ordered`, `ranked`: sorted rows. `combine`: partial aggregates.
+//! - `borrow`: copies of rows, and PostgreSQL over them.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `live`: transactions between the phases of their commit, on all shards.
@@ -23,6 +24,8 @@ mod copy;
 mod explain;
 mod live;
 mod many;
+mod ordered;
+mod ranked;
 mod refused;
 mod relay;
 mod settings;

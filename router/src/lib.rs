@@ -1,7 +1,8 @@
 //! The router: PostgreSQL's protocol towards clients, plans executed on pooled server connections.
 //!
 //! Layers, each importing only lower ones: `error`, `telemetry`, `config` · `wire` · pure machines
-//! (`scram`, `md5`, `hba`, `throttle`, `seats`, `proofs`, `session`, `two_phase`, `copy_rows`) · IO (`tls`, `dial`,
+//! (`scram`, `md5`, `hba`, `throttle`, `seats`, `proofs`, `session`, `two_phase`, `copy_rows`,
+//! `merge`) · IO (`tls`, `dial`,
 //! `client`, `verifiers`, `pool`, `worker`) · `executor`, `recovery`, `deadlock`, `admin` · `frontend` · `serve`, `dev`, `cli`.
 
 pub mod admin;
@@ -17,6 +18,7 @@ pub mod executor;
 pub mod frontend;
 pub mod hba;
 pub mod md5;
+pub mod merge;
 pub mod pool;
 pub mod proofs;
 pub mod recovery;

@@ -15,9 +15,9 @@ use pgherd_shard_map::{ShardId, ShardMap};
 
 use postgres_protocol::escape::escape_literal;
 
-use super::combine::Finish;
 use super::{Conn, Statement, verb};
 use crate::error::{ErrorInfo, Failure};
+use crate::merge::Counter;
 use crate::pool::server::Reply;
 use crate::scram::Verifier;
 use crate::session::Portal;
@@ -59,17 +59,17 @@ impl Conn {
                 if statement.plan.access != Access::Read {
                     self.open_implicit();
                 }
-                let limit = Counter::new(limit, statement.portal)?;
+                let limit = row_counter(limit, statement.portal)?;
                 let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
                 self.stream(tasks, statement, Some(limit)).await
             }
             Merge::Ordered(ordered) => {
-                let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
-                self.run_combined(tasks, statement, Finish::Sort(ordered)).await
+                let sql = many.sql.as_deref().unwrap_or(statement.sql);
+                Box::pin(self.run_ordered(&shards, sql, ordered, statement)).await
             }
             Merge::Combine(combine) => {
                 let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
-                self.run_combined(tasks, statement, Finish::Combine(combine)).await
+                self.run_combined(tasks, statement, combine).await
             }
         }
     }
@@ -454,7 +454,14 @@ impl Conn {
     /// The statement has failed on one shard: the others need not finish it. Their connections
     /// are not used again, since the cancel may arrive late.
     pub(super) fn cancel_others(&mut self, failed: usize, open: &[(usize, u32)]) {
-        for (at, _) in open.iter().filter(|(at, _)| *at != failed) {
+        let others: Vec<(usize, u32)> =
+            open.iter().filter(|(at, _)| *at != failed).copied().collect();
+        self.cancel_running(&others);
+    }
+
+    /// Cancels what runs on these servers; their connections are not used again.
+    pub(super) fn cancel_running(&mut self, servers: &[(usize, u32)]) {
+        for (at, _) in servers {
             let server = &mut self.servers[*at];
             server.spoiled = true;
             tokio::task::spawn_local(send_cancel(server.address, server.pid, server.secret));
@@ -528,42 +535,14 @@ pub(super) fn piece_types(sql: &str, portal: &Portal) -> Result<Vec<u8>, Failure
     Ok(types)
 }
 
-/// LIMIT and OFFSET over all shards' rows.
-pub(super) struct Counter {
-    skip: u64,
-    left: Option<u64>,
-}
-
-impl Counter {
-    fn new(limit: &Limit, portal: Option<&Portal>) -> Result<Self, Failure> {
-        let value = |count: &Option<RowCount>| match count {
-            None => Ok(None),
-            Some(RowCount::Rows(rows)) => Ok(Some(*rows)),
-            Some(RowCount::Param(number)) => param_count(portal, *number),
-        };
-        Ok(Self { skip: value(&limit.offset)?.unwrap_or(0), left: value(&limit.count)? })
-    }
-
-    /// Every row.
-    pub(super) fn unlimited() -> Self {
-        Self { skip: 0, left: None }
-    }
-
-    /// Whether the next row is one that the client gets.
-    fn take(&mut self) -> bool {
-        if self.skip > 0 {
-            self.skip -= 1;
-            return false;
-        }
-        match &mut self.left {
-            None => true,
-            Some(0) => false,
-            Some(left) => {
-                *left -= 1;
-                true
-            }
-        }
-    }
+/// LIMIT and OFFSET with their parameters' values.
+pub(super) fn row_counter(limit: &Limit, portal: Option<&Portal>) -> Result<Counter, Failure> {
+    let value = |count: &Option<RowCount>| match count {
+        None => Ok(None),
+        Some(RowCount::Rows(rows)) => Ok(Some(*rows)),
+        Some(RowCount::Param(number)) => param_count(portal, *number),
+    };
+    Ok(Counter::new(value(&limit.offset)?.unwrap_or(0), value(&limit.count)?))
 }
 
 /// A row count that is a parameter: an integer in text or binary.
