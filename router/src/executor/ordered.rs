@@ -58,6 +58,8 @@ pub(super) struct Source {
     pub(super) state: State,
     /// Sync has been sent: the reply ends by itself.
     synced: bool,
+    /// Bind has been answered: what goes wrong now does so while the statement runs.
+    bound: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,8 +127,8 @@ impl Conn {
         let sent = match merged {
             Ok(sent) => sent,
             Err(failure) => {
-                if self.client.out.len() == described + sorted.description.len() {
-                    // No row follows: PostgreSQL would not have described them either.
+                // Rows that never began PostgreSQL does not describe.
+                if !sources.iter().any(|source| source.bound) {
                     self.client.out.truncate(described);
                 }
                 return Err(self.give_up(&mut sources, failure).await);
@@ -192,8 +194,13 @@ impl Conn {
                 None => return Ok(None),
             },
         };
-        let parsed = !by_bytes.contains(&true);
-        let sql = if parsed { sql.to_owned() } else { ordered.shard_query(|key| by_bytes[key]) };
+        // Another statement may have been asked meanwhile.
+        let parsed = matches!(compare, Compare::Native(_)) && !by_bytes.contains(&true);
+        let sql = if !by_bytes.contains(&true) {
+            sql.to_owned()
+        } else {
+            ordered.shard_query(|key| by_bytes[key])
+        };
         let mut shown_columns = Vec::new();
         backend::cut_first_columns(&description, hidden, &mut shown_columns)
             .map_err(described_wrongly)?;
@@ -270,7 +277,13 @@ impl Conn {
             if let Err(error) = self.servers[*at].send(&request).await {
                 return Err(self.lost(*at, &error));
             }
-            sources.push(Source { at: *at, joins, state: State::Running, synced: !pieces });
+            sources.push(Source {
+                at: *at,
+                joins,
+                state: State::Running,
+                synced: !pieces,
+                bound: false,
+            });
         }
         Ok(sources)
     }
@@ -369,6 +382,7 @@ impl Conn {
                 }
             }
             b'E' => return Err(Failure::Shard(frame)),
+            b'2' => source.bound = true,
             b's' => source.state = State::Suspended,
             b'C' if source.joins == 0 => source.state = State::Complete,
             b'N' if source.joins == 0 => self.client.out.extend_from_slice(&frame),
