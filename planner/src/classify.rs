@@ -8,8 +8,8 @@ use crate::route::{home, one, plan_of, unread};
 use crate::token::{Kind, Tokens};
 use crate::{
     Access, Action, BeginWord, ClusterFunction, Context, Isolation, ManyShards, Merge, Plan,
-    PlanError, Reuse, SessionStatement, StatementKind, Target, cluster, copy, ddl, explain, live,
-    route, write,
+    PlanError, Reuse, SessionStatement, StatementKind, Target, cluster, copy, ddl, explain,
+    functions, live, route, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -68,7 +68,8 @@ fn pinned(
                 ["insert", "update", "delete", "merge"].iter().any(|word| keyword(tokens, at, word))
                     && !(at > 0 && tokens.is_any(at - 1, &["for", "key"]))
             });
-            let sharded = context.may_name_sharded(tokens, &tokens.all()).is_some();
+            let sharded = context.may_name_sharded(tokens, &tokens.all()).is_some()
+                || functions::reading_call(tokens, context).is_some();
             Ok((sharded && !writes).then_some(there))
         }
         StatementKind::Update | StatementKind::Delete => {
@@ -87,6 +88,7 @@ fn pinned(
 }
 
 fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+    functions::refuse_reading(tokens, context)?;
     if let Some(plan) = live::read(tokens, context)? {
         return Ok(plan);
     }

@@ -1,9 +1,9 @@
 //! What built-in functions do, as far as planning must know. Whatever is not listed is unknown:
 //! it may write, be an aggregate, or keep session state.
 
-use crate::PlanError;
 use crate::query::keyword;
 use crate::token::{Kind, Range, Tokens};
+use crate::{Context, PlanError};
 
 /// Aggregates whose partial results the router can finish.
 pub(crate) const COMBINED: &[&str] =
@@ -446,4 +446,31 @@ pub(crate) fn refuse_session_state(tokens: &Tokens<'_>) -> Result<(), PlanError>
         }
     }
     Ok(())
+}
+
+/// The word that calls a function whose body names sharded tables, if one does.
+pub(crate) fn reading_call(tokens: &Tokens<'_>, context: &Context<'_>) -> Option<usize> {
+    tokens.all().find(|at| {
+        tokens.kind(at + 1) == Some(Kind::Open)
+            && tokens.name(*at).is_some_and(|name| context.map.is_reading_function(name))
+    })
+}
+
+/// Wherever such a function runs, it would see one server's part of the table.
+pub(crate) fn refuse_reading(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<(), PlanError> {
+    // What defines or drops it may name it.
+    let runs = match tokens.word(0) {
+        Some("create") => (1..4).any(|at| tokens.is_any(at, &["table", "materialized"])),
+        Some("alter" | "drop" | "comment" | "grant" | "revoke" | "security" | "reassign") => false,
+        _ => true,
+    };
+    let called = if runs { reading_call(tokens, context) } else { None };
+    match called {
+        None => Ok(()),
+        Some(at) => Err(PlanError::unsupported(
+            format!("the function {}() reads or writes sharded tables", tokens.list[at].text),
+            "Its body names a sharded table, and would see the rows of one server only.",
+            "Write its query into the statement; or SET pgherd.shard, if one shard has all the rows.",
+        )),
+    }
 }

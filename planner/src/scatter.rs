@@ -46,7 +46,8 @@ pub(crate) fn select(
     if limited && query.locks.is_some() {
         return Err(refuse("FOR UPDATE with LIMIT over several shards is not supported"));
     }
-    if !query.order.is_empty() || distinct || query.with_ties {
+    let unique = select.distinct == Distinct::Yes && rows_stay(tokens, select, analysis);
+    if !query.order.is_empty() || (distinct && !unique) || query.with_ties {
         let merge = ordered::plan(tokens, query, select, analysis, limit)?;
         let sql = Some(merge.shard_query(|_| false).into());
         let merge = Merge::Ordered(merge);
@@ -64,8 +65,23 @@ pub(crate) fn select(
 fn groups_stay(tokens: &Tokens<'_>, select: &Select, analysis: &Analysis) -> bool {
     select.group.iter().flatten().any(|group| {
         let range = tokens.strip_parens(group);
+        let range = match ordered::output_column(tokens, select, analysis, &range) {
+            // A name is that of a column first.
+            Ok(Some(item)) if tokens.name(range.start).is_none() => {
+                aggregate::unlabelled(tokens, &select.items[item])
+            }
+            _ => range,
+        };
         ordered::is_key(tokens, select, analysis, &range)
     })
+}
+
+/// Rows that are alike are all on one shard, since the client gets the key.
+fn rows_stay(tokens: &Tokens<'_>, select: &Select, analysis: &Analysis) -> bool {
+    let is_key = |item: &Range| {
+        ordered::is_key(tokens, select, analysis, &aggregate::unlabelled(tokens, item))
+    };
+    select.items.iter().any(is_key)
 }
 
 /// Refuses what cannot run on each shard by itself.

@@ -24,10 +24,10 @@ use crate::wire::backend::ColumnDescription;
 use crate::wire::{HEADER, Reader, backend};
 
 /// What all windows together may hold.
-const WINDOWS: usize = 8 << 20;
+const WINDOWS: usize = 4 << 20;
 
 /// What one may hold, which is what PostgreSQL ranks for each shard at a time.
-const WINDOW: usize = 1 << 20;
+const WINDOW: usize = 512 << 10;
 
 /// How PostgreSQL is asked to rank rows.
 pub(super) struct Ranked {
