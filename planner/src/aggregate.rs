@@ -12,7 +12,7 @@ use crate::ordered::{output_column, own_collation, sort_key};
 use crate::query::{Distinct, From, Query, Select};
 use crate::scatter::{refuse, unlimited};
 use crate::token::{Kind, Range, Tokens};
-use crate::{Combine, Limit, ManyShards, Merge, Piece, PlanError, RowCount, Target};
+use crate::{Combine, Limit, ManyShards, Merge, PartialSum, Piece, PlanError, RowCount, Target};
 
 pub(crate) struct Builder<'q, 't, 'a> {
     pub(crate) tokens: &'t Tokens<'a>,
@@ -109,13 +109,27 @@ impl Parts {
 impl Builder<'_, '_, '_> {
     pub(crate) fn build(&self, limit: &Limit) -> Result<ManyShards, PlanError> {
         let mut parts = Parts::default();
-        let sql = self.aggregated(&mut parts, limit)?;
-        self.check_params(&parts, &sql)?;
+        let groups = self.aggregated(&mut parts, limit)?;
+        let sums = parts.columns.iter().skip(groups.len()).map(|column| partial_sum(column));
+        let limited = limit.count.is_some() || limit.offset.is_some();
+        let columns = parts.columns[groups.len()..].join(", ");
+        let mut body = format!("{columns} {}", self.tokens.text(&self.select.from_range));
+        if let Some(filter) = &self.select.filter {
+            body.push_str(" WHERE ");
+            body.push_str(self.tokens.text(filter));
+        }
         let combine = Combine {
-            columns: u16::try_from(parts.columns.len())
-                .map_err(|_| refuse("so many columns over several shards are not supported"))?,
-            statement: parts.statement.into(),
+            groups: groups.iter().map(|group| self.tokens.text(group).into()).collect(),
+            sums: sums.collect(),
+            whole: limited
+                || !self.query.order.is_empty()
+                || self.select.distinct == Distinct::Yes
+                || groups.is_empty(),
+            text: [body.into(), self.mention_limits(limit).into()],
+            statement: parts.statement.clone().into(),
         };
+        let sql = combine.shard_query(None);
+        self.check_params(&parts, &sql)?;
         Ok(ManyShards {
             target: Target::All,
             sql: Some(sql.into()),
@@ -123,7 +137,8 @@ impl Builder<'_, '_, '_> {
         })
     }
 
-    fn aggregated(&self, parts: &mut Parts, limit: &Limit) -> Result<String, PlanError> {
+    /// The final statement and the partial columns; returns what the rows are grouped by.
+    fn aggregated(&self, parts: &mut Parts, limit: &Limit) -> Result<Vec<Range>, PlanError> {
         let tokens = self.tokens;
         let groups = self.groups()?;
         for group in &groups {
@@ -157,22 +172,10 @@ impl Builder<'_, '_, '_> {
         self.order(parts, &groups, distinct)?;
         final_limit(parts, limit);
 
-        let mut sql = format!("SELECT {}", parts.columns.join(", "));
-        sql.push(' ');
-        sql.push_str(tokens.text(&self.select.from_range));
-        if let Some(filter) = &self.select.filter {
-            sql.push_str(" WHERE ");
-            sql.push_str(tokens.text(filter));
-        }
-        if !groups.is_empty() {
-            let places: Vec<String> = (1..=groups.len()).map(|n| n.to_string()).collect();
-            sql.push_str(&format!(" GROUP BY {}", places.join(", ")));
-        }
         if parts.columns.is_empty() {
             return Err(refuse("HAVING without aggregates over several shards is not supported"));
         }
-        sql.push_str(&self.mention_limits(limit));
-        Ok(sql)
+        Ok(groups)
     }
 
     /// GROUP BY's expressions, positions and output names replaced by what they mean.
@@ -456,6 +459,18 @@ impl Builder<'_, '_, '_> {
             .with_hint("Write the value as a literal."));
         }
         Ok(())
+    }
+}
+
+/// Which aggregate a partial column begins with: [`Builder::partial`] has written it.
+fn partial_sum(column: &str) -> PartialSum {
+    match column.split_once('(').map_or("", |(function, _)| function) {
+        "count" | "sum" => PartialSum::Sum,
+        "min" => PartialSum::Min,
+        "max" => PartialSum::Max,
+        "bool_and" | "every" => PartialSum::And,
+        "bool_or" => PartialSum::Or,
+        _ => PartialSum::Any,
     }
 }
 

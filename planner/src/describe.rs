@@ -177,7 +177,7 @@ fn write_many(out: &mut String, many: &ManyShards) {
             write!(out, "{}{ties}", limit_text(&ordered.limit))
         }
         Merge::Combine(combine) => {
-            let _ = write!(out, "\n  merge: combine {} columns: ", combine.columns);
+            let _ = write!(out, "\n  merge: combine {} columns: ", combine.columns());
             for piece in &combine.statement {
                 let _ = match piece {
                     Piece::Text(text) => write!(out, "{text}"),

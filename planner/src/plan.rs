@@ -290,14 +290,67 @@ impl Ordered {
 }
 
 /// The shards' rows become arrays, and one shard runs the final statement over them:
-/// `SELECT … FROM unnest($1::T0[], $2::T1[], …) AS pgherd_partial(c0, c1, …) …`. So sums, averages,
-/// text order and HAVING are PostgreSQL's own.
+/// `SELECT … FROM unnest($1::T0[], $2::T1[], …) AS pgherd_partial(c0, c1, …) …`. So averages, text
+/// order and HAVING are PostgreSQL's own. Where the router can compare the groups and add up what the
+/// shards send, they send their groups in order, and the arrays hold each group once, a part of
+/// them at a time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Combine {
-    /// How many columns each partial row has: `c0`, `c1`, …
-    pub columns: u16,
+    /// What the rows are grouped by: the first partial columns.
+    pub groups: Box<[Box<str>]>,
+    /// How the other partial columns of one group are added up.
+    pub sums: Box<[PartialSum]>,
     /// The final statement.
     pub statement: Box<[Piece]>,
+    /// It has to see all groups at once: ORDER BY, LIMIT, DISTINCT.
+    pub whole: bool,
+    /// The shards' statement around the groups: the other columns up to the end of WHERE, and what
+    /// follows GROUP BY.
+    pub text: [Box<str>; 2],
+}
+
+/// Of which aggregate a partial column is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartialSum {
+    /// A count or a sum.
+    Sum,
+    Min,
+    Max,
+    And,
+    Or,
+    /// Only its type counts.
+    Any,
+}
+
+impl Combine {
+    /// How many columns each partial row has: `c0`, `c1`, …
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.groups.len() + self.sums.len()
+    }
+
+    /// What each shard runs. With `bytewise` the groups come in order, those for which it says so
+    /// in the order of their bytes.
+    #[must_use]
+    pub fn shard_query(&self, bytewise: Option<&dyn Fn(usize) -> bool>) -> String {
+        let [body, tail] = &self.text;
+        let groups = self.groups.iter().enumerate().map(|(number, group)| {
+            match bytewise.is_some_and(|bytewise| bytewise(number)) {
+                true => format!("({group}) COLLATE \"C\""),
+                false => group.to_string(),
+            }
+        });
+        let places = (1..=self.groups.len()).map(|place| place.to_string());
+        let places = places.collect::<Vec<String>>().join(", ");
+        let by = match (self.groups.is_empty(), bytewise) {
+            (true, _) => String::new(),
+            (false, None) => format!(" GROUP BY {places}"),
+            (false, Some(_)) => format!(" GROUP BY {places} ORDER BY {places}"),
+        };
+        let groups = groups.collect::<Vec<String>>().join(", ");
+        let comma = if groups.is_empty() || self.sums.is_empty() { "" } else { ", " };
+        format!("SELECT {groups}{comma}{body}{by}{tail}")
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

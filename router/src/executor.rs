@@ -9,7 +9,8 @@
 //! on all of them or on none.
 //!
 //! - `relay`: one shard, bytes passed on as they come. The hot path.
-//! - `many`: several shards, merged. `ordered`, `ranked`: sorted rows. `combine`: partial aggregates.
+//! - `many`: several shards, merged. `ordered`, `ranked`: sorted rows. `combine`, `grouped`: partial
+//!   aggregates.
 //! - `borrow`: copies of rows, and PostgreSQL over them.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
@@ -22,6 +23,7 @@ mod combine;
 mod commit;
 mod copy;
 mod explain;
+mod grouped;
 mod live;
 mod many;
 mod ordered;

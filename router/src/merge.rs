@@ -8,7 +8,9 @@
 //! A stream that is not sorted as the keys say (a shard whose collation has another version) is an
 //! error, since the answer would not be sorted either.
 
+pub mod fold;
 pub mod key;
+pub mod numeric;
 
 /// Which of several sorted streams has the next row.
 #[derive(Debug)]

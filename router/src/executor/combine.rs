@@ -9,6 +9,7 @@
 use pgherd_planner::{Combine, Params, Piece};
 use postgres_protocol::escape::escape_literal;
 
+use super::grouped::Grouped;
 use super::many::Task;
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
@@ -36,6 +37,11 @@ impl Conn {
             let plan = self.plan_borrowed(statement.sql)?;
             return Box::pin(self.run_statement(Statement { plan: &plan, ..statement })).await;
         }
+        let bytewise = self.planning.map.bytewise_collation;
+        let unconverted = self.sends_texts_as_they_are(at);
+        if let Some(grouped) = Grouped::of(combine, &types, bytewise, unconverted) {
+            return self.run_grouped(&tasks, &grouped, combine, &types, &original, statement).await;
+        }
         let replies = self.collect_partials(&tasks, statement).await?;
         let arrays = arrays(&replies, &types)?;
         let sql = final_statement(combine, &types, statement.portal)?;
@@ -46,18 +52,7 @@ impl Conn {
             _ => &[0, 0],
         };
         let reply = self.request(at, &final_request(&sql, &arrays, results)).await?;
-        let oids = |frame: &[u8]| -> Vec<u32> {
-            let columns = backend::columns(frame).unwrap_or_default();
-            columns.iter().map(|column| column.type_oid).collect()
-        };
-        if reply.description.as_deref().map(oids) != Some(oids(&original)) {
-            return Err(ErrorInfo::new(
-                "0A000",
-                "the rows of several shards cannot be combined into the statement's types",
-            )
-            .hint("Cast the aggregates to a type, or pin the statement to one key.")
-            .into());
-        }
+        check_columns(&reply, &original)?;
         if statement.portal.is_none() {
             self.client.out.extend_from_slice(&original);
         }
@@ -241,6 +236,28 @@ fn built_in(oid: u32) -> Option<&'static str> {
     })
 }
 
+/// The final statement must give the columns of the client's own.
+pub(super) fn check_columns(reply: &Reply, original: &[u8]) -> Result<(), ErrorInfo> {
+    let oids = |frame: &[u8]| -> Vec<u32> {
+        let columns = backend::columns(frame).unwrap_or_default();
+        columns.iter().map(|column| column.type_oid).collect()
+    };
+    if reply.description.as_deref().map(oids) == Some(oids(original)) {
+        return Ok(());
+    }
+    Err(ErrorInfo::new(
+        "0A000",
+        "the rows of several shards cannot be combined into the statement's types",
+    )
+    .hint("Cast the aggregates to a type, or pin the statement to one key."))
+}
+
+pub(super) fn too_many(most: usize) -> ErrorInfo {
+    ErrorInfo::new("54000", "the rows of the shards are too many to combine")
+        .detail(format!("They hold more than {} MB.", most >> 20))
+        .hint("Use a narrower condition or a LIMIT.")
+}
+
 /// The final statement, over the partial rows.
 pub(super) fn final_statement(
     combine: &Combine,
@@ -310,10 +327,7 @@ pub(super) fn arrays(replies: &[Reply], types: &[PartialType]) -> Result<Vec<Vec
     for row in replies.iter().flat_map(|reply| &reply.rows) {
         size += row.len();
         if size > BYTES_MAX {
-            return Err(ErrorInfo::new("54000", "the rows of the shards are too many to combine")
-                .detail(format!("They hold more than {} MB.", BYTES_MAX >> 20))
-                .hint("Use a narrower condition or a LIMIT.")
-                .into());
+            return Err(too_many(BYTES_MAX).into());
         }
         let values = backend::row_values(row)
             .ok()

@@ -12,13 +12,14 @@ use bytes::{Buf, Bytes};
 use pgherd_planner::{Access, Ordered};
 use pgherd_shard_map::ShardId;
 
-use super::many::row_counter;
+use super::many::{piece_types, row_counter};
 use super::ranked::Ranked;
 use super::{Conn, Statement};
 use crate::client::OUT_HIGH;
 use crate::error::{ErrorInfo, Failure};
 use crate::merge::key::{Kind, NAME_OID, Rule, is_text};
 use crate::merge::{Merge, Verdict, Window};
+use crate::pool::Ticket;
 use crate::wire::{HEADER, Reader, backend, frontend, put_frame};
 
 /// From so many rows of one shard on they come in pieces of so many.
@@ -62,6 +63,12 @@ pub(super) struct Source {
     bound: bool,
 }
 
+impl Source {
+    pub(super) fn has_begun(&self) -> bool {
+        self.bound
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum State {
     /// It sends rows.
@@ -72,6 +79,12 @@ pub(super) enum State {
     Complete,
     /// It has said ReadyForQuery.
     Ended,
+}
+
+/// The connection on which PostgreSQL works on what the shards have sent, where it is one apart.
+pub(super) struct Judge {
+    at: usize,
+    _ticket: Ticket,
 }
 
 /// What a source has in its buffer.
@@ -110,7 +123,13 @@ impl Conn {
             return Box::pin(self.run_statement(Statement { plan: &plan, ..statement })).await;
         };
         let pieces = counter.most().is_some_and(|most| most > u64::from(PIECE));
-        let mut sources = self.send_sorted(&servers, &sorted, statement, pieces).await?;
+        let results = match statement.portal {
+            None => &[0, 0][..],
+            Some(portal) => portal.params()?.tail.results,
+        };
+        let results = with_hidden(results, &sorted)?;
+        let text = (&*sorted.sql, sorted.parsed);
+        let mut sources = self.send_to_sources(&servers, text, &results, statement, pieces).await?;
         let mut window = Window::new(counter, ordered.distinct > 0, ordered.ties);
         let described = self.client.out.len();
         if statement.portal.is_none() {
@@ -128,7 +147,7 @@ impl Conn {
             Ok(sent) => sent,
             Err(failure) => {
                 // Rows that never began PostgreSQL does not describe.
-                if !sources.iter().any(|source| source.bound) {
+                if !sources.iter().any(Source::has_begun) {
                     self.client.out.truncate(described);
                 }
                 return Err(self.give_up(&mut sources, failure).await);
@@ -216,7 +235,7 @@ impl Conn {
     }
 
     /// Whether texts arrive in the encoding in which the shards compare them.
-    fn sends_texts_as_they_are(&self, at: usize) -> bool {
+    pub(super) fn sends_texts_as_they_are(&self, at: usize) -> bool {
         let parameters = &self.servers[at].parameters;
         let encoding = parameters.iter().find(|(name, _)| &**name == "client_encoding");
         encoding.is_some_and(|(_, value)| matches!(&**value, "UTF8" | "SQL_ASCII"))
@@ -233,7 +252,7 @@ impl Conn {
         let joins = self.put_join(at, &mut request);
         let types = match statement.portal {
             None => Vec::new(),
-            Some(portal) => super::many::piece_types(sql, portal)?,
+            Some(portal) => piece_types(sql, portal)?,
         };
         frontend::put_parse(&mut request, b"", sql, &types);
         request.extend_from_slice(frontend::DESCRIBE_UNNAMED_STATEMENT);
@@ -248,30 +267,28 @@ impl Conn {
             .ok_or_else(|| ErrorInfo::new("XX000", "a shard did not describe its rows").into())
     }
 
-    /// Every shard gets the statement before any of them is read.
-    async fn send_sorted(
+    /// Every shard gets the statement before any of them is read. `parsed`: the first one has parsed
+    /// it already.
+    pub(super) async fn send_to_sources(
         &mut self,
         servers: &[usize],
-        sorted: &Sorted,
+        (sql, parsed): (&str, bool),
+        results: &[u8],
         statement: Statement<'_>,
         pieces: bool,
     ) -> Result<Vec<Source>, Failure> {
-        let (types, parameters, results) = match statement.portal {
-            None => (Vec::new(), &[0, 0, 0, 0][..], &[0, 0][..]),
-            Some(portal) => {
-                let tail = portal.params()?.tail;
-                (super::many::piece_types(&sorted.sql, portal)?, tail.parameters, tail.results)
-            }
+        let (types, parameters) = match statement.portal {
+            None => (Vec::new(), &[0, 0, 0, 0][..]),
+            Some(portal) => (piece_types(sql, portal)?, portal.params()?.tail.parameters),
         };
-        let results = with_hidden(results, sorted)?;
         let mut sources = Vec::with_capacity(servers.len());
         for (number, at) in servers.iter().enumerate() {
             let mut request = Vec::new();
             let joins = self.put_join(*at, &mut request);
-            if number > 0 || !sorted.parsed {
-                frontend::put_parse(&mut request, b"", &sorted.sql, &types);
+            if number > 0 || !parsed {
+                frontend::put_parse(&mut request, b"", sql, &types);
             }
-            frontend::put_bind(&mut request, b"", b"", parameters, &results);
+            frontend::put_bind(&mut request, b"", b"", parameters, results);
             put_execute(&mut request, pieces);
             self.servers[*at].wrote |= statement.plan.access != Access::Read;
             if let Err(error) = self.servers[*at].send(&request).await {
@@ -410,7 +427,7 @@ impl Conn {
 
     /// Ends what has not ended: rows that nobody wants are not asked for, and those on their way are
     /// read over.
-    async fn end_sources(&mut self, sources: &mut [Source]) -> Result<(), Failure> {
+    pub(super) async fn end_sources(&mut self, sources: &mut [Source]) -> Result<(), Failure> {
         for source in &mut *sources {
             self.send_end(source).await?;
         }
@@ -420,8 +437,27 @@ impl Conn {
         Ok(())
     }
 
+    /// A connection on which a statement of the router's own can run between the shards' rows: that
+    /// of the first source, if all of its rows have come, or one apart.
+    pub(super) async fn judge(
+        &mut self,
+        sources: &mut [Source],
+        shard: ShardId,
+        apart: &mut Option<Judge>,
+    ) -> Result<usize, Failure> {
+        if let Some(judge) = apart {
+            return Ok(judge.at);
+        }
+        if sources[0].state >= State::Complete {
+            self.end_source(&mut sources[0]).await?;
+            return Ok(sources[0].at);
+        }
+        let (at, _ticket) = self.open_scratch(shard).await?;
+        Ok(apart.insert(Judge { at, _ticket }).at)
+    }
+
     /// One source that has sent its last row: its connection is free afterwards.
-    pub(super) async fn end_source(&mut self, source: &mut Source) -> Result<(), Failure> {
+    async fn end_source(&mut self, source: &mut Source) -> Result<(), Failure> {
         self.send_end(source).await?;
         self.drain(source).await
     }
@@ -456,7 +492,7 @@ impl Conn {
     }
 
     /// The statement has failed: what still runs is cancelled. Returns what the client is told.
-    async fn give_up(&mut self, sources: &mut [Source], failure: Failure) -> Failure {
+    pub(super) async fn give_up(&mut self, sources: &mut [Source], failure: Failure) -> Failure {
         let open = |source: &&mut Source| source.state != State::Ended;
         if !matches!(failure, Failure::Shard(_) | Failure::Statement(_)) {
             for source in sources.iter_mut().filter(open) {

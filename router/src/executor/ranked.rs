@@ -15,11 +15,10 @@ use pgherd_shard_map::ShardId;
 
 use super::Conn;
 use super::combine::{PartialType, final_request, put_array_head};
-use super::ordered::{Next, Sorted, Source, State, put_row};
+use super::ordered::{Judge, Next, Sorted, Source, State, put_row};
 use crate::client::OUT_HIGH;
 use crate::error::{ErrorInfo, Failure};
 use crate::merge::{Merge, Verdict, Window};
-use crate::pool::Ticket;
 use crate::wire::backend::ColumnDescription;
 use crate::wire::{HEADER, Reader, backend};
 
@@ -54,12 +53,6 @@ struct Row {
 
 /// As bytes that compare.
 type Rank = [u8; 16];
-
-/// The connection that ranks, where it is one apart.
-struct Judge {
-    at: usize,
-    _ticket: Ticket,
-}
 
 impl Conn {
     /// How these keys are ranked; `None` where one is an array or a row, which `unnest` would take
@@ -115,17 +108,7 @@ impl Conn {
             if waiting.iter().all(|waiting| waiting.rows.is_empty()) {
                 return Ok(sent);
             }
-            let at = match apart {
-                Some(judge) => judge.at,
-                None if sources[0].state >= State::Complete => {
-                    self.end_source(&mut sources[0]).await?;
-                    sources[0].at
-                }
-                None => {
-                    let (at, _ticket) = self.open_scratch(shard).await?;
-                    apart.insert(Judge { at, _ticket }).at
-                }
-            };
+            let at = self.judge(sources, shard, apart).await?;
             let remembered = last.as_ref().filter(|_| window.remembers());
             let renamed = self.rank(at, ranked, remembered, &mut waiting).await?;
             if let Some(rank) = renamed {

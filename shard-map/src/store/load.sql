@@ -26,52 +26,12 @@ over AS (
     UNION
     SELECT o.view, r.oid FROM over o JOIN reads r ON r.view = o.oid
 ),
-tables AS (
-    SELECT f.oid, bool_or(f.group_id IS NOT NULL) AS distributed FROM family f GROUP BY f.oid
-),
 views_read AS (
-    SELECT o.view AS oid, bool_or(t.distributed) AS distributed
-    FROM over o JOIN tables t ON t.oid = o.oid GROUP BY o.view
+    SELECT o.view AS oid, bool_or(f.group_id IS NOT NULL) AS distributed
+    FROM over o JOIN family f ON f.oid = o.oid GROUP BY o.view
 ),
--- Functions whose bodies name distributed tables, views over them or such functions, and those that
--- could write to a reference table: each would see or change one server's part. Words are looked
--- at, not SQL: a body can be of any language. Trigger functions run where their row is.
-bodies AS (
-    SELECT p.oid, p.proname,
-        lower(p.prosrc || coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), '')) AS body
-    FROM pg_catalog.pg_proc p
-    JOIN pg_catalog.pg_language l ON l.oid = p.prolang AND l.lanname NOT IN ('internal', 'c')
-    JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgherd')
-    WHERE p.prokind IN ('f', 'p', 'w') AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e
-        WHERE e.classid = 'pg_catalog.pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e')
-),
-words AS (
-    SELECT DISTINCT b.oid, w.word[1] AS word
-    FROM bodies b, LATERAL pg_catalog.regexp_matches(b.body, '[[:alnum:]_$]+', 'g') AS w(word)
-),
-named AS (
-    SELECT w.oid, c.oid AS relation FROM words w
-    JOIN pg_catalog.pg_class c ON w.word = lower(c.relname)
-    UNION
-    -- A name that is no word.
-    SELECT b.oid, c.oid FROM bodies b
-    JOIN pg_catalog.pg_class c ON c.relname !~ '^[[:alnum:]_$]+$'
-        AND strpos(b.body, lower(c.relname)) > 0
-),
-readers AS (
-    SELECT n.oid FROM named n
-    LEFT JOIN tables t ON t.oid = n.relation
-    LEFT JOIN views_read v ON v.oid = n.relation
-    WHERE t.distributed OR v.distributed OR (t.oid IS NOT NULL AND EXISTS (
-        SELECT FROM words x WHERE x.oid = n.oid
-            AND x.word IN ('insert', 'update', 'delete', 'merge', 'truncate', 'copy')))
-    UNION
-    SELECT w.oid FROM readers r
-    JOIN bodies b ON b.oid = r.oid
-    JOIN words w ON w.word = lower(b.proname)
-),
--- A view that calls one of them is as one that reads the tables.
+-- A view that calls a function which reads distributed tables is as one that reads them.
+readers AS (SELECT r AS oid FROM pgherd.reading_functions() r),
 calls AS (
     SELECT r.ev_class AS view FROM pg_catalog.pg_rewrite r
     JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass

@@ -11,6 +11,7 @@ use super::tree::{Node, Value};
 use super::{Asked, Moved, read_plan, shown_query};
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::combine::{arrays, final_request, final_statement};
+use crate::executor::grouped::Grouped;
 use crate::executor::many::{Task, param_count, split_rows};
 use crate::executor::ordered::Compare;
 use crate::executor::{Conn, Statement};
@@ -31,7 +32,9 @@ impl Conn {
         if let Merge::Ordered(ordered) = &many.merge {
             return self.explain_ordered(root, &shards, sql, ordered, asked).await;
         }
-        if many.sql.is_some() {
+        if matches!(many.merge, Merge::Combine(_)) {
+            // It is chosen by the types.
+        } else if many.sql.is_some() {
             root.text("Shard Query", shown_query(sql));
         } else {
             root.spoken("Shard Query", "the statement, as it is written");
@@ -130,13 +133,31 @@ impl Conn {
             let asked = Asked { inner: Statement { plan: &plan, ..inner }, ..asked };
             return Box::pin(self.explain_plan(asked)).await;
         }
+        let bytewise = self.planning.map.bytewise_collation;
+        let unconverted = self.sends_texts_as_they_are(at);
+        let grouped = Grouped::of(combine, &types, bytewise, unconverted);
+        let sql = grouped.as_ref().map_or(sql, |grouped| &grouped.sql);
+        root.text("Shard Query", shown_query(sql));
         let explained: Vec<Task> = tasks
             .iter()
             .map(|task| Task { at: task.at, sql: Some(asked.explaining(sql)) })
             .collect();
         let plans = self.ask(&explained, asked).await?;
         let home = self.shard_name(shards[0]);
-        root.text("Merge", format!("PostgreSQL on {home} makes one answer of the shards' rows"));
+        root.text(
+            "Merge",
+            match (&grouped, combine.whole) {
+                (None, _) => format!("PostgreSQL on {home} makes one answer of the shards' rows"),
+                (Some(_), true) => format!(
+                    "the shards send their groups in order, those that meet are added up, and \
+                 PostgreSQL on {home} finishes them"
+                ),
+                (Some(_), false) => format!(
+                    "the shards send their groups in order, those that meet are added up, and \
+                 PostgreSQL on {home} finishes them part by part"
+                ),
+            },
+        );
 
         let mut last = Node::new("Finish", format!("Finish on {home}"));
         last.hidden("Shard", Value::Plain(shards[0].to_string()));

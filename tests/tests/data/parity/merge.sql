@@ -159,3 +159,29 @@ SELECT DISTINCT repeat('x', 2000) || e FROM v, generate_series(1, 40) g;
 SELECT g FROM v, generate_series(1, 40) g ORDER BY g::text || repeat('x', 2000) COLLATE "und-x-icu" OFFSET 1000 FETCH FIRST 7 ROWS WITH TIES;
 COMMIT;
 SELECT DISTINCT e, g FROM v, generate_series(1, 40) g ORDER BY g, e;
+-- Groups that meet.
+SELECT i2, count(*), sum(k), sum(i8), sum(n), avg(k), avg(n), min(d), max(ts), bool_and(b), bool_or(b), min(n), max(iv) FROM v GROUP BY i2;
+SELECT i2, sum(n) + count(*) AS x FROM v WHERE n <> 'NaN' GROUP BY i2 HAVING count(*) > 7 ORDER BY x DESC, i2 LIMIT 4;
+SELECT t, count(*), min(t), max(vc) FROM v GROUP BY t;
+SELECT t, b, count(*) FROM v GROUP BY b, t ORDER BY t, b NULLS FIRST;
+SELECT c, vc, count(*) FROM v GROUP BY c, vc;
+SELECT f8, f4, count(*) FROM v GROUP BY f8, f4;
+SELECT sum(iv), avg(iv) FROM v GROUP BY iv ORDER BY 2;
+SELECT e, count(*), max(e) FROM v GROUP BY e ORDER BY e;
+SELECT d, count(*) FILTER (WHERE b), sum(i2) FILTER (WHERE k > 40) FROM v GROUP BY d;
+SELECT b, sum(f8) FROM v WHERE f8 BETWEEN -9 AND 9 AND f8 = 0 GROUP BY b;
+SELECT b, sum(9223372036854775807 / 20 * i2) FROM v GROUP BY b;
+SELECT b FROM v GROUP BY b;
+SELECT DISTINCT count(*) FROM v GROUP BY i2;
+SELECT b, count(*) FROM v WHERE k < 0 GROUP BY b;
+SELECT b, count(*) FROM v WHERE k < 0 GROUP BY b ORDER BY b;
+SELECT i2 % 2, avg(i8) FROM v GROUP BY i2 % 2;
+SELECT g, md5((k % 3)::text), count(*), sum(k), sum(n), avg(k), max(ts) FROM v, generate_series(1, 3000) g GROUP BY 1, 2;
+--@ bind: 2|5
+SELECT i2 % $1, count(*) FROM v WHERE k > $2 GROUP BY 1;
+--@ bind: 3
+SELECT b, count(*) FROM v GROUP BY b HAVING count(*) > $1;
+BEGIN;
+SELECT g % 2000, count(*), sum(n) FROM v, generate_series(1, 4000) g WHERE n <> 'NaN' GROUP BY 1;
+SELECT 1 / (i2 - 1), count(*) FROM v GROUP BY 1;
+ROLLBACK;
