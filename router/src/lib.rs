@@ -19,6 +19,7 @@ pub mod frontend;
 pub mod hba;
 pub mod md5;
 pub mod merge;
+pub mod oids;
 pub mod pool;
 pub mod proofs;
 pub mod recovery;

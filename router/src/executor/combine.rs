@@ -54,7 +54,8 @@ impl Conn {
         let reply = self.request(at, &final_request(&sql, &arrays, results)).await?;
         check_columns(&reply, &original)?;
         if statement.portal.is_none() {
-            self.client.out.extend_from_slice(&original);
+            let shown = self.with_home_oids(at, original).await;
+            self.client.out.extend_from_slice(&shown);
         }
         for row in &reply.rows {
             put_frame(&mut self.client.out, b'D', |out| out.extend_from_slice(row));
@@ -77,7 +78,10 @@ impl Conn {
             let sql = task.sql.as_deref().unwrap_or(statement.sql);
             let (types, parameters) = match statement.portal {
                 None => (&[][..], &[0, 0, 0, 0][..]),
-                Some(portal) => (&portal.statement.types[..], portal.params()?.tail.parameters),
+                Some(portal) => {
+                    let shard = self.servers[task.at].shard;
+                    (portal.statement.types_on(shard), portal.params()?.tail.parameters)
+                }
             };
             frontend::put_parse(&mut request, b"", sql, types);
             frontend::put_bind(&mut request, b"", b"", parameters, &[0, 1, 0, 1]);

@@ -4,6 +4,7 @@
 //! So the final statement sees each group once, and memory is that of one part. Where it has to see
 //! all groups together (ORDER BY, LIMIT, DISTINCT) they are collected before, each of them once.
 
+use bytes::Bytes;
 use pgherd_planner::{Combine, PartialSum};
 use pgherd_shard_map::ShardId;
 
@@ -59,6 +60,8 @@ struct Run<'a> {
     final_sql: String,
     results: &'a [u8],
     original: &'a [u8],
+    /// As the client is told of its columns.
+    shown: Bytes,
     simple: bool,
     shard: ShardId,
 }
@@ -112,7 +115,7 @@ impl Conn {
         grouped: &Grouped,
         combine: &Combine,
         types: &[PartialType],
-        original: &[u8],
+        original: &Bytes,
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
         let tail = statement.portal.map(|portal| frontend::BindTail::new(&portal.tail));
@@ -126,6 +129,7 @@ impl Conn {
             final_sql: final_statement(combine, types, statement.portal)?,
             results,
             original,
+            shown: self.with_home_oids(tasks[0].at, original.clone()).await,
             simple: statement.portal.is_none(),
             shard: self.servers[tasks[0].at].shard,
             grouped,
@@ -148,7 +152,7 @@ impl Conn {
             Err(failure) => {
                 // The statement ran: PostgreSQL would have described its rows.
                 if run.simple && !described && sources.iter().any(Source::has_begun) {
-                    self.client.out.extend_from_slice(original);
+                    self.client.out.extend_from_slice(&run.shown);
                 }
                 Err(self.give_up(&mut sources, failure).await)
             }
@@ -245,7 +249,7 @@ impl Conn {
             check_columns(&reply, run.original)?;
             *described = true;
             if run.simple {
-                self.client.out.extend_from_slice(run.original);
+                self.client.out.extend_from_slice(&run.shown);
             }
         }
         for row in &reply.rows {

@@ -39,7 +39,7 @@ pub(super) struct Sorted {
     pub(super) distinct: u16,
     pub(super) compare: Compare,
     /// The client's columns.
-    pub(super) description: Vec<u8>,
+    pub(super) description: Bytes,
     /// The shard that has described it has parsed it as well.
     parsed: bool,
 }
@@ -223,13 +223,14 @@ impl Conn {
         let mut shown_columns = Vec::new();
         backend::cut_first_columns(&description, hidden, &mut shown_columns)
             .map_err(described_wrongly)?;
+        let description = self.with_home_oids(at, shown_columns.into()).await;
         Ok(Some(Sorted {
             sql,
             hidden,
             shown,
             distinct: ordered.distinct,
             compare,
-            description: shown_columns,
+            description,
             parsed,
         }))
     }
@@ -252,7 +253,7 @@ impl Conn {
         let joins = self.put_join(at, &mut request);
         let types = match statement.portal {
             None => Vec::new(),
-            Some(portal) => piece_types(sql, portal)?,
+            Some(portal) => piece_types(sql, portal, self.servers[at].shard)?,
         };
         frontend::put_parse(&mut request, b"", sql, &types);
         request.extend_from_slice(frontend::DESCRIBE_UNNAMED_STATEMENT);
@@ -277,17 +278,22 @@ impl Conn {
         statement: Statement<'_>,
         pieces: bool,
     ) -> Result<Vec<Source>, Failure> {
-        let (types, parameters) = match statement.portal {
-            None => (Vec::new(), &[0, 0, 0, 0][..]),
-            Some(portal) => (piece_types(sql, portal)?, portal.params()?.tail.parameters),
-        };
         let mut sources = Vec::with_capacity(servers.len());
         for (number, at) in servers.iter().enumerate() {
             let mut request = Vec::new();
             let joins = self.put_join(*at, &mut request);
+            let shard = self.servers[*at].shard;
+            let types = match statement.portal {
+                Some(portal) if number > 0 || !parsed => piece_types(sql, portal, shard)?,
+                _ => Vec::new(),
+            };
             if number > 0 || !parsed {
                 frontend::put_parse(&mut request, b"", sql, &types);
             }
+            let tail = statement.portal.map(|portal| portal.tail_on(shard));
+            let tail = tail.as_ref().map(|tail| frontend::BindTail::new(tail));
+            let tail = tail.transpose().map_err(|error| ErrorInfo::protocol(error.to_string()))?;
+            let parameters = tail.map_or(&[0, 0, 0, 0][..], |tail| tail.parameters);
             frontend::put_bind(&mut request, b"", b"", parameters, results);
             put_execute(&mut request, pieces);
             self.servers[*at].wrote |= statement.plan.access != Access::Read;
@@ -391,13 +397,13 @@ impl Conn {
     /// Any frame but a row that is wanted.
     fn note_frame(&mut self, source: &mut Source, tag: u8, frame: Bytes) -> Result<(), Failure> {
         match tag {
-            b'Z' => {
-                self.servers[source.at].status = frame.get(HEADER).copied().unwrap_or(0);
-                match source.joins.checked_sub(1) {
-                    Some(left) => source.joins = left,
-                    None => source.state = State::Ended,
+            b'Z' => match source.joins.checked_sub(1) {
+                Some(left) => source.joins = left,
+                None => {
+                    self.servers[source.at].status = frame.get(HEADER).copied().unwrap_or(0);
+                    source.state = State::Ended;
                 }
-            }
+            },
             b'E' => return Err(Failure::Shard(frame)),
             b'2' => source.bound = true,
             b's' => source.state = State::Suspended,
