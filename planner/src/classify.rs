@@ -41,6 +41,9 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
         return explain::plan(tokens, context);
     }
     let pin = hint(tokens)?.or(context.pinned);
+    if pin.is_none() {
+        functions::refuse_reading(tokens, context)?;
+    }
     // A procedure that was sent to another shard leaves nothing at home.
     let away = tokens.is_any(0, &["call", "do"]) && pin.is_some_and(|pin| pin != context.map.home);
     if !away && let Some(plan) = stateful(tokens, context)? {
@@ -96,6 +99,7 @@ fn pinned(
 }
 
 fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+    // Also where a pin does not hold: new rows.
     functions::refuse_reading(tokens, context)?;
     if let Some(plan) = live::read(tokens, context)? {
         return Ok(plan);
@@ -450,6 +454,7 @@ fn call(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
         {
             let inner = Tokens::new(&body);
             only_home(&inner, context, StatementKind::Utility, "DO").map_err(no_block)?;
+            functions::refuse_reading(&inner, context)?;
         }
     }
     only_home(tokens, context, StatementKind::Utility, "CALL").map_err(no_block)
