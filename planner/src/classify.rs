@@ -8,8 +8,8 @@ use crate::route::{home, one, plan_of, unread};
 use crate::token::{Kind, Range, Tokens};
 use crate::{
     Access, Action, BeginWord, ClusterFunction, Context, Discard, Isolation, ManyShards, Merge,
-    Plan, PlanError, Reuse, SessionStatement, Stateful, StatementKind, Target, cluster, copy, ddl,
-    explain, functions, live, route, temporary, write,
+    Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Stateful, StatementKind, Target,
+    cluster, copy, ddl, explain, functions, live, route, temporary, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -40,7 +40,17 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     if tokens.is(0, "explain") {
         return explain::plan(tokens, context);
     }
-    let pin = hint(tokens)?.or(context.pinned);
+    let hint = hint(tokens)?;
+    let mut plan = statement(tokens, context, hint.shard.or(context.pinned))?;
+    plan.consistency = hint.consistency;
+    Ok(plan)
+}
+
+fn statement(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    pin: Option<ShardId>,
+) -> Result<Plan, PlanError> {
     if pin.is_none() {
         functions::refuse_reading(tokens, context)?;
     }
@@ -153,23 +163,37 @@ fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErro
     }
 }
 
-/// `/* pgherd: shard=2 */`
-fn hint(tokens: &Tokens<'_>) -> Result<Option<ShardId>, PlanError> {
-    let mut shard = None;
-    for hint in &tokens.hints {
-        for part in hint.split([',', ' ']).filter(|part| !part.is_empty()) {
-            let number = part.strip_prefix("shard=").and_then(|n| n.parse().ok());
-            let Some(number) = number else {
-                return Err(PlanError::new(
-                    "22023",
-                    format!("the hint \"{part}\" is not understood"),
-                )
-                .with_hint("The hint is /* pgherd: shard=2 */."));
-            };
-            shard = Some(ShardId(number));
+/// What comments say: `/* pgherd: shard=2, read_consistency=atomic */`
+#[derive(Default)]
+struct Hint {
+    shard: Option<ShardId>,
+    consistency: Option<ReadConsistency>,
+}
+
+fn hint(tokens: &Tokens<'_>) -> Result<Hint, PlanError> {
+    let mut found = Hint::default();
+    for part in tokens.hints.iter().flat_map(|hint| hint.split([',', ' '])) {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        let understood = match name {
+            "" => true,
+            "shard" => {
+                found.shard = value.parse().ok().map(ShardId);
+                found.shard.is_some()
+            }
+            "read_consistency" => {
+                found.consistency = ReadConsistency::parse(value);
+                found.consistency.is_some()
+            }
+            _ => false,
+        };
+        if !understood {
+            let message = format!("the hint \"{part}\" is not understood");
+            return Err(PlanError::new("22023", message).with_hint(
+                "Hints are shard=2 and read_consistency=atomic, as in /* pgherd: shard=2 */.",
+            ));
         }
     }
-    Ok(shard)
+    Ok(found)
 }
 
 fn query_kind(tokens: &Tokens<'_>) -> Option<StatementKind> {
@@ -397,9 +421,15 @@ fn set(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
     }
     // Settings of the transaction by their own names.
     if let "transaction_isolation" | "transaction_read_only" | "transaction_deferrable" = &*name {
-        let serializable = &*name == "transaction_isolation"
-            && tokens.list.get(after).is_some_and(|t| t.text.contains("serializable"));
-        let isolation = serializable.then_some(Isolation::Serializable);
+        let word = tokens.list.get(after).map_or("", |token| token.text.trim_matches('\''));
+        let isolation = match word.to_ascii_lowercase().as_str() {
+            _ if &*name != "transaction_isolation" => None,
+            "serializable" => Some(Isolation::Serializable),
+            "repeatable read" => Some(Isolation::RepeatableRead),
+            "read committed" => Some(Isolation::ReadCommitted),
+            "read uncommitted" => Some(Isolation::ReadUncommitted),
+            _ => None,
+        };
         return Ok(Some(SessionStatement::SetTransaction { isolation }));
     }
     let value = (!default).then(|| tokens.text(&(after..tokens.len().max(after))).into());

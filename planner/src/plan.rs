@@ -35,6 +35,39 @@ pub struct Plan {
     pub then: Option<ClusterFunction>,
     /// The command tag's first words (`SELECT`, `INSERT`, `CREATE TABLE`): metrics and logs.
     pub kind: StatementKind,
+    /// What a hint in the statement wants of its reads.
+    pub consistency: Option<ReadConsistency>,
+}
+
+/// What reads over several shards promise: `pgherd.read_consistency`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadConsistency {
+    /// Each shard's own snapshot.
+    Shard,
+    /// Every statement sees a transaction on all of its shards or on none.
+    Atomic,
+    /// So does the whole transaction, in one cut: it is REPEATABLE READ unless it says otherwise.
+    Snapshot,
+}
+
+impl ReadConsistency {
+    /// Without a setting.
+    pub const DEFAULT: Self = Self::Shard;
+
+    /// A value in lower case.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Shard, Self::Atomic, Self::Snapshot].into_iter().find(|one| one.as_str() == word)
+    }
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shard => "shard",
+            Self::Atomic => "atomic",
+            Self::Snapshot => "snapshot",
+        }
+    }
 }
 
 /// Whether a shard that ran this takes part in the commit as a writer.

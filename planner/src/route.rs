@@ -17,7 +17,7 @@ pub(crate) fn plan_of(
     reuse: Reuse,
     kind: StatementKind,
 ) -> Plan {
-    Plan { epoch: context.map.epoch, access, reuse, action, then: None, kind }
+    Plan { epoch: context.map.epoch, access, reuse, action, then: None, kind, consistency: None }
 }
 
 pub(crate) fn one(

@@ -13,6 +13,7 @@
 //!   aggregates.
 //! - `borrow`: copies of rows, and PostgreSQL over them.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
+//! - `consistent`: snapshots of several shards that tear no transaction.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `live`: transactions between the phases of their commit, on all shards.
 //! - `kept`: servers that stay beyond a transaction. `settings`, `set`: the session's own statements.
@@ -22,6 +23,7 @@ mod borrow;
 mod cluster;
 mod combine;
 mod commit;
+mod consistent;
 mod copy;
 mod explain;
 mod grouped;
@@ -207,9 +209,10 @@ impl Conn {
     }
 
     /// The plan of a SELECT whose keys name several shards, which it cannot run on each by itself.
-    pub(super) fn plan_borrowed(&self, sql: &str) -> Result<Plan, Failure> {
+    pub(super) fn plan_borrowed(&self, statement: Statement<'_>) -> Result<Plan, Failure> {
         let auto = &self.worker.shared.settings.auto_distribute;
-        Ok(pgherd_planner::plan_borrowed(sql, &self.planning.context(auto))?)
+        let plan = pgherd_planner::plan_borrowed(statement.sql, &self.planning.context(auto))?;
+        Ok(Plan { consistency: statement.plan.consistency, ..plan })
     }
 
     /// The one shard of a plan, if it has one.
@@ -277,22 +280,19 @@ impl Conn {
     /// No connection to be had (53300, 08006).
     pub async fn server_for(&mut self, shard: ShardId) -> Result<usize, Failure> {
         self.cancel.turn.set(self.cancel.turn.get().wrapping_add(1));
+        if self.session.transaction.block().is_some_and(|block| block.cut_due) {
+            Box::pin(self.begin_block()).await?;
+        }
         if let Some(at) = self.servers.iter().position(|server| server.shard == shard) {
             if !self.servers[at].joined && self.differs(at) {
                 Box::pin(self.bring_settings(at)).await?;
             }
             return Ok(at);
         }
-        if self.session.transaction.block().is_some_and(|block| block.serializable)
+        if self.session.transaction.block().is_some_and(|block| block.is_serializable())
             && self.servers.iter().any(|server| server.joined || !server.kept)
         {
-            return Err(ErrorInfo::new(
-                "0A000",
-                "a SERIALIZABLE transaction cannot touch several shards",
-            )
-            .detail("Each shard would be serializable by itself, but not all together.")
-            .hint("Use REPEATABLE READ, or keep the transaction to one key.")
-            .into());
+            return Err(serializable_over_shards().into());
         }
         if !matches!(self.session.transaction, Transaction::Idle) || self.kept.is_some() {
             self.take_ticket().await?;
@@ -559,7 +559,7 @@ impl Conn {
                     Route::Other => match one.otherwise.as_deref() {
                         Some(Otherwise::Many(many)) => return self.run_many(many, statement).await,
                         Some(Otherwise::Borrow) => {
-                            let plan = self.plan_borrowed(statement.sql)?;
+                            let plan = self.plan_borrowed(statement)?;
                             let statement = Statement { plan: &plan, ..statement };
                             return Box::pin(self.run_statement(statement)).await;
                         }
@@ -591,6 +591,12 @@ impl Conn {
         }
         Ok(())
     }
+}
+
+fn serializable_over_shards() -> ErrorInfo {
+    ErrorInfo::new("0A000", "a SERIALIZABLE transaction cannot touch several shards")
+        .detail("Each shard would be serializable by itself, but not all together.")
+        .hint("Use REPEATABLE READ, or keep the transaction to one key.")
 }
 
 /// How a server is reached by CancelRequest.

@@ -92,6 +92,7 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
         proofs: Arc::default(),
         dialer,
         tls,
+        gate: crate::gate::Gate::default(),
         health: ArcSwap::default(),
         mailboxes: std::sync::OnceLock::new(),
     });

@@ -23,6 +23,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use crate::client::Stream;
 use crate::config::{Config, Dsn, PoolMode};
 use crate::dial::Dialer;
+use crate::gate::Gate;
 use crate::hba::Hba;
 use crate::oids::{self, Oids};
 use crate::pool::{PoolFigures, PoolLimits, Pools};
@@ -66,6 +67,8 @@ pub struct Shared {
     pub dialer: Arc<Dialer>,
     /// For clients that ask for TLS.
     pub tls: Option<Acceptor>,
+    /// For readers that find no whole snapshots.
+    pub gate: Gate,
     /// What recovery found at its last look.
     pub health: ArcSwap<Vec<ShardHealth>>,
     /// How each worker is reached, by its index.

@@ -10,7 +10,7 @@ use pgherd_planner::{Combine, Params, Piece};
 use postgres_protocol::escape::escape_literal;
 
 use super::grouped::Grouped;
-use super::many::Task;
+use super::many::{Rows, Task, put_bound, put_run};
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::pool::server::Reply;
@@ -24,24 +24,29 @@ const BYTES_MAX: usize = 256 << 20;
 impl Conn {
     pub(super) async fn run_combined(
         &mut self,
-        tasks: Vec<Task>,
+        mut tasks: Vec<Task>,
         statement: Statement<'_>,
         combine: &Combine,
     ) -> Result<(), Failure> {
         let at = tasks[0].at;
         let sql = tasks[0].sql.as_deref().unwrap_or(statement.sql);
-        let original = self.describe(at, statement.sql, statement).await?;
-        let types = self.partial_types(at, sql, statement).await?;
+        let mut described = self.describe(at, &[statement.sql, sql], statement).await?.into_iter();
+        let (original, partial) = match (described.next(), described.next()) {
+            (Some(original), Some(partial)) => (original?, partial?),
+            _ => return Err(Failure::Torn),
+        };
+        let types = self.types_of(at, &partial).await?;
         if types.iter().any(PartialType::is_nested) {
             // `unnest` would take such values apart.
-            let plan = self.plan_borrowed(statement.sql)?;
+            let plan = self.plan_borrowed(statement)?;
             return Box::pin(self.run_statement(Statement { plan: &plan, ..statement })).await;
         }
         let bytewise = self.planning.map.bytewise_collation;
         let unconverted = self.sends_texts_as_they_are(at);
         if let Some(grouped) = Grouped::of(combine, &types, bytewise, unconverted) {
-            return self.run_grouped(&tasks, &grouped, combine, &types, &original, statement).await;
+            return self.run_grouped(tasks, &grouped, combine, &types, &original, statement).await;
         }
+        self.bind_together(&mut tasks, statement, Rows::Binary).await?;
         let replies = self.collect_partials(&tasks, statement).await?;
         let arrays = arrays(&replies, &types)?;
         let sql = final_statement(combine, &types, statement.portal)?;
@@ -75,19 +80,11 @@ impl Conn {
         for task in tasks {
             let mut request = Vec::new();
             joins.push(self.put_join(task.at, &mut request));
-            let sql = task.sql.as_deref().unwrap_or(statement.sql);
-            let (types, parameters) = match statement.portal {
-                None => (&[][..], &[0, 0, 0, 0][..]),
-                Some(portal) => {
-                    let shard = self.servers[task.at].shard;
-                    (portal.statement.types_on(shard), portal.params()?.tail.parameters)
-                }
-            };
-            frontend::put_parse(&mut request, b"", sql, types);
-            frontend::put_bind(&mut request, b"", b"", parameters, &[0, 1, 0, 1]);
-            request.extend_from_slice(frontend::DESCRIBE_UNNAMED_PORTAL);
-            request.extend_from_slice(frontend::EXECUTE_UNNAMED);
-            request.extend_from_slice(frontend::SYNC);
+            let shard = self.servers[task.at].shard;
+            if task.portal.is_none() {
+                put_bound(&mut request, b"", task, shard, statement, Rows::Binary)?;
+            }
+            put_run(&mut request, task, true);
             self.servers[task.at].wrote |= statement.plan.access != pgherd_planner::Access::Read;
             if let Err(error) = self.servers[task.at].send(&request).await {
                 return Err(self.lost(task.at, &error));
@@ -115,15 +112,13 @@ impl Conn {
         failure.map_or(Ok(replies), Err)
     }
 
-    /// The types of the shards' rows.
-    pub(super) async fn partial_types(
+    /// The types of the columns that a shard has described.
+    pub(super) async fn types_of(
         &mut self,
         at: usize,
-        sql: &str,
-        statement: Statement<'_>,
+        description: &[u8],
     ) -> Result<Vec<PartialType>, Failure> {
-        let described = self.describe(at, sql, statement).await?;
-        let columns = backend::columns(&described).map_err(|error| {
+        let columns = backend::columns(description).map_err(|error| {
             ErrorInfo::new("XX000", format!("a shard described its rows wrongly: {error}"))
         })?;
         self.types(at, &columns).await

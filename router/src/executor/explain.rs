@@ -137,7 +137,7 @@ impl Conn {
                     return self.explain_many(many, asked).await;
                 }
                 (Route::Other, _) => {
-                    let plan = self.plan_borrowed(inner.sql)?;
+                    let plan = self.plan_borrowed(inner)?;
                     let asked = Asked { inner: Statement { plan: &plan, ..inner }, ..asked };
                     return Box::pin(self.explain_plan(asked)).await;
                 }
@@ -178,7 +178,7 @@ impl Conn {
         let mut root = self.root(Tier::Route, "Route", title, &[shard]);
         root.texts("Why", self.why(target, None, asked)?);
         let at = self.server_for(shard).await?;
-        let task = Task { at, sql: Some(asked.whole.sql.to_owned()) };
+        let task = Task::new(at, Some(asked.whole.sql));
         let plans = self.ask(&[task], asked).await?;
         root.stats = plans.first().map_or_else(Stats::default, |plan| plan.stats);
         self.hang_shards(&mut root, &[shard], plans, asked);

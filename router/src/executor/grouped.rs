@@ -6,12 +6,11 @@
 
 use bytes::Bytes;
 use pgherd_planner::{Combine, PartialSum};
-use pgherd_shard_map::ShardId;
 
 use super::combine::{
     PartialType, check_columns, final_request, final_statement, put_array_head, too_many,
 };
-use super::many::Task;
+use super::many::{Rows, Task};
 use super::ordered::{Judge, Next, Source};
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
@@ -25,9 +24,6 @@ const PART: usize = 1 << 20;
 
 /// The most that all groups together may hold, where they are finished at once.
 const ALL: usize = 256 << 20;
-
-/// Result formats: all binary.
-const BINARY: &[u8] = &[0, 1, 0, 1];
 
 /// How groups are compared and added up.
 pub(super) struct Grouped {
@@ -63,7 +59,6 @@ struct Run<'a> {
     /// As the client is told of its columns.
     shown: Bytes,
     simple: bool,
-    shard: ShardId,
 }
 
 impl Grouped {
@@ -111,7 +106,7 @@ impl Grouped {
 impl Conn {
     pub(super) async fn run_grouped(
         &mut self,
-        tasks: &[Task],
+        mut tasks: Vec<Task>,
         grouped: &Grouped,
         combine: &Combine,
         types: &[PartialType],
@@ -131,12 +126,13 @@ impl Conn {
             original,
             shown: self.with_home_oids(tasks[0].at, original.clone()).await,
             simple: statement.portal.is_none(),
-            shard: self.servers[tasks[0].at].shard,
             grouped,
         };
-        let servers: Vec<usize> = tasks.iter().map(|task| task.at).collect();
-        let text = (&*grouped.sql, false);
-        let mut sources = self.send_to_sources(&servers, text, BINARY, statement, false).await?;
+        for task in &mut tasks {
+            task.sql = Some(grouped.sql.clone());
+        }
+        self.bind_together(&mut tasks, statement, Rows::Binary).await?;
+        let mut sources = self.send_to_sources(&tasks, Rows::Binary, statement, false).await?;
         let mut apart = None;
         let mut described = false;
         let sent = self.merge_groups(&mut sources, &run, &mut apart, &mut described).await;
@@ -231,7 +227,7 @@ impl Conn {
         if *described && part.rows == 0 {
             return Ok(0);
         }
-        let at = self.judge(sources, run.shard, apart).await?;
+        let at = self.judge(sources, apart).await?;
         let arrays: Vec<Vec<u8>> = part
             .arrays
             .iter_mut()

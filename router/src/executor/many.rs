@@ -4,6 +4,7 @@
 //! no order are passed on as they arrive; nothing is read from the shards faster than the client
 //! takes it. An error of one shard is the statement's error: the others are cancelled.
 
+use std::borrow::Cow;
 use std::io;
 use std::task::Poll;
 
@@ -29,6 +30,24 @@ use crate::worker::send_cancel;
 pub(super) struct Task {
     pub(super) at: usize,
     pub(super) sql: Option<String>,
+    /// It is bound already, and its snapshot taken.
+    pub(super) portal: Option<&'static [u8]>,
+}
+
+impl Task {
+    pub(super) fn new(at: usize, sql: Option<&str>) -> Self {
+        Self { at, sql: sql.map(str::to_owned), portal: None }
+    }
+}
+
+/// How rows come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rows<'a> {
+    /// As the client wants them.
+    AsAsked,
+    Binary,
+    /// In these formats, as Bind has them.
+    Formats(&'a [u8]),
 }
 
 impl Conn {
@@ -42,6 +61,9 @@ impl Conn {
             && let Some(block) = self.session.transaction.block_mut()
         {
             block.schema_changed = true;
+        }
+        if matches!(many.merge, Merge::Concat { .. } | Merge::Ordered(_) | Merge::Combine(_)) {
+            self.read_together(&shards, statement.plan).await?;
         }
         match &many.merge {
             Merge::EachAlone => self.each_alone(&shards, statement).await,
@@ -68,7 +90,8 @@ impl Conn {
                     self.open_implicit();
                 }
                 let limit = row_counter(limit, statement.portal)?;
-                let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
+                let mut tasks = self.tasks(&shards, many.sql.as_deref()).await?;
+                self.bind_together(&mut tasks, statement, Rows::AsAsked).await?;
                 self.stream(tasks, statement, Some(limit)).await
             }
             Merge::Ordered(ordered) => {
@@ -77,7 +100,7 @@ impl Conn {
             }
             Merge::Combine(combine) => {
                 let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
-                self.run_combined(tasks, statement, combine).await
+                Box::pin(self.run_combined(tasks, statement, combine)).await
             }
         }
     }
@@ -126,7 +149,7 @@ impl Conn {
         let mut tasks = Vec::with_capacity(shards.len());
         for shard in shards {
             let at = self.server_for(*shard).await?;
-            tasks.push(Task { at, sql: sql.map(str::to_owned) });
+            tasks.push(Task::new(at, sql));
         }
         Ok(tasks)
     }
@@ -142,7 +165,7 @@ impl Conn {
         self.open_implicit();
         let mut tasks = Vec::with_capacity(texts.len());
         for (shard, sql) in texts {
-            tasks.push(Task { at: self.server_for(shard).await?, sql: Some(sql) });
+            tasks.push(Task::new(self.server_for(shard).await?, Some(&sql)));
         }
         self.stream(tasks, statement, None).await
     }
@@ -158,15 +181,17 @@ impl Conn {
             let mut request = Vec::new();
             hidden.push(self.put_join(task.at, &mut request));
             let sql = task.sql.as_deref().unwrap_or(statement.sql);
+            let shard = self.servers[task.at].shard;
             match (statement.portal, &task.sql) {
+                _ if task.portal.is_some() => {
+                    put_run(&mut request, task, statement.portal.is_none());
+                }
                 // A piece of the statement may use some of its parameters only.
-                (Some(portal), Some(sql)) => {
-                    put_piece(&mut request, sql, portal, self.servers[task.at].shard)?;
+                (Some(_), Some(_)) => {
+                    put_bound(&mut request, b"", task, shard, statement, Rows::AsAsked)?;
+                    put_run(&mut request, task, false);
                 }
-                _ => {
-                    let shard = self.servers[task.at].shard;
-                    self.put_statement(&mut request, shard, sql, statement.portal);
-                }
+                _ => self.put_statement(&mut request, shard, sql, statement.portal),
             }
             let server = &mut self.servers[task.at];
             server.wrote |= statement.plan.access != Access::Read;
@@ -529,26 +554,62 @@ pub(super) fn split_rows(
     Ok(texts)
 }
 
-/// A part of a client's statement with all of its parameters: PostgreSQL cannot infer the types of
-/// those that this part does not name, so these are declared as what takes any value.
-fn put_piece(
+impl<'a> Rows<'a> {
+    /// Result formats, where the client has asked for these.
+    fn formats(self, asked: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::AsAsked => asked,
+            Self::Binary => &[0, 1, 0, 1],
+            Self::Formats(formats) => formats,
+        }
+    }
+}
+
+/// Parses and binds a task's statement, the client's parameters with it.
+pub(super) fn put_bound(
     request: &mut Vec<u8>,
-    sql: &str,
-    portal: &Portal,
+    name: &[u8],
+    task: &Task,
     shard: ShardId,
+    statement: Statement<'_>,
+    rows: Rows<'_>,
 ) -> Result<(), Failure> {
-    let types = piece_types(sql, portal, shard)?;
+    let sql = task.sql.as_deref().unwrap_or(statement.sql);
+    let binary = rows == Rows::Binary;
+    let Some(portal) = statement.portal else {
+        let results = rows.formats(&[0, 0]);
+        frontend::put_parse(request, b"", sql, &[]);
+        frontend::put_bind(request, name, b"", &[0, 0, 0, 0], results);
+        return Ok(());
+    };
+    let types = match task.sql.is_some() && !binary {
+        true => Cow::Owned(piece_types(sql, portal, shard)?),
+        false => Cow::Borrowed(portal.statement.types_on(shard)),
+    };
     let tail = portal.tail_on(shard);
-    let tail =
-        frontend::BindTail::new(&tail).map_err(|error| ErrorInfo::protocol(error.to_string()))?;
+    let tail = frontend::BindTail::new(&tail);
+    let tail = tail.map_err(|error| ErrorInfo::protocol(error.to_string()))?;
+    let results = rows.formats(tail.results);
     frontend::put_parse(request, b"", sql, &types);
-    frontend::put_bind(request, b"", b"", tail.parameters, tail.results);
-    frontend::put_execute(request, b"", 0);
-    request.extend_from_slice(frontend::SYNC);
+    frontend::put_bind(request, name, b"", tail.parameters, results);
     Ok(())
 }
 
-/// The types that the parameters of a piece are declared with.
+/// Runs what [`put_bound`] has bound.
+pub(super) fn put_run(request: &mut Vec<u8>, task: &Task, described: bool) {
+    let name = task.portal.unwrap_or_default();
+    if described {
+        frontend::put_describe(request, b'P', name);
+    }
+    frontend::put_execute(request, name, 0);
+    if task.portal.is_some() {
+        frontend::put_close(request, b'P', name);
+    }
+    request.extend_from_slice(frontend::SYNC);
+}
+
+/// The types that the parameters of a piece are declared with: PostgreSQL cannot infer those of
+/// parameters that this part does not name, so these are declared as what takes any value.
 pub(super) fn piece_types(sql: &str, portal: &Portal, shard: ShardId) -> Result<Vec<u8>, Failure> {
     let tail = portal.params()?.tail;
     let named = pgherd_planner::parameters(sql);

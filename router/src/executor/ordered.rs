@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 use pgherd_planner::{Access, Ordered};
 use pgherd_shard_map::ShardId;
 
-use super::many::{piece_types, row_counter};
+use super::many::{Rows, Task, piece_types, put_bound, row_counter};
 use super::ranked::Ranked;
 use super::{Conn, Statement};
 use crate::client::OUT_HIGH;
@@ -20,6 +20,7 @@ use crate::error::{ErrorInfo, Failure};
 use crate::merge::key::{Kind, NAME_OID, Rule, is_text};
 use crate::merge::{Merge, Verdict, Window};
 use crate::pool::Ticket;
+use crate::pool::server::Reply;
 use crate::wire::{HEADER, Reader, backend, frontend, put_frame};
 
 /// From so many rows of one shard on they come in pieces of so many.
@@ -40,8 +41,6 @@ pub(super) struct Sorted {
     pub(super) compare: Compare,
     /// The client's columns.
     pub(super) description: Bytes,
-    /// The shard that has described it has parsed it as well.
-    parsed: bool,
 }
 
 /// Who compares keys.
@@ -56,6 +55,7 @@ pub(super) struct Source {
     pub(super) at: usize,
     /// Replies to the router's own statements that come first.
     joins: u32,
+    portal: &'static [u8],
     pub(super) state: State,
     /// Sync has been sent: the reply ends by itself.
     synced: bool,
@@ -64,6 +64,20 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// Asks for all rows, or for the next piece.
+    fn put_execute(&self, request: &mut Vec<u8>) {
+        let rows = if self.synced { 0 } else { PIECE as i32 };
+        frontend::put_execute(request, self.portal, rows);
+        if !self.synced {
+            request.extend_from_slice(frontend::FLUSH);
+            return;
+        }
+        if !self.portal.is_empty() {
+            frontend::put_close(request, b'P', self.portal);
+        }
+        request.extend_from_slice(frontend::SYNC);
+    }
+
     pub(super) fn has_begun(&self) -> bool {
         self.bound
     }
@@ -116,10 +130,9 @@ impl Conn {
             self.open_implicit();
         }
         let counter = row_counter(&ordered.limit, statement.portal)?;
-        let tasks = self.tasks(shards, None).await?;
-        let servers: Vec<usize> = tasks.iter().map(|task| task.at).collect();
-        let Some(sorted) = self.prepare_sorted(servers[0], sql, ordered, statement).await? else {
-            let plan = self.plan_borrowed(statement.sql)?;
+        let mut tasks = self.tasks(shards, None).await?;
+        let Some(sorted) = self.prepare_sorted(tasks[0].at, sql, ordered, statement).await? else {
+            let plan = self.plan_borrowed(statement)?;
             return Box::pin(self.run_statement(Statement { plan: &plan, ..statement })).await;
         };
         let pieces = counter.most().is_some_and(|most| most > u64::from(PIECE));
@@ -128,8 +141,12 @@ impl Conn {
             Some(portal) => portal.params()?.tail.results,
         };
         let results = with_hidden(results, &sorted)?;
-        let text = (&*sorted.sql, sorted.parsed);
-        let mut sources = self.send_to_sources(&servers, text, &results, statement, pieces).await?;
+        let rows = Rows::Formats(&results);
+        for task in &mut tasks {
+            task.sql = Some(sorted.sql.clone());
+        }
+        self.bind_together(&mut tasks, statement, rows).await?;
+        let mut sources = self.send_to_sources(&tasks, rows, statement, pieces).await?;
         let mut window = Window::new(counter, ordered.distinct > 0, ordered.ties);
         let described = self.client.out.len();
         if statement.portal.is_none() {
@@ -140,7 +157,7 @@ impl Conn {
                 self.merge_native(&mut sources, rules, &sorted, &mut window).await
             }
             Compare::Ranked(ranked) => {
-                self.merge_ranked(&mut sources, ranked, &sorted, shards[0], &mut window).await
+                self.merge_ranked(&mut sources, ranked, &sorted, &mut window).await
             }
         };
         let sent = match merged {
@@ -166,18 +183,30 @@ impl Conn {
         ordered: &Ordered,
         statement: Statement<'_>,
     ) -> Result<Option<Sorted>, Failure> {
-        let description = match self.describe(at, sql, statement).await {
-            Ok(description) => description,
-            Err(failure) => {
-                let alone = self.session.transaction.block().is_none();
-                if alone && statement.plan.access == Access::Read {
-                    // With its place in the client's own text, if it is the client's mistake.
-                    self.describe(at, statement.sql, statement).await?;
-                    return Ok(None);
-                }
-                return Err(failure);
-            }
-        };
+        // The client's own mistakes have their place in its own text. In a block an error is the
+        // block's end, so there the client's statement is asked for first.
+        let alone = self.session.transaction.block().is_none();
+        if !alone {
+            let mut described = self.describe(at, &[statement.sql, sql], statement).await?;
+            let Some(description) = described.pop() else { return Err(Failure::Torn) };
+            described.into_iter().try_for_each(|original| original.map(drop))?;
+            return self.sorted(at, sql, ordered, description?).await;
+        }
+        match self.describe_one(at, sql, statement).await {
+            Ok(description) => self.sorted(at, sql, ordered, description).await,
+            Err(failure) if statement.plan.access != Access::Read => Err(failure),
+            Err(_) => self.describe_one(at, statement.sql, statement).await.map(|_| None),
+        }
+    }
+
+    /// What the shards will be asked, from the description of their statement.
+    async fn sorted(
+        &mut self,
+        at: usize,
+        sql: &str,
+        ordered: &Ordered,
+        description: Bytes,
+    ) -> Result<Option<Sorted>, Failure> {
         let columns = backend::columns(&description).map_err(described_wrongly)?;
         let hidden = ordered.keys.len() as u16;
         let Some((keys, shown)) = columns.split_at_checked(ordered.keys.len()) else {
@@ -213,26 +242,15 @@ impl Conn {
                 None => return Ok(None),
             },
         };
-        // Another statement may have been asked meanwhile.
-        let parsed = matches!(compare, Compare::Native(_)) && !by_bytes.contains(&true);
-        let sql = if !by_bytes.contains(&true) {
-            sql.to_owned()
-        } else {
-            ordered.shard_query(|key| by_bytes[key])
+        let sql = match by_bytes.contains(&true) {
+            true => ordered.shard_query(|key| by_bytes[key]),
+            false => sql.to_owned(),
         };
         let mut shown_columns = Vec::new();
         backend::cut_first_columns(&description, hidden, &mut shown_columns)
             .map_err(described_wrongly)?;
         let description = self.with_home_oids(at, shown_columns.into()).await;
-        Ok(Some(Sorted {
-            sql,
-            hidden,
-            shown,
-            distinct: ordered.distinct,
-            compare,
-            description,
-            parsed,
-        }))
+        Ok(Some(Sorted { sql, hidden, shown, distinct: ordered.distinct, compare, description }))
     }
 
     /// Whether texts arrive in the encoding in which the shards compare them.
@@ -242,71 +260,83 @@ impl Conn {
         encoding.is_some_and(|(_, value)| matches!(&**value, "UTF8" | "SQL_ASCII"))
     }
 
-    /// The columns of a statement with the client's parameters.
+    /// The columns of some statements with the client's parameters.
     pub(super) async fn describe(
+        &mut self,
+        at: usize,
+        statements: &[&str],
+        statement: Statement<'_>,
+    ) -> Result<Vec<Result<Bytes, Failure>>, Failure> {
+        let mut request = Vec::new();
+        let joins = self.put_join(at, &mut request);
+        let shard = self.servers[at].shard;
+        for sql in statements {
+            let types = match statement.portal {
+                None => Vec::new(),
+                Some(portal) => piece_types(sql, portal, shard)?,
+            };
+            frontend::put_parse(&mut request, b"", sql, &types);
+            request.extend_from_slice(frontend::DESCRIBE_UNNAMED_STATEMENT);
+            request.extend_from_slice(frontend::SYNC);
+        }
+        if let Err(error) = self.servers[at].send(&request).await {
+            return Err(self.lost(at, &error));
+        }
+        self.collect_joins(at, joins).await?;
+        let mut described = Vec::with_capacity(statements.len());
+        for _ in statements {
+            described.push(match self.servers[at].collect().await {
+                Ok(Reply { error: Some(error), .. }) => Err(Failure::Shard(error)),
+                Ok(Reply { description: Some(description), .. }) => Ok(description),
+                Ok(_) => Err(ErrorInfo::new("XX000", "a shard did not describe its rows").into()),
+                Err(error) => return Err(self.lost(at, &error)),
+            });
+        }
+        Ok(described)
+    }
+
+    pub(super) async fn describe_one(
         &mut self,
         at: usize,
         sql: &str,
         statement: Statement<'_>,
     ) -> Result<Bytes, Failure> {
-        let mut request = Vec::new();
-        let joins = self.put_join(at, &mut request);
-        let types = match statement.portal {
-            None => Vec::new(),
-            Some(portal) => piece_types(sql, portal, self.servers[at].shard)?,
-        };
-        frontend::put_parse(&mut request, b"", sql, &types);
-        request.extend_from_slice(frontend::DESCRIBE_UNNAMED_STATEMENT);
-        request.extend_from_slice(frontend::SYNC);
-        if let Err(error) = self.servers[at].send(&request).await {
-            return Err(self.lost(at, &error));
-        }
-        self.collect_joins(at, joins).await?;
-        let reply = self.collect_reply(at).await?;
-        reply
-            .description
-            .ok_or_else(|| ErrorInfo::new("XX000", "a shard did not describe its rows").into())
+        let mut described = self.describe(at, &[sql], statement).await?;
+        described.pop().unwrap_or(Err(Failure::Torn))
     }
 
-    /// Every shard gets the statement before any of them is read. `parsed`: the first one has parsed
-    /// it already.
+    /// Every shard gets the statement before any of them is read.
     pub(super) async fn send_to_sources(
         &mut self,
-        servers: &[usize],
-        (sql, parsed): (&str, bool),
-        results: &[u8],
+        tasks: &[Task],
+        rows: Rows<'_>,
         statement: Statement<'_>,
         pieces: bool,
     ) -> Result<Vec<Source>, Failure> {
-        let mut sources = Vec::with_capacity(servers.len());
-        for (number, at) in servers.iter().enumerate() {
+        let mut sources = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            let at = task.at;
             let mut request = Vec::new();
-            let joins = self.put_join(*at, &mut request);
-            let shard = self.servers[*at].shard;
-            let types = match statement.portal {
-                Some(portal) if number > 0 || !parsed => piece_types(sql, portal, shard)?,
-                _ => Vec::new(),
-            };
-            if number > 0 || !parsed {
-                frontend::put_parse(&mut request, b"", sql, &types);
+            let joins = self.put_join(at, &mut request);
+            if task.portal.is_none() {
+                let shard = self.servers[at].shard;
+                put_bound(&mut request, b"", task, shard, statement, rows)?;
             }
-            let tail = statement.portal.map(|portal| portal.tail_on(shard));
-            let tail = tail.as_ref().map(|tail| frontend::BindTail::new(tail));
-            let tail = tail.transpose().map_err(|error| ErrorInfo::protocol(error.to_string()))?;
-            let parameters = tail.map_or(&[0, 0, 0, 0][..], |tail| tail.parameters);
-            frontend::put_bind(&mut request, b"", b"", parameters, results);
-            put_execute(&mut request, pieces);
-            self.servers[*at].wrote |= statement.plan.access != Access::Read;
-            if let Err(error) = self.servers[*at].send(&request).await {
-                return Err(self.lost(*at, &error));
-            }
-            sources.push(Source {
-                at: *at,
+            let portal = task.portal.unwrap_or_default();
+            let source = Source {
+                at,
                 joins,
+                portal,
                 state: State::Running,
                 synced: !pieces,
-                bound: false,
-            });
+                bound: task.portal.is_some(),
+            };
+            source.put_execute(&mut request);
+            self.servers[at].wrote |= statement.plan.access != Access::Read;
+            if let Err(error) = self.servers[at].send(&request).await {
+                return Err(self.lost(at, &error));
+            }
+            sources.push(source);
         }
         Ok(sources)
     }
@@ -373,7 +403,7 @@ impl Conn {
                 State::Running => {}
                 State::Suspended => {
                     let mut request = Vec::new();
-                    put_execute(&mut request, true);
+                    source.put_execute(&mut request);
                     source.state = State::Running;
                     if let Err(error) = self.servers[at].send(&request).await {
                         return Err(self.lost(at, &error));
@@ -448,7 +478,6 @@ impl Conn {
     pub(super) async fn judge(
         &mut self,
         sources: &mut [Source],
-        shard: ShardId,
         apart: &mut Option<Judge>,
     ) -> Result<usize, Failure> {
         if let Some(judge) = apart {
@@ -458,7 +487,7 @@ impl Conn {
             self.end_source(&mut sources[0]).await?;
             return Ok(sources[0].at);
         }
-        let (at, _ticket) = self.open_scratch(shard).await?;
+        let (at, _ticket) = self.open_scratch(sources[0].at, false).await?;
         Ok(apart.insert(Judge { at, _ticket }).at)
     }
 
@@ -474,7 +503,7 @@ impl Conn {
         }
         source.synced = true;
         let mut request = Vec::new();
-        frontend::put_close(&mut request, b'P', b"");
+        frontend::put_close(&mut request, b'P', source.portal);
         request.extend_from_slice(frontend::SYNC);
         match self.servers[source.at].send(&request).await {
             Ok(()) => Ok(()),
@@ -566,17 +595,6 @@ fn with_hidden(results: &[u8], sorted: &Sorted) -> Result<Vec<u8>, ErrorInfo> {
         _ => all.extend_from_slice(formats),
     }
     Ok(all)
-}
-
-/// Asks for all rows, or for the next piece.
-fn put_execute(request: &mut Vec<u8>, piece: bool) {
-    if piece {
-        frontend::put_execute(request, b"", PIECE as i32);
-        request.extend_from_slice(frontend::FLUSH);
-    } else {
-        request.extend_from_slice(frontend::EXECUTE_UNNAMED);
-        request.extend_from_slice(frontend::SYNC);
-    }
 }
 
 /// A whole DataRow's keys, appended to `key`.

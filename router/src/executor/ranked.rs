@@ -11,7 +11,6 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use pgherd_planner::Ordered;
-use pgherd_shard_map::ShardId;
 
 use super::Conn;
 use super::combine::{PartialType, final_request, put_array_head};
@@ -77,11 +76,10 @@ impl Conn {
         sources: &mut [Source],
         ranked: &Ranked,
         sorted: &Sorted,
-        shard: ShardId,
         window: &mut Window,
     ) -> Result<u64, Failure> {
         let mut apart = None;
-        let merged = self.merge_windows(sources, ranked, sorted, shard, window, &mut apart).await;
+        let merged = self.merge_windows(sources, ranked, sorted, window, &mut apart).await;
         if apart.is_some() {
             self.close_scratch();
         }
@@ -93,7 +91,6 @@ impl Conn {
         sources: &mut [Source],
         ranked: &Ranked,
         sorted: &Sorted,
-        shard: ShardId,
         window: &mut Window,
         apart: &mut Option<Judge>,
     ) -> Result<u64, Failure> {
@@ -108,7 +105,7 @@ impl Conn {
             if waiting.iter().all(|waiting| waiting.rows.is_empty()) {
                 return Ok(sent);
             }
-            let at = self.judge(sources, shard, apart).await?;
+            let at = self.judge(sources, apart).await?;
             let remembered = last.as_ref().filter(|_| window.remembers());
             let renamed = self.rank(at, ranked, remembered, &mut waiting).await?;
             if let Some(rank) = renamed {

@@ -43,6 +43,9 @@ impl Conn {
         if asked.writes() {
             self.open_implicit();
         }
+        if asked.analyze() {
+            self.read_together(&shards, asked.inner.plan).await?;
+        }
         let combine = match &many.merge {
             Merge::Combine(combine) => combine,
             merge => {
@@ -81,7 +84,7 @@ impl Conn {
         let tasks = self.tasks(shards, None).await?;
         let prepared = self.prepare_sorted(tasks[0].at, sql, ordered, asked.inner).await?;
         let Some(sorted) = prepared else {
-            let plan = self.plan_borrowed(asked.inner.sql)?;
+            let plan = self.plan_borrowed(asked.inner)?;
             let asked = Asked { inner: Statement { plan: &plan, ..asked.inner }, ..asked };
             return Box::pin(self.explain_plan(asked)).await;
         };
@@ -127,9 +130,10 @@ impl Conn {
         let inner = asked.inner;
         let tasks = self.tasks(shards, Some(sql)).await?;
         let at = tasks[0].at;
-        let types = self.partial_types(at, sql, inner).await?;
+        let partial = self.describe_one(at, sql, inner).await?;
+        let types = self.types_of(at, &partial).await?;
         if types.iter().any(crate::executor::combine::PartialType::is_nested) {
-            let plan = self.plan_borrowed(inner.sql)?;
+            let plan = self.plan_borrowed(inner)?;
             let asked = Asked { inner: Statement { plan: &plan, ..inner }, ..asked };
             return Box::pin(self.explain_plan(asked)).await;
         }
@@ -138,10 +142,8 @@ impl Conn {
         let grouped = Grouped::of(combine, &types, bytewise, unconverted);
         let sql = grouped.as_ref().map_or(sql, |grouped| &grouped.sql);
         root.text("Shard Query", shown_query(sql));
-        let explained: Vec<Task> = tasks
-            .iter()
-            .map(|task| Task { at: task.at, sql: Some(asked.explaining(sql)) })
-            .collect();
+        let explained: Vec<Task> =
+            tasks.iter().map(|task| Task::new(task.at, Some(&asked.explaining(sql)))).collect();
         let plans = self.ask(&explained, asked).await?;
         let home = self.shard_name(shards[0]);
         root.text(
@@ -219,7 +221,7 @@ impl Conn {
         let mut tasks = Vec::with_capacity(texts.len());
         for (shard, sql) in &texts {
             let at = self.server_for(*shard).await?;
-            tasks.push(Task { at, sql: Some(asked.explaining(sql)) });
+            tasks.push(Task::new(at, Some(&asked.explaining(sql))));
         }
         let plans = self.ask(&tasks, asked).await?;
         root.stats = together(&plans);
