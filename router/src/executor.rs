@@ -616,7 +616,8 @@ fn serializable_over_shards() -> ErrorInfo {
 
 /// How a server is reached by CancelRequest.
 fn cancel_target(server: &Server) -> CancelTarget {
-    let Server { shard, address, pid, secret, .. } = *server;
+    let Server { shard, pid, secret, .. } = *server;
+    let address = server.seldom.address;
     CancelTarget { shard, address, pid, secret }
 }
 
@@ -642,7 +643,7 @@ async fn stop(mut server: Server, pools: Rc<crate::pool::Pools>, login: Login) {
     for wait in STOP {
         let ended = async {
             drop(server.end_requests().await);
-            send_cancel(server.address, server.pid, server.secret).await;
+            send_cancel(server.seldom.address, server.pid, server.secret).await;
             while server.fill().await.is_ok() {
                 server.inbuf.clear();
             }

@@ -10,7 +10,7 @@
 //!
 //! One write per shard does it: a list of what is prepared, BEGIN, and a look from inside. What
 //! became visible *lately* the shard says itself, by an older snapshot of the same server that its
-//! connection remembers (`Server::earlier`); one whose memory is old is asked before.
+//! connection remembers (`Seldom::earlier`); one whose memory is old is asked before.
 
 mod look;
 
@@ -207,8 +207,8 @@ impl Conn {
         let now = Instant::now();
         let mut asked = Vec::new();
         for at in servers {
-            let earlier = self.servers[*at].earlier.as_ref();
-            if earlier.is_some_and(|(_, since)| now.duration_since(*since) < EARLIER_MAX) {
+            let earlier = self.servers[*at].seldom.earlier.as_ref();
+            if earlier.is_some_and(|earlier| now.duration_since(earlier.1) < EARLIER_MAX) {
                 continue;
             }
             let mut request = Vec::new();
@@ -225,7 +225,8 @@ impl Conn {
             match self.hear_all(at, replies + 1).await {
                 Ok(heard) => {
                     let snapshot = heard.last().and_then(Reply::scalar);
-                    self.servers[at].earlier = snapshot.map(|text| (text.into(), Instant::now()));
+                    self.servers[at].seldom.earlier =
+                        snapshot.map(|text| (text.into(), Instant::now()));
                 }
                 Err(error) => drop(failure.get_or_insert(error)),
             }
@@ -293,7 +294,7 @@ impl Conn {
                 return Err(failure);
             }
             if full {
-                attempt.servers.iter().for_each(|at| self.servers[*at].earlier = None);
+                attempt.servers.iter().for_each(|at| self.servers[*at].seldom.earlier = None);
                 return Ok(false);
             }
             let now = Instant::now();
@@ -314,7 +315,7 @@ impl Conn {
                     let server = &mut self.servers[attempt.servers[*place]];
                     // A transaction's own number is not among those that its snapshots name.
                     if !server.wrote {
-                        server.earlier = Some((snapshot.clone(), now));
+                        server.seldom.earlier = Some((snapshot.clone(), now));
                     }
                 }
                 Ok(())
@@ -322,7 +323,7 @@ impl Conn {
             Outcome::GaveUp { shard, gid } => {
                 metrics.cut(telemetry::Cut::GaveUp);
                 // The next read starts from now: what is lost is not found a second time.
-                attempt.servers.iter().for_each(|at| self.servers[*at].earlier = None);
+                attempt.servers.iter().for_each(|at| self.servers[*at].seldom.earlier = None);
                 let gid = gid.map_or_else(String::new, |gid| gid.to_string());
                 tracing::error!(%shard, gid, "a transaction does not become visible on this shard");
                 Err(ErrorInfo::new("58000", "the shards do not agree on what is committed")

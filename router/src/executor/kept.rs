@@ -183,7 +183,7 @@ impl Conn {
             server.joined &= server.status != b'I';
             server.kept |= whole;
             server.cancelled |= cancelled;
-            self.client.out.append(&mut server.news);
+            self.client.out.append(&mut server.seldom.news);
             if server.kept && !server.spoiled && server.status == b'I' {
                 stay.push(server);
                 continue;

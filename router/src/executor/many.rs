@@ -499,7 +499,8 @@ impl Conn {
         for (at, _) in servers {
             let server = &mut self.servers[*at];
             server.spoiled = true;
-            tokio::task::spawn_local(send_cancel(server.address, server.pid, server.secret));
+            let address = server.seldom.address;
+            tokio::task::spawn_local(send_cancel(address, server.pid, server.secret));
         }
     }
 }

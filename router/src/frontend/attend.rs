@@ -104,7 +104,7 @@ impl Conn {
                     };
                     // Notifications come between transactions.
                     match tag {
-                        b'A' if wanted && in_block => server.news.extend_from_slice(frame),
+                        b'A' if wanted && in_block => server.seldom.news.extend_from_slice(frame),
                         _ if wanted => self.client.out.extend_from_slice(frame),
                         _ => {}
                     }

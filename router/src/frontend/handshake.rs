@@ -296,10 +296,10 @@ async fn greet(
             return None;
         }
     };
-    if !home.own_settings.is_empty() {
+    if !home.seldom.own_settings.is_empty() {
         // What role and database have of their own, on whatever server the session runs.
         let mut settings = (*session.startup).clone();
-        settings.add_missing(&home.own_settings);
+        settings.add_missing(&home.seldom.own_settings);
         session.startup = worker.intern(settings);
         session.settings = Rc::clone(&session.startup);
     }

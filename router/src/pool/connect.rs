@@ -71,7 +71,7 @@ async fn own_settings(mut server: Server) -> Result<Server, ErrorInfo> {
     }
     let mut row = reply.first_row();
     let snapshot = row.pop().flatten();
-    server.earlier = snapshot.map(|snapshot| (snapshot.into(), Instant::now()));
+    server.seldom.earlier = snapshot.map(|snapshot| (snapshot.into(), Instant::now()));
     let mut settings = Settings::default();
     for (name, value) in PLANNED_WITH.iter().zip(row) {
         let usual = match *name {
@@ -85,8 +85,8 @@ async fn own_settings(mut server: Server) -> Result<Server, ErrorInfo> {
         }
     }
     if !settings.is_empty() {
-        server.own_settings = Rc::new(settings);
-        server.settings = Rc::clone(&server.own_settings);
+        server.seldom.own_settings = Rc::new(settings);
+        server.settings = Rc::clone(&server.seldom.own_settings);
     }
     Ok(server)
 }

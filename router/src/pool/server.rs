@@ -33,19 +33,15 @@ pub struct Server {
     pub status: u8,
     pub statements: HashSet<u128>,
     pub settings: Rc<Settings>,
-    /// What it had when it was opened, or has after DISCARD ALL.
-    pub own_settings: Rc<Settings>,
+    pub seldom: Box<Seldom>,
     /// What ParameterStatus has said last of each.
     pub parameters: Parameters,
-    /// For CancelRequest.
-    pub address: SocketAddr,
+    /// For CancelRequest, which goes to `Seldom::address`.
     pub pid: i32,
     pub secret: i32,
     /// The session that used it last, by its cancel key's number, and whether it did so before.
     pub last_user: u32,
     pub same_user: bool,
-    /// A snapshot of an earlier time, and when it was taken: what became visible since then is new.
-    pub earlier: Option<(Box<str>, Instant)>,
     /// This transaction may have written here.
     pub wrote: bool,
     /// This transaction's BEGIN was sent here.
@@ -59,14 +55,24 @@ pub struct Server {
     pub cancelled: bool,
     /// It must forget its prepared statements before the next request: they are stale or too many.
     pub forget: bool,
-    /// Notifications that came within replies of the router's own, whole frames.
-    pub news: Vec<u8>,
     /// It was heard to end while nothing was asked of it: the next request will say so.
     pub ended: bool,
     /// Its state is not known or not wanted any more: it is closed when given back.
     pub spoiled: bool,
     pub opened: Instant,
     pub idle_since: Instant,
+}
+
+/// What few statements look at: servers are moved about a lot, and every client has room for one.
+#[derive(Debug)]
+pub struct Seldom {
+    pub address: SocketAddr,
+    /// What it had when it was opened, or has after DISCARD ALL.
+    pub own_settings: Rc<Settings>,
+    /// Notifications that came within replies of the router's own, whole frames.
+    pub news: Vec<u8>,
+    /// A snapshot of an earlier time, and when it was taken: what became visible since then is new.
+    pub earlier: Option<(Box<str>, Instant)>,
 }
 
 /// One reply that the router asked for itself, up to ReadyForQuery.
@@ -101,21 +107,23 @@ impl Server {
             status: 0,
             statements: HashSet::new(),
             settings: Rc::default(),
-            own_settings: Rc::default(),
+            seldom: Box::new(Seldom {
+                address,
+                own_settings: Rc::default(),
+                news: Vec::new(),
+                earlier: None,
+            }),
             parameters: Rc::default(),
-            address,
             pid: 0,
             secret: 0,
             last_user: 0,
             same_user: false,
-            earlier: None,
             wrote: false,
             joined: false,
             kept: false,
             apart: false,
             cancelled: false,
             forget: false,
-            news: Vec::new(),
             ended: false,
             spoiled: false,
             opened: Instant::now(),
@@ -269,7 +277,7 @@ impl Server {
                 b'E' if reply.error.is_none() => reply.error = Some(frame),
                 b'N' => reply.notices.extend_from_slice(&frame),
                 // Only a server that is kept listens; nobody else has news to come.
-                b'A' if self.kept => self.news.extend_from_slice(&frame),
+                b'A' if self.kept => self.seldom.news.extend_from_slice(&frame),
                 b'G' => {
                     // Nobody has data for it: fail the COPY so that the reply can end.
                     self.send(&[b'f', 0, 0, 0, 5, 0]).await?;
@@ -286,9 +294,9 @@ impl Server {
     pub async fn make_clean(&mut self) -> io::Result<()> {
         let reply = self.run("DISCARD ALL").await?;
         self.spoiled |= reply.error.is_some();
-        self.settings = Rc::clone(&self.own_settings);
+        self.settings = Rc::clone(&self.seldom.own_settings);
         self.statements.clear();
-        self.news = Vec::new();
+        self.seldom.news = Vec::new();
         self.kept = false;
         self.forget = false;
         Ok(())

@@ -60,7 +60,7 @@ pub(super) fn put_list(server: &Server, request: &mut Vec<u8>) {
 
 /// Appends a look from a server's earlier snapshot on, without its Sync.
 pub(super) fn put_look(server: &Server, request: &mut Vec<u8>) {
-    let earlier = server.earlier.as_ref().map_or("1:1:", |(snapshot, _)| snapshot);
+    let earlier = server.seldom.earlier.as_ref().map_or("1:1:", |earlier| &earlier.0);
     let mut parameters = vec![0, 0, 0, 1];
     parameters.extend_from_slice(&(earlier.len() as i32).to_be_bytes());
     parameters.extend_from_slice(earlier.as_bytes());
