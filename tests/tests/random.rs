@@ -1,17 +1,21 @@
-//! Random SELECTs read the same on PostgreSQL and through the router.
+//! Random statements do the same on PostgreSQL and through the router: SELECTs, and histories of
+//! writes and transactions, after each of which all tables are compared.
 //!
 //! Each statement comes from a seed; a failure prints the command that repeats it alone.
 //! `PGHERD_RANDOM_SEED=7 PGHERD_RANDOM_COUNT=1` runs one, a large count runs for hours.
 
 mod random {
     pub(crate) mod query;
+    pub(crate) mod write;
 }
 
 use std::net::SocketAddr;
 
+use pgherd::dev::LocalCluster;
 use pgherd_tests::wire::{Answer, Client};
 use pgherd_tests::{cluster, run};
 use random::query::{SCHEMA, SHARDED, query};
+use random::write;
 
 /// Statements in every run of the tests.
 const COUNT: u64 = 200;
@@ -33,16 +37,22 @@ fn shown(answer: &Answer, ordered: bool) -> Vec<String> {
     rows
 }
 
+/// PostgreSQL, and the router.
+fn sides(cluster: &LocalCluster) -> (Client, Client) {
+    let home = &cluster.file.shards[0];
+    run(&home.dsn, "CREATE DATABASE plain");
+    let address = SocketAddr::from(([127, 0, 0, 1], home.port));
+    let router = &cluster.file.routers[0];
+    (
+        Client::connect(address, "plain").expect("plain"),
+        Client::connect(router.listen, &cluster.file.database).expect("the router lets us in"),
+    )
+}
+
 #[test]
 fn random_selects_read_the_same() {
     let cluster = cluster();
-    let home = &cluster.file.shards[0];
-    run(&home.dsn, "CREATE DATABASE plain");
-    let mut plain =
-        Client::connect(SocketAddr::from(([127, 0, 0, 1], home.port)), "plain").expect("plain");
-    let router = &cluster.file.routers[0];
-    let mut routed =
-        Client::connect(router.listen, &cluster.file.database).expect("the router lets us in");
+    let (mut plain, mut routed) = sides(&cluster);
     for sql in SCHEMA {
         for client in [&mut plain, &mut routed] {
             let answer = client.simple(sql, "").expect("an answer");
@@ -78,4 +88,67 @@ fn random_selects_read_the_same() {
         println!("  {refusal}");
     }
     assert!(answered * 10 >= count * 9 || count < 20, "{} of {count} refused", refused.len());
+}
+
+/// Histories in every run of the tests.
+const HISTORIES: u64 = 40;
+
+#[test]
+fn random_writes_leave_the_same() {
+    let cluster = cluster();
+    let (mut plain, mut routed) = sides(&cluster);
+    let sure = |client: &mut Client, sql: &str| {
+        let answer = client.simple(sql, "").expect("an answer");
+        assert_eq!(answer.error, None, "{sql}: {:?}", answer.lines);
+    };
+    for sql in write::SCHEMA {
+        sure(&mut plain, sql);
+        sure(&mut routed, sql);
+    }
+    write::SHARDED.iter().for_each(|sql| sure(&mut routed, sql));
+    let first = number("PGHERD_RANDOM_SEED", 1);
+    let count = number("PGHERD_RANDOM_COUNT", HISTORIES);
+    let (mut statements, mut refused) = (0, 0);
+    for seed in first..first + count {
+        let repeat = format!(
+            "repeat: PGHERD_RANDOM_SEED={seed} PGHERD_RANDOM_COUNT=1 cargo test -p pgherd-tests \
+             --test random writes"
+        );
+        for sql in write::START {
+            sure(&mut plain, sql);
+            sure(&mut routed, sql);
+        }
+        for sql in write::history(seed) {
+            let got = routed.simple(&sql, "").expect("the router answers");
+            if got.error.as_deref() == Some("0A000") {
+                // PostgreSQL goes on without it, too.
+                refused += 1;
+                println!("{sql}: {:?}", got.lines);
+                if got.status == 'E' {
+                    sure(&mut plain, "ROLLBACK");
+                    sure(&mut routed, "ROLLBACK");
+                    break;
+                }
+                continue;
+            }
+            statements += 1;
+            let want = plain.simple(&sql, "").expect("PostgreSQL answers");
+            assert_eq!(
+                (got.status, shown(&got, false)),
+                (want.status, shown(&want, false)),
+                "left: the router, right: PostgreSQL\n{sql}\n{repeat}"
+            );
+        }
+        for sql in write::CONTENTS {
+            let got = routed.simple(sql, "").expect("the router answers");
+            let want = plain.simple(sql, "").expect("PostgreSQL answers");
+            assert_eq!(
+                shown(&got, true),
+                shown(&want, true),
+                "left: the router, right: PostgreSQL\n{sql}\n{repeat}"
+            );
+        }
+    }
+    println!("{statements} did the same, {refused} were refused");
+    assert!(refused * 20 <= statements, "{refused} of {statements} were refused");
 }
