@@ -507,7 +507,7 @@ impl Conn {
         for (at, _) in open.iter().filter(|(at, _)| *at != failed) {
             let server = &mut self.servers[*at];
             server.spoiled = true;
-            tokio::task::spawn_local(send_cancel(server.address, server.pid, server.secret));
+            self.worker.background(send_cancel(server.address, server.pid, server.secret));
         }
     }
 }
