@@ -60,7 +60,7 @@ fn look_up(
 ) -> Result<(), String> {
     scan(sql.as_bytes(), 0, planning.seed, scanned);
     let plan = plans
-        .find(sql.trim_end_matches(';'), scanned, planning, &[])
+        .find(sql.trim_end_matches(';'), scanned, planning, "", &[])
         .map_err(|error| error.to_string())?;
     if let Action::One(one) = &plan.action {
         let shards =

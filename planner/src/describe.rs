@@ -134,7 +134,10 @@ impl Plan {
             Action::Stateful(state) => write!(out, "route to home, in its session: {state:?}"),
             Action::Session(statement) => write!(out, "session {statement:?}"),
             Action::Cluster(function) => write!(out, "cluster {function:?}"),
-            Action::Live(_) => write!(out, "transactions of all shards, and PostgreSQL over them"),
+            Action::Live(live) => {
+                let views: Vec<&str> = live.views.iter().map(|view| view.name()).collect();
+                write!(out, "rows of {}, and PostgreSQL over them", views.join(", "))
+            }
             Action::Explain(explain) => {
                 let analyze = if explain.options.analyze { " analyze" } else { "" };
                 let _ = write!(out, "explain{analyze}: ");

@@ -35,6 +35,8 @@ pub struct Plan {
     pub then: Option<ClusterFunction>,
     /// The command tag's first words (`SELECT`, `INSERT`, `CREATE TABLE`): metrics and logs.
     pub kind: StatementKind,
+    /// Where the router counts its executions; 0 is for all that have no place of their own.
+    pub place: u32,
     /// What a hint in the statement wants of its reads.
     pub consistency: Option<ReadConsistency>,
 }
@@ -135,7 +137,7 @@ pub enum Action {
     /// `SELECT create_distributed_table(…)` and its kin, run by the router.
     Cluster(ClusterFunction),
     Explain(Box<Explain>),
-    /// A query of `pgherd.transactions`, whose rows the router gathers.
+    /// A query of views whose rows the router gathers.
     Live(Live),
     /// No statement at all: EmptyQueryResponse.
     Empty,
@@ -720,9 +722,20 @@ pub enum ClusterFunction {
     },
 }
 
+/// A view of what is in no table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LiveView {
+    Clients,
+    Pools,
+    Servers,
+    Statements,
+    Transactions,
+}
+
 /// How the rows become a part of the statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Live {
+    pub views: Box<[LiveView]>,
     /// Where their WITH goes, or their part of the statement's own.
     pub head: u32,
     pub extends_with: bool,

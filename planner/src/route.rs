@@ -19,7 +19,8 @@ pub(crate) fn plan_of(
     reuse: Reuse,
     kind: StatementKind,
 ) -> Plan {
-    Plan { epoch: context.map.epoch, access, reuse, action, then: None, kind, consistency: None }
+    let epoch = context.map.epoch;
+    Plan { epoch, access, reuse, action, then: None, kind, place: 0, consistency: None }
 }
 
 pub(crate) fn one(

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -12,7 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::recovery::ShardHealth;
 use crate::telemetry::Metrics;
-use crate::worker::{Shared, WorkerFigures};
+use crate::worker::{Phase, Shared, WorkerFigures};
 
 /// Serves until the process ends.
 pub async fn serve_http(listener: TcpListener, metrics: Arc<Metrics>, shared: Arc<Shared>) {
@@ -42,6 +43,10 @@ fn readiness(shared: &Shared) -> (StatusCode, String) {
             let _ = writeln!(text, "shard {}: {error}", shard.shard);
         }
     }
+    if *shared.phase.borrow() > Phase::Serving || shared.disabled.load(Ordering::Relaxed) {
+        status = StatusCode::SERVICE_UNAVAILABLE;
+        text.push_str("no new clients are taken\n");
+    }
     let word = if status == StatusCode::OK { "ready" } else { "not ready" };
     (status, format!("{word}\n{text}"))
 }
@@ -60,37 +65,58 @@ fn head(out: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Resul
 }
 
 fn render_workers(workers: &[WorkerFigures], out: &mut String) -> std::fmt::Result {
-    let mut pools: BTreeMap<(u32, &str), [usize; 3]> = BTreeMap::new();
+    let mut pools: BTreeMap<(u32, &str), [usize; 4]> = BTreeMap::new();
     for pool in workers.iter().flat_map(|worker| &worker.pools) {
         let sums = pools.entry((pool.shard.0, &pool.user)).or_default();
-        for (sum, count) in sums.iter_mut().zip([pool.idle, pool.active, pool.waiting]) {
+        let counts = [pool.idle, pool.active, pool.opening, pool.waiting];
+        for (sum, count) in sums.iter_mut().zip(counts) {
             *sum += count;
         }
     }
     let name = "pgherd_pool_connections";
     head(out, name, "gauge", "Server connections by shard, user and state.")?;
-    for ((shard, user), [idle, active, _]) in &pools {
+    for ((shard, user), [idle, active, opening, _]) in &pools {
         let user = user.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        for (state, count) in [("idle", idle), ("active", active)] {
+        for (state, count) in [("idle", idle), ("active", active), ("opening", opening)] {
             writeln!(out, "{name}{{shard=\"{shard}\",user=\"{user}\",state=\"{state}\"}} {count}")?;
         }
     }
     let name = "pgherd_pool_waiting";
     head(out, name, "gauge", "Sessions that wait for a server connection.")?;
-    for ((shard, user), [_, _, waiting]) in &pools {
+    for ((shard, user), [.., waiting]) in &pools {
         let user = user.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         writeln!(out, "{name}{{shard=\"{shard}\",user=\"{user}\"}} {waiting}")?;
     }
+    let count = |count: fn(&WorkerFigures) -> u64| workers.iter().map(count).sum::<u64>();
+    let name = "pgherd_transactions_waiting";
+    head(out, name, "gauge", "Transactions that wait to be admitted.")?;
+    writeln!(out, "{name} {}", count(|worker| worker.queued as u64))?;
+    let name = "pgherd_server_connects_total";
+    head(out, name, "counter", "Server connections opened, by how it ended.")?;
+    writeln!(out, "{name}{{result=\"opened\"}} {}", count(|worker| worker.opened))?;
+    writeln!(out, "{name}{{result=\"failed\"}} {}", count(|worker| worker.refused))?;
+    let name = "pgherd_pool_places_lent_total";
+    head(out, name, "counter", "Places in pools that moved from one thread to another.")?;
+    writeln!(out, "{name} {}", count(|worker| worker.lent))?;
     let name = "pgherd_plan_lookups_total";
     head(out, name, "counter", "Plans by whether they were there already.")?;
-    let sum = |count: fn(&WorkerFigures) -> u64| workers.iter().map(count).sum::<u64>();
-    writeln!(out, "{name}{{result=\"hit\"}} {}", sum(|worker| worker.plan_hits))?;
-    writeln!(out, "{name}{{result=\"miss\"}} {}", sum(|worker| worker.plan_misses))
+    writeln!(out, "{name}{{result=\"hit\"}} {}", count(|worker| worker.plan_hits))?;
+    writeln!(out, "{name}{{result=\"miss\"}} {}", count(|worker| worker.plan_misses))
 }
 
 fn render_shards(shared: &Shared, out: &mut String) -> std::fmt::Result {
     head(out, "pgherd_map_epoch", "gauge", "Epoch of the shard map in use.")?;
     writeln!(out, "pgherd_map_epoch {}", shared.map.load().epoch)?;
+    head(out, "pgherd_draining", "gauge", "Whether this router takes no new clients and ends.")?;
+    let draining = *shared.phase.borrow() > Phase::Serving;
+    writeln!(out, "pgherd_draining {}", u8::from(draining))?;
+    let name = "pgherd_shard_paused";
+    head(out, name, "gauge", "Whether an operator has paused the shard on this router.")?;
+    let paused = shared.paused.load();
+    for shard in shared.map.load().shards() {
+        let held = u8::from(paused.contains(&shard.id));
+        writeln!(out, "{name}{{shard=\"{}\"}} {held}", shard.id)?;
+    }
     let health = shared.health.load();
     let mut gauge = |name, help, value: fn(&ShardHealth) -> f64| {
         head(out, name, "gauge", help)?;

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -26,6 +26,9 @@ pub const AHEAD_MAX: usize = 64 * 1024;
 
 /// Router-made output is sent on at this size at the latest.
 pub const OUT_HIGH: usize = 64 * 1024;
+
+/// How long a client may take to read why it is sent away.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// How long, and how much, a client that was told to leave is still read.
 const HANG_UP: Duration = Duration::from_secs(1);
@@ -97,6 +100,8 @@ pub struct Client {
     socket: Socket,
     pub inbuf: BytesMut,
     pub out: Vec<u8>,
+    /// A part of something has been written: the stream cannot be continued by anything else.
+    pub writing: bool,
 }
 
 impl std::fmt::Debug for Socket {
@@ -118,7 +123,7 @@ impl std::fmt::Debug for Client {
 impl Client {
     #[must_use]
     pub fn new(socket: Socket) -> Self {
-        Self { socket, inbuf: BytesMut::new(), out: Vec::new() }
+        Self { socket, inbuf: BytesMut::new(), out: Vec::new(), writing: false }
     }
 
     /// Makes the connection a part of this thread's runtime.
@@ -168,13 +173,13 @@ impl Client {
 
     /// Where it comes from; nowhere by a Unix socket.
     #[must_use]
-    pub fn address(&self) -> Option<IpAddr> {
+    pub fn peer(&self) -> Option<SocketAddr> {
         let stream = match &self.socket {
             Socket::Plain(stream) => stream,
             Socket::Tls(stream) => stream.get_ref().0,
             Socket::Unix(_) => return None,
         };
-        stream.peer_addr().ok().map(|address| address.ip())
+        stream.peer_addr().ok()
     }
 
     /// Reads what has arrived; `0` is the end of the connection.
@@ -250,6 +255,7 @@ impl Client {
     /// The socket's.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut at = 0;
+        self.writing = true;
         while at < bytes.len() {
             let written = std::future::poll_fn(|cx| match &mut self.socket {
                 Socket::Plain(stream) => Pin::new(stream).poll_write(cx, &bytes[at..]),
@@ -265,6 +271,7 @@ impl Client {
         if let Socket::Tls(stream) = &mut self.socket {
             std::future::poll_fn(|cx| Pin::new(&mut **stream).poll_flush(cx)).await?;
         }
+        self.writing = false;
         Ok(())
     }
 
@@ -288,8 +295,8 @@ impl Client {
     /// Tells the client why its connection ends, and ends it.
     pub async fn dismiss(&mut self, error: &ErrorInfo) {
         backend::error_response(&mut self.out, "FATAL", error);
-        // The client may be gone; its connection ends either way.
-        drop(self.flush().await);
+        // The client may be gone, or read nothing; its connection ends either way.
+        drop(tokio::time::timeout(GOODBYE, self.flush()).await);
         self.hang_up().await;
     }
 

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use auth::{AuthConfig, AuthMethod, HbaEntry, HbaType, Names};
@@ -32,11 +32,13 @@ pub const POOL_SIZE_LIMIT: usize = 10_000;
 const MESSAGE_SIZE_LEAST: usize = 16 << 10;
 /// PostgreSQL's own limit for a message, just below 1 GB.
 pub const FRAME_MAX: usize = 0x3fff_ffff;
+/// The database name that opens the console.
+pub const CONSOLE: &str = "pgherd";
 /// A router's name is part of every prepared transaction's gid, which has 200 bytes.
 pub const ROUTER_NAME_BYTES: usize = 40;
 
 /// A router's settings: the sum of the settings of its parts.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where clients connect.
@@ -60,11 +62,29 @@ pub struct Config {
     #[serde(default)]
     pub unix_socket_dir: Option<PathBuf>,
     /// Who may connect to it: the file's mode in octal.
-    #[serde(default = "default_permissions", deserialize_with = "value::permissions")]
+    #[serde(
+        default = "default_permissions",
+        deserialize_with = "value::permissions",
+        serialize_with = "value::show_permissions"
+    )]
     pub unix_socket_permissions: u32,
     /// A message of a client that is longer is refused with 54000; data of COPY is not limited.
-    #[serde(default = "default_message_size", deserialize_with = "value::size")]
+    #[serde(
+        default = "default_message_size",
+        deserialize_with = "value::size",
+        serialize_with = "value::show_size"
+    )]
     pub max_message_size: usize,
+    /// Several routers may listen on the same address: one takes over from another.
+    #[serde(default)]
+    pub reuse_port: bool,
+    /// How long open transactions may go on after SIGTERM.
+    #[serde(
+        default = "default_shutdown_timeout",
+        deserialize_with = "value::duration",
+        serialize_with = "value::show_duration"
+    )]
+    pub shutdown_timeout: Duration,
     /// What this router is called in prepared transactions and logs: unique in the cluster.
     #[serde(default)]
     pub router_name: String,
@@ -84,31 +104,47 @@ pub struct Config {
     pub query: QueryConfig,
     #[serde(default)]
     pub log: LogConfig,
+    /// Where it was read, to be read again.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 /// Connections from the router to each shard.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PoolConfig {
     /// How long a client has its server connections.
     pub mode: PoolMode,
     /// Server connections to one shard, at most, over all threads.
     pub size: usize,
+    /// Connections to each shard that are kept open while a client of the user is connected.
+    pub min_size: usize,
+    /// Users whose connections are opened at start, where clients are trusted.
+    pub warm_users: Vec<String>,
     /// How long a statement waits for a server connection before it is refused with 53300.
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(deserialize_with = "value::duration", serialize_with = "value::show_duration")]
     pub wait: Duration,
+    /// How long it waits while its shard is paused.
+    #[serde(deserialize_with = "value::duration", serialize_with = "value::show_duration")]
+    pub pause_wait: Duration,
     /// Statements that wait for one shard at a time; more are refused at once.
     pub max_waiting: usize,
     /// A server connection that nobody used for so long is closed.
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(deserialize_with = "value::duration", serialize_with = "value::show_duration")]
     pub idle_timeout: Duration,
+    /// A server connection older than this is closed after its transaction; `None` (`"0"`): never.
+    #[serde(
+        deserialize_with = "value::optional_duration",
+        serialize_with = "value::show_optional_duration"
+    )]
+    pub max_lifetime: Option<Duration>,
     /// How long opening a server connection may take, login included.
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(deserialize_with = "value::duration", serialize_with = "value::show_duration")]
     pub connect_timeout: Duration,
 }
 
 /// For how long a client has a server connection to itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PoolMode {
     /// For a transaction, and for as long as its session leaves something there.
@@ -119,7 +155,7 @@ pub enum PoolMode {
 }
 
 /// Encryption towards clients.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// PEM files of the certificate chain and its private key.
@@ -134,7 +170,7 @@ pub struct TlsConfig {
 }
 
 /// What happens to new tables.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShardingConfig {
     /// A new table that has one of these columns is distributed by the first that it has.
@@ -142,28 +178,31 @@ pub struct ShardingConfig {
 }
 
 /// Bounds of single statements.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueryConfig {
     /// How many bytes of rows one statement may copy to the home shard to run there.
-    #[serde(deserialize_with = "value::bytes")]
+    #[serde(deserialize_with = "value::bytes", serialize_with = "value::show_bytes")]
     pub borrow_max: u64,
 }
 
 /// What is written to standard error.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,pgherd::pool=debug`.
     pub level: String,
     /// Statements that take longer are logged with their plan; `None` (`"0"`) logs none.
-    #[serde(deserialize_with = "value::optional_duration")]
+    #[serde(
+        deserialize_with = "value::optional_duration",
+        serialize_with = "value::show_optional_duration"
+    )]
     pub slow_statement: Option<Duration>,
 }
 
 /// The shape of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     #[default]
@@ -194,9 +233,32 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text, |variable| std::env::var(variable).ok()).map_err(|problem| {
-            ConfigError::File { path: path.to_owned(), problem: Box::new(problem) }
-        })
+        let parsed = Self::parse(&text, |variable| std::env::var(variable).ok());
+        let mut config = parsed.map_err(|problem| ConfigError::File {
+            path: path.to_owned(),
+            problem: Box::new(problem),
+        })?;
+        config.file = Some(path.to_owned());
+        Ok(config)
+    }
+
+    /// What every setting is, in the order of [`KEYS`]; `None` where one has no value. Passwords
+    /// are left out.
+    #[must_use]
+    pub fn values(&self) -> Vec<(&'static Key, Option<String>)> {
+        let table = toml::Table::try_from(self).unwrap_or_default();
+        let value = |key: &Key| {
+            let mut at: Option<&toml::Value> = None;
+            for part in key.path.split('.') {
+                at = match at {
+                    None => table.get(part),
+                    Some(section) => section.get(part),
+                };
+                at?;
+            }
+            at.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        };
+        KEYS.iter().map(|key| (key, value(key))).collect()
     }
 
     /// The same from a text and any environment.
@@ -231,6 +293,9 @@ impl Config {
                 None => return invalid("database", "neither set nor part of catalog".into()),
             }
         }
+        if self.database == CONSOLE {
+            return invalid("database", format!("\"{CONSOLE}\" is the name of the console"));
+        }
         if self.workers == 0 {
             self.workers = std::thread::available_parallelism().map_or(1, usize::from);
         }
@@ -251,6 +316,9 @@ impl Config {
         }
         if !(1..=POOL_SIZE_LIMIT).contains(&self.pool.size) {
             return invalid("pool.size", format!("from 1 to {POOL_SIZE_LIMIT}"));
+        }
+        if self.pool.min_size > self.pool.size {
+            return invalid("pool.min_size", format!("more than pool.size ({})", self.pool.size));
         }
         if self.pool.connect_timeout.is_zero() {
             return invalid("pool.connect_timeout", "must be longer than 0".into());
@@ -289,9 +357,13 @@ impl Default for PoolConfig {
         Self {
             mode: PoolMode::default(),
             size: 64,
+            min_size: 0,
+            warm_users: Vec::new(),
             wait: Duration::from_secs(5),
+            pause_wait: Duration::from_secs(120),
             max_waiting: 1000,
             idle_timeout: Duration::from_secs(600),
+            max_lifetime: Some(Duration::from_secs(3600)),
             connect_timeout: Duration::from_secs(5),
         }
     }
@@ -323,6 +395,10 @@ const fn default_permissions() -> u32 {
 
 const fn default_message_size() -> usize {
     FRAME_MAX
+}
+
+const fn default_shutdown_timeout() -> Duration {
+    Duration::from_secs(30)
 }
 
 const fn default_max_clients() -> usize {

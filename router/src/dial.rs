@@ -9,8 +9,10 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pgherd_shard_map::store;
+use socket2::TcpKeepalive;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -134,6 +136,7 @@ impl Dialer {
         };
         let mut stream = TcpStream::connect((host.as_str(), port)).await?;
         stream.set_nodelay(true)?;
+        watch(&stream)?;
         let address = stream.peer_addr()?;
         let plain = |stream| Opened { stream: Stream::Plain(stream), address, end_point: None };
         if target.mode == SslMode::Disable {
@@ -160,6 +163,27 @@ impl Dialer {
         let theirs = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let end_point = theirs.and_then(end_point);
         Ok(Opened { stream: Stream::Tls(Box::new(stream)), address, end_point })
+    }
+}
+
+impl Stream {
+    /// Takes a connection off this thread.
+    ///
+    /// # Errors
+    /// The runtime's; `Unsupported` for an encrypted one, whose keys stay where they are.
+    pub fn into_std(self) -> io::Result<std::net::TcpStream> {
+        match self {
+            Self::Plain(stream) => stream.into_std(),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Puts it on this thread.
+    ///
+    /// # Errors
+    /// The runtime's.
+    pub fn from_std(stream: std::net::TcpStream) -> io::Result<Self> {
+        TcpStream::from_std(stream).map(Self::Plain)
     }
 }
 
@@ -233,6 +257,18 @@ impl AsyncWrite for Stream {
             Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
+}
+
+/// A machine that is gone without a word is noticed: by keepalives while the router waits for it,
+/// and by what it does not acknowledge.
+fn watch(stream: &TcpStream) -> io::Result<()> {
+    let socket = socket2::SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(60)))
 }
 
 fn with_source(error: &tokio_postgres::Error) -> String {

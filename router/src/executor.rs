@@ -61,6 +61,7 @@ use crate::pool::{Login, Server, Ticket};
 use crate::session::{Block, BoundParams, Portal, Session, Settings, Transaction};
 use crate::wire::backend;
 use crate::wire::reply::ReplyScanner;
+use crate::worker::presence::Doing;
 use crate::worker::{Cancel, CancelTarget, Planning, Worker, send_cancel};
 pub use cluster::cluster_column;
 pub use kept::Kept;
@@ -208,14 +209,15 @@ impl Conn {
     /// # Errors
     /// The planner's.
     pub fn find_plan(&self, sql: &str, scan: &Scan) -> Result<Rc<Plan>, Failure> {
-        let auto = &self.worker.shared.settings.auto_distribute;
-        let plan = self.worker.plans.borrow_mut().find(sql, scan, &self.planning, auto);
+        let auto = &self.worker.live.borrow().auto_distribute;
+        let (planning, user) = (&self.planning, &self.login.user);
+        let plan = self.worker.plans.borrow_mut().find(sql, scan, planning, user, auto);
         plan.map_err(|error| Failure::of_plan(error, sql))
     }
 
     /// The plan of a SELECT whose keys name several shards, which it cannot run on each by itself.
     pub(super) fn plan_borrowed(&self, statement: Statement<'_>) -> Result<Plan, Failure> {
-        let auto = &self.worker.shared.settings.auto_distribute;
+        let auto = &self.worker.live.borrow().auto_distribute;
         let plan = pgherd_planner::plan_borrowed(statement.sql, &self.planning.context(auto))?;
         Ok(Plan { consistency: statement.plan.consistency, ..plan })
     }
@@ -306,7 +308,7 @@ impl Conn {
         let mut server = match pools.idle(shard, &self.login) {
             Some(server) => server,
             // Seldom, and large: it is not a part of every client's memory.
-            None => Box::pin(pools.checkout(shard, &self.login, &self.planning.map)).await?,
+            None => Box::pin(self.wait_for_server(shard)).await?,
         };
         server.same_user = server.last_user == self.cancel.pid;
         server.last_user = self.cancel.pid;
@@ -317,6 +319,15 @@ impl Conn {
             Box::pin(self.bring_settings(at)).await?;
         }
         Ok(at)
+    }
+
+    async fn wait_for_server(&self, shard: ShardId) -> Result<Server, ErrorInfo> {
+        let doing = &self.cancel.presence.doing;
+        doing.set(Doing::Waiting);
+        let (pools, ticket) = (&self.worker.pools, self.ticket.as_ref());
+        let server = pools.checkout(shard, &self.login, &self.planning.map, ticket).await;
+        doing.set(Doing::Active);
+        server
     }
 
     /// What a server must have before it runs anything: in a transaction, what the client had when
@@ -432,7 +443,8 @@ impl Conn {
     pub fn observe(&self, plan: &Plan, shard: Option<ShardId>, started: Instant, sql: &[u8]) {
         let took = started.elapsed();
         self.worker.metrics.statement(plan.kind, plan.tier(), shard, took);
-        if self.worker.shared.settings.slow_statement.is_some_and(|limit| took >= limit) {
+        self.worker.plans.borrow_mut().usage.count(plan.place, took);
+        if self.worker.live.borrow().slow_statement.is_some_and(|limit| took >= limit) {
             self.log_slow(plan, shard, took, sql);
         }
     }
@@ -503,7 +515,7 @@ impl Conn {
             }
             server.wrote = false;
             server.joined &= server.status != b'I';
-            give_back(&self.worker.pools, &self.login, server);
+            give_back(&self.worker, &self.login, server);
         }
     }
 
@@ -518,11 +530,11 @@ impl Conn {
         for mut server in self.servers.drain(..).collect::<Vec<_>>() {
             server.spoiled |= cancelled || server.cancelled;
             server.kept |= whole;
-            let pools = Rc::clone(&self.worker.pools);
             if server.status == 0 || server.spoiled {
-                give_back(&pools, &self.login, server);
+                give_back(&self.worker, &self.login, server);
             } else {
-                tokio::task::spawn_local(roll_back(server, pools, self.login.clone()));
+                let pools = Rc::clone(&self.worker.pools);
+                self.worker.background(roll_back(server, pools, self.login.clone()));
             }
         }
         self.worker.pools.leave(&self.login);
@@ -627,11 +639,11 @@ fn is_fixed(name: &str) -> bool {
 }
 
 /// Gives a server back, or ends it first if it is at work.
-fn give_back(pools: &Rc<crate::pool::Pools>, login: &Login, server: Server) {
+fn give_back(worker: &Worker, login: &Login, server: Server) {
     if server.status == 0 {
-        tokio::task::spawn_local(stop(server, Rc::clone(pools), login.clone()));
+        worker.background(stop(server, Rc::clone(&worker.pools), login.clone()));
     } else {
-        pools.give_back(login, server);
+        worker.pools.give_back(login, server);
     }
 }
 

@@ -3,9 +3,25 @@
 //! Each worker owns its share of the connections, so nothing here is locked or shared. A session
 //! checks a [`Server`] out for a transaction and gives it back; one that is not clean (a
 //! transaction, a COPY, a cancel on its way) is closed instead.
+//!
+//! - `open`: whoever finds no idle connection queues; connections are opened for the queue, a few
+//!   at a time, and go to its first. A storm of clients is a queue, not a storm on the shard.
+//! - `upkeep`: what ends connections (idle, too old) and what is kept warm.
+//! - `hold`: PAUSE, RESUME, RECONNECT.
+//! - `lend`: places and idle connections that move to the worker that needs them.
+//! - `admit`: the right to hold connections of several shards at once.
+//! - `apart`: connections outside of the pools, for copies of rows.
 
+mod admit;
+mod apart;
 pub mod connect;
+mod hold;
+pub mod lend;
+mod open;
 pub mod server;
+#[cfg(test)]
+mod tests;
+mod upkeep;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,24 +31,33 @@ use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
 use pgherd_shard_map::{ShardId, ShardMap};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::dial::Dialer;
 use crate::error::ErrorInfo;
 use crate::proofs::{Proof, Proofs};
 use crate::seats::Seat;
 use crate::verifiers::RoleVersion;
+pub use admit::Ticket;
+pub use apart::Apart;
 pub use server::Server;
 
 /// Limits of each pool (one shard, one user, one worker).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolLimits {
     pub size: usize,
+    /// Connections that are kept open while a client of the user is connected.
+    pub min_size: usize,
     /// How long a session waits for a connection.
     pub wait: Duration,
+    /// How long it waits while an operator has paused the shard.
+    pub pause_wait: Duration,
     pub waiting_max: usize,
     pub connect: Duration,
     pub idle: Duration,
+    /// A connection older than this is not used again; less a few percent by chance, so that not
+    /// all end at once.
+    pub lifetime: Option<Duration>,
 }
 
 /// How a user logs in to the shards.
@@ -54,47 +79,91 @@ impl Login {
     fn pool(&self, shard: ShardId) -> PoolKey {
         (shard, self.role, Rc::clone(&self.user))
     }
-}
 
-/// The right to hold connections of several shards; given back when dropped.
-#[derive(Debug)]
-pub struct Ticket(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
-
-/// One more in the queue, until it is dropped.
-struct Queued<'a>(&'a Cell<usize>);
-
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+    /// For the pool's own use: it does not count as a session.
+    fn unseated(&self) -> Self {
+        Self { seat: None, ..self.clone() }
     }
 }
 
 #[derive(Debug)]
 pub struct Pools {
-    limits: PoolLimits,
+    limits: Cell<PoolLimits>,
     /// As many as a pool has connections, so that no transaction waits for a connection that
-    /// another one holds which waits itself.
-    admission: Arc<Semaphore>,
-    /// Connections apart from the pools ([`Self::open_apart`]).
-    apart: Arc<Semaphore>,
+    /// another one holds which waits itself. One for each worker; this one's is at `index`.
+    admissions: Arc<[Arc<Semaphore>]>,
+    index: usize,
     /// Transactions that wait to be admitted.
     queued: Cell<usize>,
     pools: RefCell<HashMap<PoolKey, Pool>>,
+    doors: RefCell<HashMap<ShardId, Door>>,
+    /// Raised by PAUSE and RECONNECT, on all workers alike.
+    generation: Cell<u32>,
+    /// Told by RESUME.
+    resumed: Notify,
+    /// Told when a queue has formed although all places are taken: neighbours may have some.
+    pub hungry: Notify,
+    opened: Cell<u64>,
+    refused: Cell<u64>,
+    /// Connections apart from the pools ([`Self::open_apart`]).
+    apart: Arc<Semaphore>,
     dialer: Arc<Dialer>,
     proofs: Arc<Proofs>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pool {
     /// The oldest connection last, and taken first: the same few stay hot, in the caches of this
     /// machine and of the shard's. A plain stack would shuffle them all evenly.
-    idle: Vec<Server>,
+    idle: Vec<Idle>,
     /// Idle, checked out and being opened.
     total: usize,
-    waiting: VecDeque<oneshot::Sender<Server>>,
+    /// Of `total`: being opened.
+    opening: usize,
+    /// Places above the worker's share: negative where some were lent to a neighbour.
+    extra: isize,
+    waiting: VecDeque<Waiter>,
+    /// Connections of an older generation are not used again.
+    since: u32,
+    /// The shard is paused: what comes back is closed.
+    held: bool,
+    /// Of the client that came last, for what is opened when nobody waits; only while a client is
+    /// there: nobody's proof outlives his session.
+    login: Option<Login>,
+}
+
+/// A connection that nobody uses.
+#[derive(Debug)]
+struct Idle {
+    server: Server,
+    since: Instant,
+}
+
+/// A session in the queue.
+#[derive(Debug)]
+struct Waiter {
+    answer: oneshot::Sender<Result<Server, ErrorInfo>>,
+    login: Login,
+    since: Instant,
+    /// Of the transaction that it belongs to, if it is admitted.
+    ticket: Option<u32>,
+}
+
+/// What all pools of one shard have in common.
+#[derive(Debug)]
+struct Door {
+    dsn: Rc<str>,
+    /// Connections being opened, over all users.
+    opening: usize,
+    /// Somebody could not open one because so many were.
+    starved: bool,
     /// After a failed connect: nobody tries before then, so a dead shard costs its users an error
     /// at once and not a timeout each.
     closed_until: Option<Instant>,
+    /// Paused, at this generation.
+    paused: Option<u32>,
+    /// Connections outside of the pools.
+    apart: Rc<Cell<usize>>,
 }
 
 /// Figures for `SHOW POOLS` and metrics.
@@ -104,85 +173,51 @@ pub struct PoolFigures {
     pub user: Box<str>,
     pub idle: usize,
     pub active: usize,
+    pub opening: usize,
     pub waiting: usize,
+    /// How long the first in the queue has waited.
+    pub longest: Duration,
+    pub size: usize,
+    pub paused: bool,
 }
 
-/// One connection apart for so many in a pool.
-const APART: usize = 4;
-
-/// How long a shard that refused a connection is left alone.
-const BREAK: Duration = Duration::from_millis(500);
+impl PoolFigures {
+    /// Adds those of the same pool on another worker.
+    pub fn add(&mut self, other: &Self) {
+        self.idle += other.idle;
+        self.active += other.active;
+        self.opening += other.opening;
+        self.waiting += other.waiting;
+        self.longest = self.longest.max(other.longest);
+        self.size += other.size;
+        self.paused |= other.paused;
+    }
+}
 
 impl Pools {
     #[must_use]
-    pub fn new(limits: PoolLimits, dialer: Arc<Dialer>, proofs: Arc<Proofs>) -> Self {
-        let admission = Arc::new(Semaphore::new(limits.size));
-        let apart = Arc::new(Semaphore::new((limits.size / APART).max(1)));
+    pub fn new(
+        limits: PoolLimits,
+        index: usize,
+        admissions: Arc<[Arc<Semaphore>]>,
+        dialer: Arc<Dialer>,
+        proofs: Arc<Proofs>,
+    ) -> Self {
         Self {
-            limits,
-            admission,
-            apart,
+            limits: Cell::new(limits),
+            admissions,
+            index,
             queued: Cell::new(0),
             pools: RefCell::default(),
+            doors: RefCell::default(),
+            generation: Cell::new(0),
+            resumed: Notify::new(),
+            hungry: Notify::new(),
+            opened: Cell::new(0),
+            refused: Cell::new(0),
+            apart: Arc::new(Semaphore::new(apart::places(&limits))),
             dialer,
             proofs,
-        }
-    }
-
-    /// As [`Self::admit`], if nobody has to be waited for.
-    #[must_use]
-    pub fn try_admit(&self) -> Option<Ticket> {
-        Arc::clone(&self.admission).try_acquire_owned().ok().map(Ticket)
-    }
-
-    /// Admits work that may hold connections of several shards at once: a transaction, or a
-    /// statement on many shards. To be had before its first connection and kept until it has given
-    /// all back. At most as many are admitted as one pool has connections; so each of them finds
-    /// one on any shard, or waits for single statements only, which end by themselves.
-    ///
-    /// # Errors
-    /// 53300 when the queue is full or the deadline has passed.
-    pub async fn admit(&self) -> Result<Ticket, ErrorInfo> {
-        if self.queued.get() >= self.limits.waiting_max {
-            return Err(not_admitted("the queue is full"));
-        }
-        self.queued.set(self.queued.get() + 1);
-        let _queued = Queued(&self.queued);
-        let admitted = Arc::clone(&self.admission).acquire_owned();
-        match tokio::time::timeout(self.limits.wait, admitted).await {
-            Ok(Ok(permit)) => Ok(Ticket(permit)),
-            Ok(Err(_)) | Err(_) => Err(not_admitted("none ended in time")),
-        }
-    }
-
-    /// A connection of its own, outside of the pool: whoever has it closes it. To be opened after
-    /// all others that its owner needs, so that nobody waits for it in a circle.
-    ///
-    /// # Errors
-    /// As [`Self::checkout`].
-    pub async fn open_apart(
-        &self,
-        shard: ShardId,
-        login: &Login,
-        map: &ShardMap,
-    ) -> Result<(Server, Ticket), ErrorInfo> {
-        let permit = Arc::clone(&self.apart).acquire_owned();
-        let permit = match tokio::time::timeout(self.limits.wait, permit).await {
-            Ok(Ok(permit)) => Ticket(permit),
-            Ok(Err(_)) | Err(_) => {
-                return Err(too_many(shard, "too many statements copy rows to it"));
-            }
-        };
-        let dsn = map.shard(shard).map(|shard| &*shard.dsn);
-        let dsn = dsn.ok_or_else(|| unreachable(shard, "it is not in the shard map"))?;
-        let connecting = connect::connect(&self.dialer, &self.proofs, shard, dsn, login);
-        match tokio::time::timeout(self.limits.connect, connecting).await {
-            Ok(opened) => {
-                let mut server = opened?;
-                server.apart = true;
-                Ok((server, permit))
-            }
-            Err(_) => Err(unreachable(shard, "it did not answer in time")),
         }
     }
 
@@ -191,7 +226,7 @@ impl Pools {
     pub fn idle(&self, shard: ShardId, login: &Login) -> Option<Server> {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.get_mut(&login.pool(shard))?;
-        while let Some(mut server) = pool.idle.pop() {
+        while let Some(Idle { mut server, .. }) = pool.idle.pop() {
             if server.is_quiet() {
                 return Some(server);
             }
@@ -206,9 +241,9 @@ impl Pools {
     pub fn idle_again(&self, shard: ShardId, login: &Login, pid: i32, user: u32) -> Option<Server> {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.get_mut(&login.pool(shard))?;
-        let ours = |server: &Server| server.pid == pid && server.last_user == user;
+        let ours = |idle: &Idle| idle.server.pid == pid && idle.server.last_user == user;
         let at = pool.idle.iter().position(ours)?;
-        let mut server = pool.idle.remove(at);
+        let mut server = pool.idle.remove(at).server;
         if server.is_quiet() {
             return Some(server);
         }
@@ -216,9 +251,10 @@ impl Pools {
         None
     }
 
-    /// A clean server connection of the shard, opened if need be.
-    ///
-    /// Not cancel safe in one point: a connection being opened is lost, never leaked.
+    /// A clean server connection of the shard, opened if need be. Whoever finds none idle waits
+    /// behind those who wait already: nobody can pass them, since what comes free goes to the
+    /// first of them and is never idle while they are there. Cancel safe: a connection that
+    /// arrives too late goes back to its pool.
     ///
     /// # Errors
     /// 53300 when none came free in time, 08006 when the shard cannot be reached, or the shard's
@@ -228,102 +264,104 @@ impl Pools {
         shard: ShardId,
         login: &Login,
         map: &ShardMap,
+        ticket: Option<&Ticket>,
     ) -> Result<Server, ErrorInfo> {
         if let Some(server) = self.idle(shard, login) {
             return Ok(server);
         }
-        let key = login.pool(shard);
-        let waiter = {
-            let mut pools = self.pools.borrow_mut();
-            let pool = pools.entry(key.clone()).or_default();
-            if pool.total < self.limits.size {
-                if let Some(until) = pool.closed_until {
-                    if Instant::now() < until {
-                        return Err(unreachable(shard, "it did not answer a moment ago"));
-                    }
-                    pool.closed_until = None;
-                }
-                pool.total += 1;
-                None
-            } else if pool.waiting.len() >= self.limits.waiting_max {
-                return Err(too_many(shard, "the queue for its connections is full"));
-            } else {
-                let (sender, receiver) = oneshot::channel();
-                pool.waiting.push_back(sender);
-                Some(receiver)
-            }
-        };
-        match waiter {
-            None => self.open(key, login, map).await,
-            Some(receiver) => {
-                let mut waiting = Waiting { pools: self, login, receiver };
-                match tokio::time::timeout(self.limits.wait, &mut waiting.receiver).await {
-                    Ok(Ok(server)) => Ok(server),
-                    // The sender is dropped when a place came free without a connection.
-                    Ok(Err(_)) => Box::pin(self.checkout(shard, login, map)).await,
-                    Err(_) => Err(too_many(shard, "no connection came free in time")),
+        let dsn = map
+            .shard(shard)
+            .map(|shard| &*shard.dsn)
+            .ok_or_else(|| unreachable(shard, "it is not in the shard map"))?;
+        let since = Instant::now();
+        let receiver = self.queue_up(shard, login, dsn, since, ticket)?;
+        let mut waiting = Waiting { pools: self, login, receiver };
+        loop {
+            let wait = self.patience(self.is_paused(shard)).saturating_sub(since.elapsed());
+            match tokio::time::timeout(wait, &mut waiting.receiver).await {
+                Ok(Ok(answer)) => return answer,
+                // A PAUSE began while it waited.
+                Err(_) if since.elapsed() < self.patience(self.is_paused(shard)) => {}
+                Ok(Err(_)) | Err(_) => {
+                    return Err(match self.is_paused(shard) {
+                        true => too_many(shard, "it is paused and was not resumed in time"),
+                        false => too_many(shard, "no connection came free in time"),
+                    });
                 }
             }
         }
     }
 
-    async fn open(
+    fn queue_up(
         self: &Rc<Self>,
-        key: PoolKey,
+        shard: ShardId,
         login: &Login,
-        map: &ShardMap,
-    ) -> Result<Server, ErrorInfo> {
-        let shard = key.0;
-        let place = Place { pools: Rc::clone(self), key: Some(key) };
-        let dsn = map
-            .shard(shard)
-            .map(|shard| shard.dsn.clone())
-            .ok_or_else(|| unreachable(shard, "it is not in the shard map"))?;
-        let connecting = connect::connect(&self.dialer, &self.proofs, shard, &dsn, login);
-        let opened = match tokio::time::timeout(self.limits.connect, connecting).await {
-            Ok(opened) => opened,
-            Err(_) => Err(unreachable(shard, "it did not answer in time")),
-        };
-        match opened {
-            Ok(server) => {
-                place.keep();
-                Ok(server)
+        dsn: &str,
+        now: Instant,
+        ticket: Option<&Ticket>,
+    ) -> Result<oneshot::Receiver<Result<Server, ErrorInfo>>, ErrorInfo> {
+        self.know(shard, dsn);
+        let key = login.pool(shard);
+        let limits = self.limits.get();
+        let (sender, receiver) = oneshot::channel();
+        {
+            let doors = self.doors.borrow();
+            let door = doors.get(&shard);
+            let paused = door.is_some_and(|door| door.paused.is_some());
+            let closed = door.is_some_and(|door| door.is_closed(now));
+            let mut pools = self.pools.borrow_mut();
+            let pool = pools
+                .entry(key.clone())
+                .or_insert_with(|| Pool::new(self.generation.get(), paused));
+            pool.waiting.retain(|waiter| !waiter.answer.is_closed());
+            if closed && pool.total == pool.opening && !paused {
+                return Err(unreachable(shard, "it did not answer a moment ago"));
             }
-            Err(error) => {
-                if error.sqlstate.starts_with("08")
-                    && let Some(pool) = self.pools.borrow_mut().get_mut(&login.pool(shard))
-                {
-                    pool.closed_until = Some(Instant::now() + BREAK);
-                }
-                Err(error)
+            if pool.waiting.len() >= limits.waiting_max && pool.is_full(&limits) && !paused {
+                return Err(too_many(shard, "the queue for its connections is full"));
             }
+            pool.login = Some(login.unseated());
+            pool.waiting.push_back(Waiter {
+                answer: sender,
+                login: login.unseated(),
+                since: now,
+                ticket: ticket.map(|ticket| ticket.generation),
+            });
         }
+        self.open_for_queue(&key);
+        Ok(receiver)
     }
 
     /// Takes a connection back: to the first who waits, or to the idle ones. One that is not clean
-    /// is closed, and one that was opened apart is none of the pool's.
-    pub fn give_back(&self, login: &Login, mut server: Server) {
-        if server.apart {
+    /// or has served its time is closed, and another is opened if somebody waits.
+    pub fn give_back(self: &Rc<Self>, login: &Login, server: Server) {
+        if server.apart.is_some() {
+            // It was never a pool's.
             return;
         }
+        self.take_back(&login.pool(server.shard), server);
+    }
+
+    fn take_back(self: &Rc<Self>, key: &PoolKey, server: Server) {
         let mut pools = self.pools.borrow_mut();
-        let Some(pool) = pools.get_mut(&login.pool(server.shard)) else { return };
-        if !server.is_clean() {
+        let Some(pool) = pools.get_mut(key) else { return };
+        let now = Instant::now();
+        let usable = server.is_clean()
+            && server.generation >= pool.since
+            && !pool.held
+            && !server.is_old(now);
+        if !usable || pool.total > pool.places(self.limits.get().size) {
             pool.total -= 1;
             drop(server);
-            // A place is free: the first in the queue opens a connection of its own.
-            drop(pool.waiting.pop_front());
+            if !pool.waiting.is_empty() {
+                drop(pools);
+                self.open_for_queue(key);
+            }
             return;
         }
-        while let Some(waiter) = pool.waiting.pop_front() {
-            match waiter.send(server) {
-                Ok(()) => return,
-                Err(back) => server = back,
-            }
+        if let Some(server) = pool.serve_first(server) {
+            pool.keep_idle(server, now);
         }
-        server.idle_since = Instant::now();
-        let at = pool.idle.partition_point(|other| other.opened > server.opened);
-        pool.idle.insert(at, server);
     }
 
     /// A session has ended. A role with a connection limit keeps no more server connections than it
@@ -341,67 +379,65 @@ impl Pools {
         }
     }
 
-    /// Closes connections that have been idle for too long, and forgets pools that have none:
-    /// roles come and go. Called once in a while.
-    pub fn sweep(&self, now: Instant) {
-        let mut pools = self.pools.borrow_mut();
-        for pool in pools.values_mut() {
-            let before = pool.idle.len();
-            pool.idle.retain(|server| now.duration_since(server.idle_since) < self.limits.idle);
-            pool.total -= before - pool.idle.len();
+    /// How long a session waits.
+    fn patience(&self, paused: bool) -> Duration {
+        let limits = self.limits.get();
+        if paused { limits.pause_wait.max(limits.wait) } else { limits.wait }
+    }
+}
+
+impl Pool {
+    fn new(since: u32, held: bool) -> Self {
+        Self {
+            idle: Vec::new(),
+            total: 0,
+            opening: 0,
+            extra: 0,
+            waiting: VecDeque::new(),
+            since,
+            held,
+            login: None,
         }
-        pools.retain(|_, pool| pool.total > 0 || !pool.waiting.is_empty());
     }
 
-    #[must_use]
-    pub fn figures(&self) -> Vec<PoolFigures> {
-        let pools = self.pools.borrow();
-        let figures = pools.iter().map(|((shard, _, user), pool)| PoolFigures {
-            shard: *shard,
-            user: (**user).into(),
-            idle: pool.idle.len(),
-            active: pool.total - pool.idle.len(),
-            waiting: pool.waiting.len(),
-        });
-        figures.collect()
+    fn places(&self, share: usize) -> usize {
+        share.saturating_add_signed(self.extra)
+    }
+
+    fn is_full(&self, limits: &PoolLimits) -> bool {
+        self.total >= self.places(limits.size)
+    }
+
+    /// Hands a connection to the first who waits; back, if nobody does.
+    fn serve_first(&mut self, mut server: Server) -> Option<Server> {
+        while let Some(waiter) = self.waiting.pop_front() {
+            match waiter.answer.send(Ok(server)) {
+                Ok(()) => return None,
+                Err(Ok(back)) => server = back,
+                Err(Err(_)) => return None,
+            }
+        }
+        Some(server)
+    }
+
+    fn keep_idle(&mut self, server: Server, now: Instant) {
+        let at = self.idle.partition_point(|other| other.server.opened > server.opened);
+        self.idle.insert(at, Idle { server, since: now });
     }
 }
 
 /// A session in the queue. A connection that arrives as it leaves goes back to its pool.
 struct Waiting<'a> {
-    pools: &'a Pools,
+    pools: &'a Rc<Pools>,
     login: &'a Login,
-    receiver: oneshot::Receiver<Server>,
+    receiver: oneshot::Receiver<Result<Server, ErrorInfo>>,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.receiver.close();
-        if let Ok(server) = self.receiver.try_recv() {
+        if let Ok(Ok(server)) = self.receiver.try_recv() {
             self.pools.give_back(self.login, server);
-        }
-    }
-}
-
-/// A place in a pool that is held while a connection is opened; freed on drop unless kept.
-struct Place {
-    pools: Rc<Pools>,
-    key: Option<PoolKey>,
-}
-
-impl Place {
-    fn keep(mut self) {
-        self.key = None;
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(key) = self.key.take()
-            && let Some(pool) = self.pools.pools.borrow_mut().get_mut(&key)
-        {
-            pool.total -= 1;
-            drop(pool.waiting.pop_front());
         }
     }
 }
@@ -409,11 +445,6 @@ impl Drop for Place {
 pub(crate) fn unreachable(shard: ShardId, why: &str) -> ErrorInfo {
     ErrorInfo::new("08006", format!("shard {shard} cannot be reached: {why}"))
         .hint("Statements that do not need this shard go on. See \"pgherd status\".")
-}
-
-fn not_admitted(why: &str) -> ErrorInfo {
-    ErrorInfo::new("53300", format!("too many open transactions: {why}"))
-        .hint("Raise [pool] size or wait in the router's configuration, or shorten transactions.")
 }
 
 fn too_many(shard: ShardId, why: &str) -> ErrorInfo {

@@ -20,6 +20,19 @@ pub enum Proof {
     None,
 }
 
+impl Proof {
+    /// Whether both came from the same login.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Scram(a), Self::Scram(b)) => Arc::ptr_eq(a, b),
+            (Self::Md5(a), Self::Md5(b)) => Arc::ptr_eq(a, b),
+            (Self::None, Self::None) => true,
+            _ => false,
+        }
+    }
+}
+
 /// The proofs of the last logins, by the role's OID, while a session has them.
 #[derive(Debug, Default)]
 pub struct Proofs(Mutex<HashMap<u32, Known>>);

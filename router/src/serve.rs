@@ -4,17 +4,19 @@
 //! connections to the worker with the fewest clients; from then on a connection never changes
 //! threads. Everything that is not a client's statement runs on the control runtime.
 
+mod drain;
+mod listen;
 mod unix_socket;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use pgherd_shard_map::{Epoch, ShardMap, store};
-use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use unix_socket::UnixSocket;
 
@@ -26,11 +28,14 @@ use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
 use crate::tls::server::Acceptor;
 use crate::verifiers::Verifiers;
-use crate::worker::{Mail, Shared, Worker, WorkerSettings};
-use crate::{frontend, recovery};
+use crate::worker::{Live, Mail, Phase, Shared, Worker, WorkerSettings};
+use crate::{frontend, recovery, reload};
 
 /// How often idle connections are looked at.
-const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How often it is looked what the roles of `warm_users` are now.
+const WARM: Duration = Duration::from_secs(60);
 
 /// How long a change of the schema waits for the other routers, and how often it looks.
 const FOLLOWERS_WAIT: Duration = Duration::from_secs(3);
@@ -47,7 +52,14 @@ struct WorkerHandle {
     clients: Arc<AtomicUsize>,
 }
 
-/// Runs a router until SIGINT or SIGTERM.
+impl WorkerHandle {
+    /// Connections that it has, those that log in included.
+    fn clients(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs a router until it is told to stop (SIGTERM, SIGINT, SHUTDOWN on the console) and has.
 ///
 /// # Errors
 /// One sentence: what could not be started, and why.
@@ -72,15 +84,20 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     let map =
         catalog.load().await.map_err(|error| format!("cannot load the shard map: {error}"))?;
     drop(catalog);
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let bind = |address| {
+        listen::listen(address, config.reuse_port)
+            .map_err(|error| format!("cannot listen on {address}: {error}"))
+    };
+    let listener = bind(config.listen)?;
+    let http = config.http.map(bind).transpose()?;
     let tls = config.tls.clone().map(Acceptor::new).transpose()?;
     let settings = WorkerSettings::from_config(&config);
     let workers = settings.workers;
     let metrics = Arc::new(Metrics::new(workers));
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|error| format!("no random bytes: {error}"))?;
+    let live = Live::from_config(&config);
+    let tickets = live.share(workers).size;
     let shared = Arc::new(Shared {
         known: watch::Sender::new(map.epoch.0),
         map: ArcSwap::from_pointee(map),
@@ -97,6 +114,14 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
         gate: crate::gate::Gate::default(),
         health: ArcSwap::default(),
         mailboxes: std::sync::OnceLock::new(),
+        live: ArcSwap::from_pointee(live),
+        config: ArcSwap::from_pointee(config.clone()),
+        phase: watch::Sender::new(Phase::Serving),
+        paused: ArcSwap::default(),
+        generation: AtomicU32::new(0),
+        metrics: Arc::clone(&metrics),
+        disabled: AtomicBool::new(false),
+        admissions: (0..workers).map(|_| Arc::new(Semaphore::new(tickets))).collect(),
     });
     let mut handles = Vec::with_capacity(workers);
     for index in 0..workers {
@@ -108,12 +133,11 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     tokio::spawn(watch_certificate(Arc::clone(&shared)));
     tokio::spawn(recover(Arc::clone(&shared), config.catalog.clone()));
     tokio::spawn(crate::deadlock::watch(Arc::clone(&shared)));
-    if let Some(address) = config.http {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|error| format!("cannot listen on {address}: {error}"))?;
-        tokio::spawn(crate::admin::serve_http(listener, Arc::clone(&metrics), Arc::clone(&shared)));
-    }
+    tokio::spawn(keep_warm(Arc::clone(&shared)));
+    let http = http.map(|listener| {
+        tokio::spawn(crate::admin::serve_http(listener, Arc::clone(&metrics), Arc::clone(&shared)))
+    });
+    tokio::spawn(obey_signals(Arc::clone(&shared), config.reuse_port));
     // Port 0 is answered with the one that was found.
     let listen = listener.local_addr().unwrap_or(config.listen);
     let socket = match &config.unix_socket_dir {
@@ -123,13 +147,13 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     tracing::info!(%listen, workers, "ready");
     // For whoever started this process and waits for it.
     println!("ready {listen}");
-    tokio::select! {
-        () = accept(listener, socket, handles) => Ok(()),
-        () = stop_signal() => {
-            tracing::info!("stopping");
-            Ok(())
-        }
+    accept(listener, socket, &handles, &shared, config.reuse_port).await;
+    if let Some(http) = http.filter(|_| config.reuse_port) {
+        // The address is the successor's.
+        http.abort();
     }
+    drain::drain(&shared, &handles).await;
+    Ok(())
 }
 
 fn start_worker(
@@ -157,6 +181,7 @@ fn start_worker(
         let worker = Rc::new(Worker::new(index, shared, metrics));
         let mail = async move {
             let mut sweep = tokio::time::interval(SWEEP);
+            tokio::task::spawn_local(Rc::clone(&worker).beg());
             loop {
                 tokio::select! {
                     mail = mail.recv() => match mail {
@@ -180,6 +205,24 @@ fn start_worker(
                         Some(Mail::Deadlock { session, turn, server }) => {
                             worker.end_deadlock(session, turn, server);
                         }
+                        Some(Mail::People(answer)) => drop(answer.send(worker.people())),
+                        Some(Mail::Kill { pid, answer }) => drop(answer.send(worker.kill(pid))),
+                        Some(Mail::KillAll) => worker.kill_all(),
+                        Some(Mail::Usages(answer)) => {
+                            drop(answer.send(worker.plans.borrow().usage.figures()));
+                        }
+                        Some(Mail::Live(live)) => worker.set_live(live),
+                        Some(Mail::Warm(users)) => worker.warm(users),
+                        Some(Mail::Phase(phase)) => worker.enter(phase),
+                        Some(Mail::Pause { shards, generation }) => {
+                            worker.pause(&shards, generation);
+                        }
+                        Some(Mail::Resume { shards }) => worker.pools.resume(&shards),
+                        Some(Mail::Renew { shards, generation }) => {
+                            worker.pools.renew(&shards, generation);
+                        }
+                        Some(Mail::Borrow { want, from }) => worker.lend(want, from),
+                        Some(Mail::Lent { want, lent }) => worker.borrow_places(&want, lent),
                         None => return,
                     },
                     _ = sweep.tick() => worker.sweep(Instant::now()),
@@ -200,25 +243,53 @@ fn start_worker(
     Ok(WorkerHandle { mail: sender, clients })
 }
 
-/// Deals connections to the worker with the fewest clients.
-async fn accept(listener: TcpListener, socket: Option<UnixSocket>, workers: Vec<WorkerHandle>) {
+/// Deals connections to the worker with the fewest clients, until the router is to end; then
+/// closes the door.
+async fn accept(
+    listener: TcpListener,
+    socket: Option<UnixSocket>,
+    workers: &[WorkerHandle],
+    shared: &Arc<Shared>,
+    reuse_port: bool,
+) {
+    let mut phases = shared.phase.subscribe();
     loop {
-        let stream = match next_client(&listener, socket.as_ref()).await {
-            Ok(stream) => stream,
+        let accepted = tokio::select! {
+            accepted = next_client(&listener, socket.as_ref()) => accepted,
+            _ = phases.wait_for(|phase| *phase > Phase::Serving) => break,
+        };
+        match accepted {
+            Ok(stream) => deal(stream, workers).await,
             Err(error) => {
                 // Out of file descriptors, mostly: wait for some to be closed.
                 tracing::error!(%error, "accept failed");
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
             }
-        };
-        let Some(worker) = workers.iter().min_by_key(|w| w.clients.load(Ordering::Relaxed)) else {
-            return;
-        };
-        worker.clients.fetch_add(1, Ordering::Relaxed);
-        if worker.mail.send(Mail::Client(stream)).await.is_err() {
-            return;
         }
+    }
+    tracing::info!(phase = ?*shared.phase.borrow(), "stopping");
+    let successor = reuse_port && *shared.phase.borrow() == Phase::HandOver;
+    listen::close(listener, successor, async |stream| {
+        if let Ok(stream) = prepare(stream) {
+            deal(stream, workers).await;
+        }
+    })
+    .await;
+    if let Some(socket) = socket {
+        // Whoever waits in its queue; a successor's clients are in another.
+        while let Ok(Ok(stream)) = tokio::time::timeout(Duration::ZERO, socket.accept()).await {
+            if let Ok(stream) = stream.into_std() {
+                deal(Stream::Unix(stream), workers).await;
+            }
+        }
+    }
+}
+
+async fn deal(stream: Stream, workers: &[WorkerHandle]) {
+    let Some(worker) = workers.iter().min_by_key(|worker| worker.clients()) else { return };
+    worker.clients.fetch_add(1, Ordering::Relaxed);
+    if worker.mail.send(Mail::Client(stream)).await.is_err() {
+        worker.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -236,11 +307,16 @@ async fn next_client(
     tokio::select! {
         accepted = listener.accept() => {
             let (stream, _) = accepted?;
-            stream.set_nodelay(true)?;
-            Ok(Stream::Tcp(stream.into_std()?))
+            prepare(stream)
         }
         accepted = local => Ok(Stream::Unix(accepted?.into_std()?)),
     }
+}
+
+/// For a worker's runtime.
+fn prepare(stream: TcpStream) -> std::io::Result<Stream> {
+    stream.set_nodelay(true)?;
+    Ok(Stream::Tcp(stream.into_std()?))
 }
 
 /// Loads the map anew when the catalog says so, or this router itself has changed the schema.
@@ -306,22 +382,24 @@ async fn wait_for_followers(catalog: &store::Catalog, epoch: Epoch) {
     }
 }
 
-/// Looks at the files of the certificate for clients, every second and at SIGHUP, which must not
-/// end a router that has none either.
+/// Looks at the files of the certificate for clients, every second.
 async fn watch_certificate(shared: Arc<Shared>) {
-    use tokio::signal::unix::{SignalKind, signal};
     let mut ticks = tokio::time::interval(CERTIFICATE);
-    let mut hangups = match signal(SignalKind::hangup()) {
-        Ok(hangups) => hangups,
-        Err(error) => return tracing::error!(%error, "SIGHUP cannot be waited for"),
-    };
     loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            _ = hangups.recv() => {}
-        }
+        ticks.tick().await;
         if let Some(acceptor) = &shared.tls {
             acceptor.refresh();
+        }
+    }
+}
+
+/// Roles come, go and change: `warm_users` names them only.
+async fn keep_warm(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(WARM);
+    loop {
+        ticks.tick().await;
+        if !shared.live.load().warm_users.is_empty() {
+            shared.warm().await;
         }
     }
 }
@@ -340,15 +418,31 @@ async fn recover(shared: Arc<Shared>, catalog: Dsn) {
     }
 }
 
-pub async fn stop_signal() {
+/// SIGTERM drains (where another router may listen on the same address, it hands over), SIGINT
+/// stops at once, SIGHUP reloads.
+async fn obey_signals(shared: Arc<Shared>, reuse_port: bool) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+    );
+    let (Ok(mut term), Ok(mut int), Ok(mut hup)) = signals else {
+        tracing::error!("signals cannot be received: only SIGKILL ends this router");
+        return;
     };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+    loop {
+        tokio::select! {
+            _ = term.recv() => shared.enter(match reuse_port {
+                true => Phase::HandOver,
+                false => Phase::Drain,
+            }),
+            _ = int.recv() => shared.enter(Phase::Stop),
+            _ = hup.recv() => {
+                if let Err(error) = reload::reload(&shared).await {
+                    tracing::error!(%error, "the configuration was not reloaded");
+                }
+            }
+        }
     }
 }

@@ -2,8 +2,8 @@
 //! them up.
 
 use std::fmt::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use pgherd_planner::{StatementKind, Tier};
@@ -37,6 +37,27 @@ pub enum Outcome {
     Aborted,
     /// 08007: recovery finishes it.
     Unknown,
+}
+
+/// How the level of the log is changed: set by whoever has set the log up.
+static LOG_LEVEL: OnceLock<LogLevel> = OnceLock::new();
+
+type LogLevel = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+pub fn on_log_level(change: LogLevel) {
+    // A second log in one process is a test's; the first one counts.
+    drop(LOG_LEVEL.set(change));
+}
+
+/// Changes what is logged.
+///
+/// # Errors
+/// The level is none, or there is no log.
+pub fn set_log_level(level: &str) -> Result<(), String> {
+    match LOG_LEVEL.get() {
+        Some(change) => change(level),
+        None => Err("this process has no log whose level could change".to_owned()),
+    }
 }
 
 /// How snapshots of several shards were got that tear no transaction.
@@ -154,6 +175,14 @@ impl Metrics {
 
     fn sum(&self, counter: impl Fn(&WorkerMetrics) -> &AtomicU64) -> u64 {
         self.workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
+    }
+
+    /// Routed statements of one shard: how many, and their time in microseconds.
+    #[must_use]
+    pub fn routed(&self, shard: ShardId) -> (u64, u64) {
+        let at = (shard.0 as usize).min(SHARDS - 1);
+        let count = |bucket: usize| self.sum(|worker| &worker.latency[at].buckets[bucket]);
+        ((0..=BOUNDS.len()).map(count).sum(), self.sum(|worker| &worker.latency[at].sum_us))
     }
 
     /// Everything in Prometheus' text format.

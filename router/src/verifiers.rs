@@ -26,7 +26,7 @@ const QUERY: &str = "SELECT oid, rolcanlogin, \
      CASE WHEN rolsuper THEN -1 ELSE rolconnlimit END, \
      (SELECT pg_catalog.hashtext(pg_catalog.string_agg(s::text, ',' ORDER BY s::text)) \
        FROM pg_catalog.pg_db_role_setting s WHERE setrole IN (0, a.oid) AND setdatabase IN (0, \
-       (SELECT d.oid FROM pg_catalog.pg_database d WHERE datname = current_database()))) \
+       (SELECT d.oid FROM pg_catalog.pg_database d WHERE datname = current_database()))), rolsuper \
      FROM pg_catalog.pg_authid a WHERE rolname = $1";
 
 /// See `catalog.sql`.
@@ -63,10 +63,27 @@ pub struct Role {
     pub can_login: bool,
     /// `None` when it has none, or it has expired.
     pub password: Option<Password>,
+    pub superuser: bool,
     /// It has CONNECT on the database.
     pub may_connect: bool,
     /// Sessions that it may have at a time.
     pub connection_limit: Option<u32>,
+}
+
+impl Role {
+    /// A superuser that the configuration vouches for.
+    #[must_use]
+    pub const fn administrator(password: Option<Password>) -> Self {
+        Self {
+            // PostgreSQL's own bootstrap role has another; no pool is ever opened for this one.
+            version: RoleVersion { oid: 0, settings: 0 },
+            can_login: true,
+            password,
+            superuser: true,
+            may_connect: false,
+            connection_limit: None,
+        }
+    }
 }
 
 /// What a password is checked against.
@@ -144,6 +161,7 @@ impl Verifiers {
                 let scram = scram::Verifier::parse(text).map(Password::Scram);
                 scram.or_else(|| md5::Verifier::parse(text).map(Password::Md5))
             }),
+            superuser: row.get(6),
             may_connect: row.get(3),
             connection_limit: u32::try_from(row.get::<_, i32>(4)).ok(),
         }))

@@ -3,14 +3,21 @@
 //! A worker is one OS thread with its own runtime; nothing here is shared with another thread but
 //! the map (an `ArcSwap`), the counters (written by one thread, read by others) and the mailbox.
 
+mod inside;
+mod live;
+mod outside;
 pub mod plans;
+pub mod presence;
 pub mod statements;
+mod summary;
+pub mod usage;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use foldhash::{HashMap, HashSet};
@@ -18,27 +25,32 @@ use pgherd_planner::Scan;
 use pgherd_shard_map::{ShardId, ShardMap};
 use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use crate::client::Stream;
 use crate::config::{Config, Dsn, PoolMode};
 use crate::dial::Dialer;
 use crate::gate::Gate;
-use crate::hba::Hba;
 use crate::numbers::Numbers;
 use crate::oids::{self, Oids};
-use crate::pool::{PoolFigures, PoolLimits, Pools};
+use crate::pool::lend::Want;
+use crate::pool::server::Parcel;
+use crate::pool::{Login, PoolFigures, Pools};
 use crate::proofs::Proofs;
 use crate::recovery::ShardHealth;
 use crate::seats::Seats;
 use crate::session::Settings;
 use crate::session::foreign::Found;
-use crate::telemetry::WorkerMetrics;
+use crate::telemetry::{Metrics, WorkerMetrics};
 use crate::throttle::Throttle;
 use crate::tls::server::Acceptor;
-use crate::verifiers::{LookupError, Role, Verifiers};
+use crate::verifiers::{LookupError, Role, RoleVersion, Verifiers};
+pub use inside::{ClientFigures, People, ServerFigures};
+pub use live::{Live, Phase};
 pub use plans::{Planning, Plans};
+use presence::Presence;
 use statements::Statements;
+use usage::Usage;
 
 /// Above this, settings that nobody has any more are forgotten.
 const SETTINGS_MAX: usize = 1024;
@@ -76,6 +88,21 @@ pub struct Shared {
     pub health: ArcSwap<Vec<ShardHealth>>,
     /// How each worker is reached, by its index.
     pub mailboxes: OnceLock<Vec<mpsc::Sender<Mail>>>,
+    /// What can change while the router runs.
+    pub live: ArcSwap<Live>,
+    /// What the configuration said when it was read last.
+    pub config: ArcSwap<Config>,
+    /// Told to stop, and how.
+    pub phase: watch::Sender<Phase>,
+    /// Shards that an operator has paused.
+    pub paused: ArcSwap<Vec<ShardId>>,
+    /// Of the last PAUSE or RECONNECT: see [`Pools::renew`].
+    pub generation: AtomicU32,
+    pub metrics: Arc<Metrics>,
+    /// New clients are refused.
+    pub disabled: AtomicBool,
+    /// Of each worker: transactions that may hold connections of several shards.
+    pub admissions: Arc<[Arc<Semaphore>]>,
 }
 
 /// What the configuration says that sessions need.
@@ -84,16 +111,8 @@ pub struct WorkerSettings {
     pub database: Box<str>,
     pub catalog: Dsn,
     pub router_name: Box<str>,
-    /// Who may log in how.
-    pub hba: Hba,
-    pub auto_distribute: Box<[Box<str>]>,
-    pub pool: PoolLimits,
     /// `[pool] mode = "session"`.
     pub session_pooling: bool,
-    pub slow_statement: Option<Duration>,
-    /// Bytes of rows that one statement may copy to the home shard.
-    pub borrow_max: u64,
-    pub max_clients: usize,
     /// The longest message that is taken from a client.
     pub message_max: usize,
     pub workers: usize,
@@ -155,30 +174,16 @@ impl WorkerSettings {
             catalog: config.catalog.clone(),
             database: config.database.as_str().into(),
             router_name: config.router_name.as_str().into(),
-            hba: Hba::new(&config.auth, config.tls.as_ref().is_some_and(|tls| tls.require)),
-            auto_distribute: config
-                .sharding
-                .auto_distribute
-                .iter()
-                .map(|name| name.as_str().into())
-                .collect(),
-            pool: PoolLimits {
-                size: config.pool.size,
-                wait: config.pool.wait,
-                waiting_max: config.pool.max_waiting,
-                connect: config.pool.connect_timeout,
-                idle: config.pool.idle_timeout,
-            },
             session_pooling: config.pool.mode == PoolMode::Session,
-            slow_statement: config.log.slow_statement,
-            borrow_max: config.query.borrow_max,
-            max_clients: config.max_clients,
             message_max: config.max_message_size,
             // The worker's index is the low byte of a cancel key.
             workers: config.workers.min(256),
         }
     }
 }
+
+/// Users whose connections are open before they come.
+type WarmUsers = Arc<[(Box<str>, RoleVersion)]>;
 
 /// What a worker is asked from outside.
 #[derive(Debug)]
@@ -197,6 +202,38 @@ pub enum Mail {
         turn: u32,
         server: (ShardId, i32),
     },
+    People(oneshot::Sender<People>),
+    /// Ends one client's session; answers whether there is such a client.
+    Kill {
+        pid: u32,
+        answer: oneshot::Sender<bool>,
+    },
+    KillAll,
+    Usages(oneshot::Sender<Vec<Usage>>),
+    Live(Arc<Live>),
+    /// Users whose connections are to be open before they come.
+    Warm(WarmUsers),
+    Phase(Phase),
+    Pause {
+        shards: Arc<[ShardId]>,
+        generation: u32,
+    },
+    Resume {
+        shards: Arc<[ShardId]>,
+    },
+    Renew {
+        shards: Arc<[ShardId]>,
+        generation: u32,
+    },
+    /// A neighbour's queue is long.
+    Borrow {
+        want: Want,
+        from: usize,
+    },
+    Lent {
+        want: Want,
+        lent: Vec<Option<Parcel>>,
+    },
 }
 
 /// What a worker says of itself for metrics.
@@ -206,6 +243,17 @@ pub struct WorkerFigures {
     pub plan_hits: u64,
     pub plan_misses: u64,
     pub sessions: usize,
+    /// Server connections that were opened, and those that could not be.
+    pub opened: u64,
+    pub refused: u64,
+    /// Transactions that wait to be admitted.
+    pub queued: usize,
+    /// Places that went to neighbours.
+    pub lent: u64,
+    /// Server connections outside of the pools.
+    pub apart: Vec<(ShardId, usize)>,
+    /// What goes on after its client has left: rollbacks, cancels.
+    pub background: usize,
 }
 
 pub struct Worker {
@@ -222,6 +270,12 @@ pub struct Worker {
     map: RefCell<arc_swap::Cache<MapRef, Arc<ShardMap>>>,
     sessions: RefCell<HashMap<u32, Weak<Cancel>>>,
     next_session: Cell<u32>,
+    pub live: RefCell<Arc<Live>>,
+    phase: Cell<Phase>,
+    /// As the roles are now: see [`Live::warm_users`].
+    warm: RefCell<WarmUsers>,
+    lent: Cell<u64>,
+    background: Rc<Cell<usize>>,
 }
 
 /// So that the cache can own its way to the map.
@@ -252,6 +306,7 @@ pub struct Cancel {
     /// A cancel was sent while these servers worked: they are not used again, since it may arrive
     /// late and hit somebody else's statement.
     pub sent: Cell<bool>,
+    pub presence: Presence,
 }
 
 /// A server that works for a session.
@@ -271,6 +326,12 @@ pub struct MovingSession {
     pub turn: u32,
     /// Shards and server processes.
     pub servers: Box<[(ShardId, i32)]>,
+}
+
+impl AsRef<Presence> for Cancel {
+    fn as_ref(&self) -> &Presence {
+        &self.presence
+    }
 }
 
 impl Cancel {
@@ -297,12 +358,13 @@ impl std::fmt::Debug for Worker {
 impl Worker {
     #[must_use]
     pub fn new(index: usize, shared: Arc<Shared>, metrics: Arc<WorkerMetrics>) -> Self {
-        let mut limits = shared.settings.pool.clone();
-        limits.size = limits.size.div_ceil(shared.settings.workers).max(1);
+        let live = shared.live.load_full();
         Self {
             index,
             pools: Rc::new(Pools::new(
-                limits,
+                live.share(shared.settings.workers),
+                index,
+                Arc::clone(&shared.admissions),
                 Arc::clone(&shared.dialer),
                 Arc::clone(&shared.proofs),
             )),
@@ -316,6 +378,11 @@ impl Worker {
             shared,
             sessions: RefCell::default(),
             next_session: Cell::new(1),
+            live: RefCell::new(live),
+            phase: Cell::new(Phase::Serving),
+            warm: RefCell::new([].into()),
+            lent: Cell::new(0),
+            background: Rc::default(),
         }
     }
 
@@ -382,7 +449,7 @@ impl Worker {
     }
 
     /// Registers a session for CancelRequest: its key names the worker in its low bits.
-    pub fn register(&self, long_key: bool) -> Rc<Cancel> {
+    pub fn register(&self, login: &Login, peer: Option<SocketAddr>, long_key: bool) -> Rc<Cancel> {
         let mut sessions = self.sessions.borrow_mut();
         let number = loop {
             let number = self.next_session.get();
@@ -403,6 +470,7 @@ impl Worker {
             turn: Cell::new(0),
             deadlock: Cell::new(false),
             sent: Cell::new(false),
+            presence: Presence::new(login, peer),
         });
         sessions.insert(number, Rc::downgrade(&cancel));
         cancel
@@ -425,6 +493,12 @@ impl Worker {
             plan_hits: plans.hits + self.statements.borrow().hits,
             plan_misses: plans.misses,
             sessions: self.sessions(),
+            opened: self.pools.connects().0,
+            refused: self.pools.connects().1,
+            queued: self.pools.queued(),
+            lent: self.lent.get(),
+            apart: self.pools.apart(),
+            background: self.background.get(),
         }
     }
 
@@ -465,13 +539,8 @@ impl Worker {
             cancel.deadlock.set(true);
             cancel.sent.set(true);
             let CancelTarget { address, pid, secret, .. } = *target;
-            tokio::task::spawn_local(send_cancel(address, pid, secret));
+            self.background(send_cancel(address, pid, secret));
         }
-    }
-
-    /// Closes what has been idle for too long.
-    pub fn sweep(&self, now: Instant) {
-        self.pools.sweep(now);
     }
 
     /// From the system's random source: cancel keys must not be guessed, gids not repeat.

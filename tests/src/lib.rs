@@ -136,7 +136,11 @@ pub fn terminate(pid: u32) {
     signal(pid, rustix::process::Signal::TERM);
 }
 
-fn signal(pid: u32, signal: rustix::process::Signal) {
+/// Sends a signal to a process that this test started.
+///
+/// # Panics
+/// It is not there.
+pub fn signal(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a process id");
     rustix::process::kill_process(pid, signal).expect("the process is there");
 }

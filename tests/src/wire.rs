@@ -70,15 +70,7 @@ impl Client {
     /// # Errors
     /// The server is not there, or lets nobody in without a password.
     pub fn connect(address: SocketAddr, database: &str) -> Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(SILENCE))?;
-        let mut client = Self { stream, received: BytesMut::new(), address, key: (0, 0) };
-        let mut startup = BytesMut::new();
-        let parameters =
-            [("user", "postgres"), ("database", database), ("application_name", "parity")];
-        frontend::startup_message(parameters, &mut startup)?;
-        client.stream.write_all(&startup)?;
+        let mut client = Self::open(address, database)?;
         loop {
             match client.receive()? {
                 Message::ReadyForQuery(_) => return Ok(client),
@@ -94,6 +86,23 @@ impl Client {
         }
     }
 
+    /// Connects and says who it is; what the server says to that is yet to be read.
+    ///
+    /// # Errors
+    /// The server is not there.
+    pub fn open(address: SocketAddr, database: &str) -> Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(SILENCE))?;
+        let mut client = Self { stream, received: BytesMut::new(), address, key: (0, 0) };
+        let mut startup = BytesMut::new();
+        let parameters =
+            [("user", "postgres"), ("database", database), ("application_name", "parity")];
+        frontend::startup_message(parameters, &mut startup)?;
+        client.stream.write_all(&startup)?;
+        Ok(client)
+    }
+
     /// Runs one text in the simple protocol. `copy_in` is sent if the server asks for rows.
     ///
     /// # Errors
@@ -103,6 +112,16 @@ impl Client {
         frontend::query(sql, &mut out)?;
         self.stream.write_all(&out)?;
         self.answer(copy_in)
+    }
+
+    /// The rows of a text that must succeed.
+    ///
+    /// # Panics
+    /// It does not.
+    pub fn ok(&mut self, sql: &str) -> Vec<String> {
+        let answer = self.simple(sql, "").expect("an answer");
+        assert_eq!(answer.error, None, "{sql}: {:?}", answer.lines);
+        answer.rows
     }
 
     /// Sends a text in the simple protocol, and does not wait for its answer.
@@ -194,6 +213,21 @@ impl Client {
         frontend::sync(&mut out);
         self.stream.write_all(&out)?;
         self.answer("")
+    }
+
+    /// Waits until the server closes the connection; the SQLSTATE that it gave as the reason.
+    ///
+    /// # Errors
+    /// It gives none, or stays.
+    pub fn farewell(&mut self) -> Result<String> {
+        loop {
+            if let Message::ErrorResponse(body) = self.receive()? {
+                let code = field(body.fields(), b'C')?;
+                if field(body.fields(), b'S')?.as_deref() == Some("FATAL") {
+                    return code.ok_or_else(|| Error::other("an error without a code"));
+                }
+            }
+        }
     }
 
     fn answer(&mut self, copy_in: &str) -> Result<Answer> {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::Failure;
 use crate::config::{Config, ConfigError, LogFormat};
+use crate::telemetry::on_log_level;
+use tracing_subscriber::EnvFilter;
 
 /// Serve clients.
 #[derive(Debug, clap::Args)]
@@ -20,15 +22,25 @@ pub(super) struct ServeArgs {
 
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let config = load(&args.config)?;
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
+    let filter = EnvFilter::try_new(&config.log.level)
         .map_err(|error| format!("{}: log.level: {error}", args.config.display()))?;
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter);
     match config.log.format {
-        LogFormat::Json => builder.json().init(),
-        LogFormat::Text => builder.init(),
+        LogFormat::Json => {
+            let builder = builder.json().with_filter_reloading();
+            let handle = builder.reload_handle();
+            on_log_level(Box::new(move |level| change_level(level, |new| handle.reload(new))));
+            builder.init();
+        }
+        LogFormat::Text => {
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            on_log_level(Box::new(move |level| change_level(level, |new| handle.reload(new))));
+            builder.init();
+        }
     }
     if args.stop_with_stdin {
         std::thread::spawn(|| {
@@ -40,6 +52,14 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         });
     }
     Ok(crate::serve::run(config)?)
+}
+
+fn change_level(
+    level: &str,
+    reload: impl Fn(EnvFilter) -> Result<(), tracing_subscriber::reload::Error>,
+) -> Result<(), String> {
+    let filter = EnvFilter::try_new(level).map_err(|error| format!("log.level: {error}"))?;
+    reload(filter).map_err(|error| format!("log.level: {error}"))
 }
 
 /// Reads a configuration file.

@@ -3,27 +3,28 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use super::value;
 
 /// How clients prove who they are.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthConfig {
     /// How every client logs in; `scram-sha-256` when it is left out. Not beside a table.
     pub method: Option<AuthMethod>,
     /// A table as in `pg_hba.conf`: the first entry that fits a connection decides.
+    #[serde(skip_serializing)]
     pub hba: Vec<HbaEntry>,
     /// Failed logins of one address within `failure_window`; more are refused unlooked at. 0: no
     /// limit.
     pub max_failures: u32,
-    #[serde(deserialize_with = "value::duration")]
+    #[serde(deserialize_with = "value::duration", serialize_with = "value::show_duration")]
     pub failure_window: Duration,
 }
 
 /// The ways to log in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AuthMethod {
     /// Every user name is believed: for networks in which everybody may be anybody.

@@ -13,6 +13,8 @@ pub struct Key {
     /// `section.name`, or `name` at the top.
     pub path: &'static str,
     pub kind: KeyKind,
+    /// RELOAD changes it; any other setting needs a new process.
+    pub live: bool,
 }
 
 /// How the text of a variable is read.
@@ -33,18 +35,24 @@ pub const KEYS: &[Key] = &[
     text("catalog"),
     text("database"),
     number("workers"),
-    number("max_clients"),
+    number("max_clients").live(),
+    flag("reuse_port"),
+    text("shutdown_timeout").live(),
     text("unix_socket_dir"),
     text("unix_socket_permissions"),
     text("max_message_size"),
     text("router_name"),
     text("pool.mode"),
-    number("pool.size"),
-    text("pool.wait"),
-    number("pool.max_waiting"),
-    text("pool.idle_timeout"),
-    text("pool.connect_timeout"),
-    text("auth.method"),
+    number("pool.size").live(),
+    number("pool.min_size").live(),
+    list("pool.warm_users").live(),
+    text("pool.wait").live(),
+    text("pool.pause_wait").live(),
+    number("pool.max_waiting").live(),
+    text("pool.idle_timeout").live(),
+    text("pool.max_lifetime").live(),
+    text("pool.connect_timeout").live(),
+    text("auth.method").live(),
     number("auth.max_failures"),
     text("auth.failure_window"),
     text("tls.cert"),
@@ -55,14 +63,18 @@ pub const KEYS: &[Key] = &[
     text("shard_tls.sslrootcert"),
     text("shard_tls.sslcert"),
     text("shard_tls.sslkey"),
-    list("sharding.auto_distribute"),
-    text("query.borrow_max"),
+    list("sharding.auto_distribute").live(),
+    text("query.borrow_max").live(),
     text("log.format"),
-    text("log.level"),
-    text("log.slow_statement"),
+    text("log.level").live(),
+    text("log.slow_statement").live(),
 ];
 
 impl Key {
+    const fn live(self) -> Self {
+        Self { live: true, ..self }
+    }
+
     /// The name of its variable.
     #[must_use]
     pub fn variable(&self) -> String {
@@ -128,17 +140,17 @@ fn read(key: &Key, text: String) -> Result<Value, ConfigError> {
 }
 
 const fn text(path: &'static str) -> Key {
-    Key { path, kind: KeyKind::Text }
+    Key { path, kind: KeyKind::Text, live: false }
 }
 
 const fn number(path: &'static str) -> Key {
-    Key { path, kind: KeyKind::Number }
+    Key { path, kind: KeyKind::Number, live: false }
 }
 
 const fn flag(path: &'static str) -> Key {
-    Key { path, kind: KeyKind::Flag }
+    Key { path, kind: KeyKind::Flag, live: false }
 }
 
 const fn list(path: &'static str) -> Key {
-    Key { path, kind: KeyKind::List }
+    Key { path, kind: KeyKind::List, live: false }
 }

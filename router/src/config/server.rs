@@ -4,12 +4,12 @@ use std::fmt;
 use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio_postgres::Config;
 
 /// How connections to the catalog and the shards are encrypted: libpq's parameters. What a server's
 /// own URL says goes before.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerTls {
     pub sslmode: SslMode,
@@ -21,7 +21,7 @@ pub struct ServerTls {
 }
 
 /// As libpq's `sslmode`, without `allow`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SslMode {
     Disable,

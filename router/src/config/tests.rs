@@ -37,11 +37,17 @@ fn every_key_is_read() {
         database = "shop"
         workers = 3
         max_clients = 5
+        reuse_port = true
+        shutdown_timeout = "1m"
         router_name = "a.b_c-1"
         [pool]
         size = 7
+        min_size = 2
+        warm_users = ["app"]
         wait = "250ms"
+        pause_wait = "1h"
         max_waiting = 9
+        max_lifetime = "0"
         idle_timeout = "10m"
         connect_timeout = "2s"
         [auth]
@@ -71,6 +77,11 @@ fn every_key_is_read() {
     assert_eq!(config.auth.failure_window, Duration::from_secs(5));
     assert_eq!(config.shard_tls.sslmode, SslMode::VerifyFull);
     assert_eq!(config.shard_tls.sslrootcert, Some("/etc/ca.crt".into()));
+    assert_eq!((config.pool.min_size, config.pool.max_lifetime), (2, None));
+    assert_eq!(config.pool.warm_users, ["app"]);
+    assert_eq!(config.pool.pause_wait, Duration::from_secs(3600));
+    assert!(config.reuse_port);
+    assert_eq!(config.shutdown_timeout, Duration::from_secs(60));
     assert_eq!(config.sharding.auto_distribute, ["tenant_id"]);
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.log.slow_statement, None);
@@ -212,4 +223,33 @@ fn a_table_that_cannot_work_is_refused() {
     let both =
         format!("{LEAST}[auth]\nmethod = 'trust'\n[[auth.hba]]\ntype = 'host'\nmethod = 'md5'");
     assert!(refusal(&both).contains("auth.method"));
+}
+
+#[test]
+fn values_are_shown_as_they_are_written() {
+    let config = parse(&format!("{LEAST}[pool]\nwait = '1500ms'\nmax_lifetime = '0'\n")).unwrap();
+    let values: std::collections::BTreeMap<_, _> =
+        config.values().into_iter().map(|(key, value)| (key.path, value)).collect();
+    assert_eq!(values["pool.wait"].as_deref(), Some("1500ms"));
+    assert_eq!(values["pool.max_lifetime"].as_deref(), Some("0"));
+    assert_eq!(values["max_message_size"].as_deref(), Some("1GB"));
+    assert_eq!(values["query.borrow_max"].as_deref(), Some("4GB"));
+    assert_eq!(values["unix_socket_permissions"].as_deref(), Some("0777"));
+    assert_eq!(values["shutdown_timeout"].as_deref(), Some("30s"));
+    assert_eq!(values["listen"].as_deref(), Some("127.0.0.1:6432"));
+    assert_eq!(values["http"], None);
+    let secret = parse("catalog = 'postgres://postgres:sesame@h/app'").unwrap();
+    assert!(!format!("{:?}", secret.values()).contains("sesame"));
+}
+
+#[test]
+fn the_console_has_its_name_for_itself() {
+    let problem = refusal("catalog = 'postgres://postgres@h/pgherd'");
+    assert!(problem.contains("database") && problem.contains("console"), "{problem}");
+}
+
+#[test]
+fn more_warm_connections_than_there_may_be_are_refused() {
+    let problem = refusal(&format!("{LEAST}[pool]\nsize = 2\nmin_size = 3\n"));
+    assert!(problem.contains("pool.min_size"), "{problem}");
 }

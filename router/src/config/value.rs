@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::{ROUTER_NAME_BYTES, ServerTls, parse_url};
 
@@ -48,6 +48,20 @@ impl Dsn {
         parsed.get_dbname().map(ToOwned::to_owned)
     }
 
+    /// The user that it names.
+    #[must_use]
+    pub fn user(&self) -> Option<String> {
+        let (parsed, _) = parse_url(&self.0, &ServerTls::lenient()).ok()?;
+        parsed.get_user().map(ToOwned::to_owned)
+    }
+
+    /// The password that it names.
+    #[must_use]
+    pub fn password(&self) -> Option<Vec<u8>> {
+        let (parsed, _) = parse_url(&self.0, &ServerTls::lenient()).ok()?;
+        parsed.get_password().map(ToOwned::to_owned)
+    }
+
     /// Another server's DSN with this one's login, unless it names a user itself: shards' DSNs name
     /// none, since clients log in to them as themselves.
     #[must_use]
@@ -79,6 +93,13 @@ impl fmt::Display for Dsn {
 impl fmt::Debug for Dsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Dsn({self})")
+    }
+}
+
+/// Without the password.
+impl Serialize for Dsn {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }
 
@@ -141,6 +162,43 @@ pub(super) fn permissions<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::
         Ok(mode) if mode <= 0o777 => Ok(mode),
         _ => Err(D::Error::custom(format!("'{text}' is not a file mode such as \"0770\""))),
     }
+}
+
+pub(super) fn show_permissions<S: Serializer>(mode: &u32, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&format_args!("{mode:04o}"))
+}
+
+pub(super) fn show_size<S: Serializer>(size: &usize, to: S) -> Result<S::Ok, S::Error> {
+    let size = if *size == super::FRAME_MAX { 1 << 30 } else { *size as u64 };
+    show_bytes(&size, to)
+}
+
+pub(super) fn show_bytes<S: Serializer>(size: &u64, to: S) -> Result<S::Ok, S::Error> {
+    let units = [(30, "GB"), (20, "MB"), (10, "kB")];
+    let unit = units.iter().find(|(shift, _)| *size > 0 && size.trailing_zeros() >= *shift);
+    match unit {
+        Some((shift, unit)) => to.collect_str(&format_args!("{}{unit}", size >> shift)),
+        None => to.collect_str(&format_args!("{size}B")),
+    }
+}
+
+/// As it is written in the file.
+pub(super) fn show_duration<S: Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    let ms = span.as_millis();
+    to.serialize_str(&match ms {
+        0 => "0".to_owned(),
+        _ if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
+        _ if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
+        _ if ms.is_multiple_of(1_000) => format!("{}s", ms / 1_000),
+        _ => format!("{ms}ms"),
+    })
+}
+
+pub(super) fn show_optional_duration<S: Serializer>(
+    span: &Option<Duration>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    show_duration(&span.unwrap_or_default(), to)
 }
 
 /// `5s`, `250ms`, `10m`, `1h`, or `0`. A bare number is refused: its unit would be a guess.

@@ -40,7 +40,7 @@ impl Router {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let config = format!(
             "listen = \"{}\"\nhttp = \"{}\"\ncatalog = \"{catalog}\"\nworkers = {}\n\
-             router_name = \"{name}\"\n\n[auth]\nmethod = \"trust\"\n",
+             router_name = \"{name}\"\nshutdown_timeout = \"1s\"\n\n[auth]\nmethod = \"trust\"\n",
             at.listen,
             at.http,
             (cores / 4).max(1),

@@ -19,7 +19,6 @@ use super::many::Task;
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::merge::Counter;
-use crate::pool::Ticket;
 use crate::wire::{HEADER, backend, frontend};
 
 /// Rows go to the scratch table in pieces of this size.
@@ -49,7 +48,7 @@ impl Conn {
         self.parse_first(at, statement).await?;
         self.read_copies_together(borrow, statement).await?;
         let sources = self.sources(borrow, statement).await?;
-        let (scratch, _apart) = self.open_scratch(at, borrow.local).await?;
+        let scratch = self.open_scratch(at, borrow.local).await?;
         let result = self.run_on(scratch, &sources, borrow, statement).await;
         self.close_scratch();
         result
@@ -123,11 +122,13 @@ impl Conn {
         &mut self,
         home_at: usize,
         local: bool,
-    ) -> Result<(usize, Ticket), Failure> {
+    ) -> Result<usize, Failure> {
         let home = self.servers[home_at].shard;
         let snapshot = if local { self.export_snapshot(home_at).await? } else { None };
         let pools = Rc::clone(&self.worker.pools);
-        let (mut server, apart) = pools.open_apart(home, &self.login, &self.planning.map).await?;
+        let ticket = self.ticket.as_ref();
+        let opening = pools.open_apart(home, &self.login, &self.planning.map, ticket);
+        let mut server = opening.await?;
         // It is in no transaction of the client's, and must not be put into one.
         server.joined = true;
         self.cancel.servers.borrow_mut().push(super::cancel_target(&server));
@@ -148,7 +149,7 @@ impl Conn {
             }
         }
         match ready {
-            Ok(()) => Ok((at, apart)),
+            Ok(()) => Ok(at),
             Err(failure) => {
                 self.close_scratch();
                 Err(failure)
@@ -182,7 +183,7 @@ impl Conn {
         borrow: &Borrow,
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
-        let mut left = self.worker.shared.settings.borrow_max;
+        let mut left = self.worker.live.borrow().borrow_max;
         for source in sources {
             self.make_scratch_table(scratch, source.pull).await?;
             self.copy(scratch, source, &mut left).await?;
@@ -348,7 +349,7 @@ impl Conn {
                         // As the shard sent it: what goes on depends on which shard is first.
                         *left = left
                             .checked_sub(frame.len() as u64)
-                            .ok_or_else(|| too_much(self.worker.shared.settings.borrow_max))?;
+                            .ok_or_else(|| too_much(self.worker.live.borrow().borrow_max))?;
                         stream.pass(tag, &frame, at, &mut batch)?;
                     }
                     _ => {}

@@ -148,7 +148,7 @@ impl Conn {
             return call;
         };
         if self.planning.map.relation(table).is_none() {
-            let auto = &self.worker.shared.settings.auto_distribute;
+            let auto = &self.worker.live.borrow().auto_distribute;
             let context = self.planning.context(auto);
             if let Some(found) = pgherd_planner::resolve(&table.name, &context) {
                 *table = found;

@@ -53,7 +53,7 @@ impl Conn {
                 self.server_for(shard).await?;
             }
         }
-        let (scratch, _apart) = self.open_scratch(at, gather.borrow.local).await?;
+        let scratch = self.open_scratch(at, gather.borrow.local).await?;
         let mut made = self.make_new_rows(scratch, gather, &columns).await;
         if made.is_ok() {
             made = self.fill_new_rows(scratch, gather, &sources, statement).await;
@@ -179,7 +179,7 @@ impl Conn {
         sources: &[super::borrow::Source<'_>],
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
-        let mut left = self.worker.shared.settings.borrow_max;
+        let mut left = self.worker.live.borrow().borrow_max;
         for source in sources {
             self.make_scratch_table(scratch, source.pull).await?;
             self.copy(scratch, source, &mut left).await?;

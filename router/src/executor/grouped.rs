@@ -11,7 +11,7 @@ use super::combine::{
     PartialType, check_columns, final_request, final_statement, put_array_head, too_many,
 };
 use super::many::{Rows, Task};
-use super::ordered::{Judge, Next, Source};
+use super::ordered::{Next, Source};
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::merge::Merge;
@@ -159,7 +159,7 @@ impl Conn {
         &mut self,
         sources: &mut [Source],
         run: &Run<'_>,
-        apart: &mut Option<Judge>,
+        apart: &mut Option<usize>,
         described: &mut bool,
     ) -> Result<u64, Failure> {
         let mut merge = Merge::new(sources.len());
@@ -221,7 +221,7 @@ impl Conn {
         sources: &mut [Source],
         run: &Run<'_>,
         part: &mut Part,
-        apart: &mut Option<Judge>,
+        apart: &mut Option<usize>,
         described: &mut bool,
     ) -> Result<u64, Failure> {
         if *described && part.rows == 0 {

@@ -179,7 +179,7 @@ impl Conn {
         match own {
             Some(at) if self.servers[at].status != 0 => return self.query(at, sql).await,
             Some(busy) => {
-                let (at, _apart) = self.open_scratch(busy, false).await?;
+                let at = self.open_scratch(busy, false).await?;
                 let reply = self.query(at, sql).await;
                 self.close_scratch();
                 return reply;
@@ -190,7 +190,10 @@ impl Conn {
         let pools = Rc::clone(&self.worker.pools);
         let server = match pools.idle(home, &self.login) {
             Some(server) => server,
-            None => pools.checkout(home, &self.login, &self.planning.map).await?,
+            None => {
+                let ticket = self.ticket.as_ref();
+                pools.checkout(home, &self.login, &self.planning.map, ticket).await?
+            }
         };
         self.cancel.servers.borrow_mut().push(super::cancel_target(&server));
         self.servers.push(server);

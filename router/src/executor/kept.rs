@@ -190,7 +190,7 @@ impl Conn {
             }
             lost |= server.kept;
             server.spoiled |= server.cancelled;
-            super::give_back(&self.worker.pools, &self.login, server);
+            super::give_back(&self.worker, &self.login, server);
         }
         self.servers = stay;
         // A cancel that is late hits this session's next statement, as it would on PostgreSQL.

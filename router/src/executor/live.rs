@@ -1,10 +1,10 @@
-//! What is known of transactions over several shards while they are between the phases of their
-//! commit: `pgherd.transactions` and `pgherd_transaction_outcome()`.
+//! Views of what is in no table: the router's own figures, and transactions over several shards
+//! while they are between the phases of their commit; `pgherd_transaction_outcome()`.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use pgherd_planner::{Limit, Live, ManyShards, Merge, Target};
+use pgherd_planner::{Limit, Live, LiveView, ManyShards, Merge, Target};
 use pgherd_shard_map::ShardId;
 use postgres_protocol::escape::escape_literal;
 
@@ -14,18 +14,36 @@ use crate::recovery::{self, MARKERS_KEPT};
 use crate::two_phase::{Gid, Verdict};
 use crate::wire::backend;
 
-/// The view's columns, as the shards' own view has them.
-const COLUMNS: &str = "gid text, shard integer, decider integer, router text, owner text, \
-                       prepared timestamptz, age_seconds double precision, state text";
-
 impl Conn {
-    /// A query of `pgherd.transactions`: the rows of all shards, and the statement over them on the
-    /// home shard. A shard that cannot be asked is a warning.
+    /// A query of such views: their rows, and the statement over them on the home shard.
     pub(super) async fn run_live(
         &mut self,
         live: &Live,
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
+        let mut rows = Vec::with_capacity(live.views.len());
+        for view in &live.views {
+            let shared = &self.worker.shared;
+            rows.push(match view {
+                LiveView::Transactions => self.transactions().await?,
+                LiveView::Pools => shared.pool_rows().await,
+                LiveView::Clients => shared.client_rows().await,
+                LiveView::Servers => shared.server_rows().await,
+                LiveView::Statements => shared.statement_rows().await,
+            });
+        }
+        let sql = with_rows(live, statement.sql, &rows);
+        let limit = Limit { count: None, offset: None };
+        let many = ManyShards {
+            target: Target::Home,
+            sql: Some(sql.into()),
+            merge: Merge::Concat { limit },
+        };
+        self.run_many(&many, statement).await
+    }
+
+    /// The prepared transactions of all shards. A shard that cannot be asked is a warning.
+    async fn transactions(&mut self) -> Result<String, Failure> {
         let shared = &self.worker.shared;
         let catalog = &shared.settings.catalog;
         let shards: Vec<(ShardId, String)> = self
@@ -48,16 +66,8 @@ impl Conn {
                 .detail("Its transactions are missing here.");
             backend::notice_response(&mut self.client.out, "WARNING", &notice);
         }
-        let rows = serde_json::to_string(&lines)
-            .map_err(|error| ErrorInfo::new("XX000", error.to_string()))?;
-        let sql = with_rows(live, statement.sql, &rows);
-        let limit = Limit { count: None, offset: None };
-        let many = ManyShards {
-            target: Target::Home,
-            sql: Some(sql.into()),
-            merge: Merge::Concat { limit },
-        };
-        self.run_many(&many, statement).await
+        let rows = serde_json::to_string(&lines);
+        Ok(rows.map_err(|error| ErrorInfo::new("XX000", error.to_string()))?)
     }
 
     /// What became of a transaction. Asking decides: one that has not been decided and whose owner
@@ -87,17 +97,64 @@ impl Conn {
     }
 }
 
-/// The statement with the rows as a part of its WITH.
-fn with_rows(live: &Live, sql: &str, rows: &str) -> String {
+/// What a view selects from its rows, and the rows' columns.
+const fn columns(view: LiveView) -> (&'static str, &'static str) {
+    match view {
+        LiveView::Clients => (
+            "id, user_name, address, port, connected, state, messages, servers",
+            "id bigint, user_name name, address inet, port integer, connected timestamptz, \
+             state text, messages bigint, servers integer[]",
+        ),
+        LiveView::Pools => (
+            "shard, user_name, active, idle, opening, waiting, \
+             pg_catalog.make_interval(secs => longest_wait) AS longest_wait, size, paused",
+            "shard integer, user_name name, active integer, idle integer, opening integer, \
+             waiting integer, longest_wait double precision, size integer, paused boolean",
+        ),
+        LiveView::Servers => (
+            "shard, user_name, state, address, port, pid, client",
+            "shard integer, user_name name, state text, address inet, port integer, pid integer, \
+             client bigint",
+        ),
+        LiveView::Statements => (
+            "user_name, query, tier, calls, total_ms, mean_ms, max_ms",
+            "user_name name, query text, tier text, calls bigint, total_ms double precision, \
+             mean_ms double precision, max_ms double precision",
+        ),
+        LiveView::Transactions => (
+            "gid, shard, decider, router, owner, prepared, \
+             pg_catalog.make_interval(secs => age_seconds) AS age, state",
+            "gid text, shard integer, decider integer, router text, owner text, \
+             prepared timestamptz, age_seconds double precision, state text",
+        ),
+    }
+}
+
+/// Whose rows a role sees: as in `pg_stat_activity`, what others do is not for everybody.
+const fn condition(view: LiveView) -> &'static str {
+    match view {
+        LiveView::Clients | LiveView::Servers | LiveView::Statements => {
+            " WHERE user_name = CURRENT_USER OR \
+             pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')"
+        }
+        LiveView::Pools | LiveView::Transactions => "",
+    }
+}
+
+/// The statement with the rows of each view as a part of its WITH.
+fn with_rows(live: &Live, sql: &str, rows: &[String]) -> String {
     let head = live.head as usize;
-    let rows = escape_literal(rows);
+    let ctes = live.views.iter().zip(rows).map(|(view, rows)| {
+        let (name, (select, columns)) = (view.name(), columns(*view));
+        let (rows, condition) = (escape_literal(rows), condition(*view));
+        format!(
+            "{name} AS (SELECT {select} FROM pg_catalog.json_to_recordset({rows}) \
+             AS lines ({columns}){condition})"
+        )
+    });
+    let ctes: Vec<String> = ctes.collect();
     let (before, after) = if live.extends_with { (" ", ",") } else { ("WITH ", " ") };
-    let mut text = format!(
-        "{}{before}transactions AS (SELECT gid, shard, decider, router, owner, prepared, \
-         pg_catalog.make_interval(secs => age_seconds) AS age, state \
-         FROM pg_catalog.json_to_recordset({rows}) AS lines ({COLUMNS})){after}",
-        &sql[..head]
-    );
+    let mut text = format!("{}{before}{}{after}", &sql[..head], ctes.join(", "));
     let mut from = head;
     for schema in &live.schemas {
         text.push_str(&sql[from..schema.start as usize]);
@@ -117,12 +174,15 @@ mod tests {
     fn rows_stand_before_the_statement_or_in_its_own_with() {
         let sql = "SELECT gid FROM pgherd.transactions";
         let schemas = Box::from([Span { start: 16, end: 23 }]);
-        let text = with_rows(&Live { head: 0, extends_with: false, schemas }, sql, "[]");
+        let views = Box::from([LiveView::Transactions]);
+        let live = Live { views, head: 0, extends_with: false, schemas };
+        let text = with_rows(&live, sql, &["[]".to_owned()]);
         assert!(text.starts_with("WITH transactions AS (SELECT"), "{text}");
         assert!(text.ends_with(") SELECT gid FROM transactions"), "{text}");
         let sql = "WITH a AS (SELECT 1) SELECT gid FROM pgherd.transactions, a";
         let schemas = Box::from([Span { start: 37, end: 44 }]);
-        let text = with_rows(&Live { head: 4, extends_with: true, schemas }, sql, "[]");
+        let live = Live { head: 4, extends_with: true, schemas, ..live };
+        let text = with_rows(&live, sql, &["[]".to_owned()]);
         assert!(text.starts_with("WITH transactions AS (SELECT"), "{text}");
         assert!(text.ends_with("), a AS (SELECT 1) SELECT gid FROM transactions, a"), "{text}");
     }

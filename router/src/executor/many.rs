@@ -499,8 +499,7 @@ impl Conn {
         for (at, _) in servers {
             let server = &mut self.servers[*at];
             server.spoiled = true;
-            let address = server.seldom.address;
-            tokio::task::spawn_local(send_cancel(address, server.pid, server.secret));
+            self.worker.background(send_cancel(server.seldom.address, server.pid, server.secret));
         }
     }
 }

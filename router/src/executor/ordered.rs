@@ -19,7 +19,6 @@ use crate::client::OUT_HIGH;
 use crate::error::{ErrorInfo, Failure};
 use crate::merge::key::{Kind, NAME_OID, Rule, is_text};
 use crate::merge::{Merge, Verdict, Window};
-use crate::pool::Ticket;
 use crate::pool::server::Reply;
 use crate::wire::{HEADER, Reader, backend, frontend, put_frame};
 
@@ -94,13 +93,6 @@ pub(super) enum State {
     /// It has said ReadyForQuery.
     Ended,
 }
-
-/// The connection on which PostgreSQL works on what the shards have sent, where it is one apart.
-pub(super) struct Judge {
-    at: usize,
-    _ticket: Ticket,
-}
-
 /// What a source has in its buffer.
 pub(super) enum Next {
     /// A whole row, of this size.
@@ -478,17 +470,17 @@ impl Conn {
     pub(super) async fn judge(
         &mut self,
         sources: &mut [Source],
-        apart: &mut Option<Judge>,
+        apart: &mut Option<usize>,
     ) -> Result<usize, Failure> {
-        if let Some(judge) = apart {
-            return Ok(judge.at);
+        if let Some(at) = apart {
+            return Ok(*at);
         }
         if sources[0].state >= State::Complete {
             self.end_source(&mut sources[0]).await?;
             return Ok(sources[0].at);
         }
-        let (at, _ticket) = self.open_scratch(sources[0].at, false).await?;
-        Ok(apart.insert(Judge { at, _ticket }).at)
+        let at = self.open_scratch(sources[0].at, false).await?;
+        Ok(*apart.insert(at))
     }
 
     /// One source that has sent its last row: its connection is free afterwards.

@@ -14,7 +14,7 @@ use pgherd_planner::Ordered;
 
 use super::Conn;
 use super::combine::{PartialType, final_request, put_array_head};
-use super::ordered::{Judge, Next, Sorted, Source, State, put_row};
+use super::ordered::{Next, Sorted, Source, State, put_row};
 use crate::client::OUT_HIGH;
 use crate::error::{ErrorInfo, Failure};
 use crate::merge::{Merge, Verdict, Window};
@@ -92,7 +92,7 @@ impl Conn {
         ranked: &Ranked,
         sorted: &Sorted,
         window: &mut Window,
-        apart: &mut Option<Judge>,
+        apart: &mut Option<usize>,
     ) -> Result<u64, Failure> {
         let most = (WINDOWS / sources.len()).clamp(1, WINDOW);
         let mut waiting: Vec<Waiting> = sources.iter().map(|_| Waiting::default()).collect();

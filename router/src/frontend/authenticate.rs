@@ -5,10 +5,10 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::client::Client;
-use crate::config::AuthMethod;
+use crate::config::{AuthMethod, CONSOLE};
 use crate::error::ErrorInfo;
 use crate::hba::Peer;
 use crate::md5;
@@ -22,6 +22,9 @@ use crate::worker::Worker;
 
 /// The longest password message that is read.
 const PASSWORD_MAX: usize = 8192;
+
+/// Between two questions to a home shard that is paused.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Where a login comes from, and what is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +42,7 @@ pub(super) struct Known {
     pub(super) login: Login,
     /// The role has CONNECT on the database.
     pub(super) may_connect: bool,
+    pub(super) superuser: bool,
 }
 
 /// Lets the client prove who it is. `Err(None)` when it is gone.
@@ -49,14 +53,17 @@ pub(super) async fn authenticate(
 ) -> Result<Known, Option<ErrorInfo>> {
     let Caller { address, channel, user, database } = caller;
     let peer = Peer { address, encrypted: channel.is_some() };
-    let method = worker.shared.settings.hba.method(peer, user, database).inspect_err(|error| {
+    let method = worker.live.borrow().hba.method(peer, user, database).inspect_err(|error| {
         tracing::warn!(user, ?address, "login refused: {}", error.message);
     })?;
     let by_password = matches!(method, AuthMethod::ScramSha256 | AuthMethod::Md5);
     if by_password {
         check_throttle(worker, caller)?;
     }
-    let role = look_up(worker, user).await?;
+    let role = match look_up(worker, user).await {
+        Err(Some(error)) => stand_in(worker, caller).await.ok_or(error).map(Some)?,
+        found => found?,
+    };
     let password = role.as_ref().and_then(|role| role.password.as_ref());
     let proof = match (method, password) {
         (AuthMethod::Md5, Some(Password::Md5(verifier))) => {
@@ -94,25 +101,45 @@ pub(super) async fn authenticate(
         proof,
         seat: seat.map(Rc::new),
     };
-    Ok(Known { login, may_connect: role.may_connect })
+    Ok(Known { login, may_connect: role.may_connect, superuser: role.superuser })
 }
 
 /// The role as the home shard knows it at this moment.
 async fn look_up(worker: &Worker, user: &str) -> Result<Option<Role>, Option<ErrorInfo>> {
-    let shared = Arc::clone(&worker.shared);
-    let name = user.to_owned();
-    let asked = worker.shared.control.spawn(async move { shared.role(&name).await });
-    match asked.await {
-        Ok(Ok(role)) => Ok(role),
-        Ok(Err(error)) => {
-            tracing::error!(%error, "a client cannot be authenticated");
-            Err(Some(
-                ErrorInfo::new("08006", "roles cannot be looked up now")
-                    .hint("The home shard does not answer; see the router's log."),
-            ))
+    loop {
+        let shared = Arc::clone(&worker.shared);
+        let name = user.to_owned();
+        let asked = worker.shared.control.spawn(async move { shared.role(&name).await });
+        match asked.await {
+            Ok(Ok(role)) => return Ok(role),
+            // An operator restarts it: who logs in waits with those who are in already.
+            Ok(Err(_)) if worker.shared.is_home_paused() => tokio::time::sleep(ASK_AGAIN).await,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a client cannot be authenticated");
+                return Err(Some(
+                    ErrorInfo::new("08006", "roles cannot be looked up now")
+                        .hint("The home shard does not answer; see the router's log."),
+                ));
+            }
+            Err(_) => return Err(None),
         }
-        Err(_) => Err(None),
     }
+}
+
+/// The catalog's own role comes to the console also while the home shard does not answer: it is
+/// what the configuration says of it.
+async fn stand_in(worker: &Worker, caller: Caller<'_>) -> Option<Role> {
+    let catalog = &worker.shared.settings.catalog;
+    if caller.database != CONSOLE || catalog.user().as_deref() != Some(caller.user) {
+        return None;
+    }
+    let password = catalog.password();
+    // Thousands of rounds of a hash: not on the thread that serves clients.
+    let hashing = worker.shared.control.spawn_blocking(move || {
+        let text = postgres_protocol::password::scram_sha_256(&password?);
+        scram::Verifier::parse(&text).map(Password::Scram)
+    });
+    Some(Role::administrator(hashing.await.ok()?))
 }
 
 fn check_throttle(worker: &Worker, caller: Caller<'_>) -> Result<(), ErrorInfo> {

@@ -1,9 +1,12 @@
 //! From the first byte to ReadyForQuery: TLS, cancel requests, authentication, startup settings.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::authenticate::{Caller, Known, authenticate};
 use crate::client::{Client, Socket};
+use crate::console;
 use crate::error::ErrorInfo;
 use crate::executor::Conn;
 use crate::pool::Login;
@@ -11,7 +14,7 @@ use crate::session::{Session, Settings, settings::startup_value};
 use crate::tls::server::{Acceptor, Channel};
 use crate::wire::startup::{self, Startup};
 use crate::wire::{self, backend, put_frame};
-use crate::worker::{CancelTarget, Planning, Worker, send_cancel};
+use crate::worker::{CancelTarget, Phase, Planning, Shared, Worker, send_cancel};
 use bytes::Buf;
 
 /// How long a client may take to log in.
@@ -20,10 +23,22 @@ const LOGIN: std::time::Duration = std::time::Duration::from_secs(60);
 /// The minor version from which on cancel keys may have any length.
 const LONG_KEYS: u16 = 2;
 
+/// What a client has come for.
+enum Visit {
+    Session(Box<Conn>),
+    Console(Client, Arc<Shared>, Rc<str>),
+}
+
 /// A connection that is ready for queries, or nothing: the client was refused, was a cancel
-/// request, or left.
-pub(super) async fn handshake(client: Client, worker: Rc<Worker>) -> Option<Conn> {
-    tokio::time::timeout(LOGIN, start(client, worker)).await.ok().flatten()
+/// request, left, or came to the console and has left that.
+pub(super) async fn handshake(client: Client, worker: Rc<Worker>) -> Option<Box<Conn>> {
+    match tokio::time::timeout(LOGIN, start(client, worker)).await.ok()?? {
+        Visit::Session(conn) => Some(conn),
+        Visit::Console(client, shared, user) => {
+            console::serve(client, shared, user).await;
+            None
+        }
+    }
 }
 
 /// What a client has asked for already: PostgreSQL answers each question once.
@@ -33,7 +48,7 @@ struct Asked {
     gss: bool,
 }
 
-async fn start(client: Client, worker: Rc<Worker>) -> Option<Conn> {
+async fn start(client: Client, worker: Rc<Worker>) -> Option<Visit> {
     let (mut client, mut channel) = accept_direct_tls(client, &worker).await?;
     let mut asked = Asked { ssl: channel.is_some(), gss: channel.is_some() };
     loop {
@@ -87,9 +102,13 @@ async fn start(client: Client, worker: Rc<Worker>) -> Option<Conn> {
             Startup::Session { minor, parameters } => {
                 return match log_in(&mut client, &worker, channel.as_ref(), minor, parameters).await
                 {
+                    Ok((_, login)) if &*login.database == console::DATABASE => {
+                        Some(Visit::Console(client, Arc::clone(&worker.shared), login.user))
+                    }
                     Ok((session, login)) => {
                         let long_key = minor >= LONG_KEYS;
-                        Some(greet(client, worker, session, login, long_key).await?)
+                        let conn = greet(client, worker, session, login, long_key).await?;
+                        Some(Visit::Session(Box::new(conn)))
                     }
                     Err(Some(error)) => {
                         client.dismiss(&error).await;
@@ -143,7 +162,7 @@ async fn refuse_early_bytes(client: &mut Client, request: &str) -> Option<()> {
     None
 }
 
-async fn refuse_protocol(client: &mut Client, major: u16, minor: u16) -> Option<Conn> {
+async fn refuse_protocol(client: &mut Client, major: u16, minor: u16) -> Option<Visit> {
     let message = format!(
         "unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.{}",
         startup::MINOR_MAX
@@ -187,12 +206,28 @@ async fn log_in(
         ErrorInfo::new("28000", "no PostgreSQL user name specified in startup packet")
     })?;
     let database = named("database").filter(|name| !name.is_empty()).unwrap_or(user);
-    if worker.sessions() >= shared.max_clients.div_ceil(shared.workers) {
+    if worker.phase() >= Phase::Drain {
+        return Err(Some(ErrorInfo::new("57P03", "the database system is shutting down")));
+    }
+    if worker.sessions() >= worker.live.borrow().max_clients.div_ceil(shared.workers) {
         return Err(Some(ErrorInfo::new("53300", "sorry, too many clients already")));
     }
-    let caller = Caller { address: client.address(), channel, user, database };
-    let Known { login, may_connect } = authenticate(client, worker, caller).await?;
+    let caller = Caller { address: client.peer().map(|peer| peer.ip()), channel, user, database };
+    let Known { login, may_connect, superuser } = authenticate(client, worker, caller).await?;
     client.out.extend_from_slice(backend::AUTHENTICATION_OK);
+    if database == console::DATABASE {
+        if !superuser {
+            return Err(Some(
+                ErrorInfo::new("42501", "permission denied for the console")
+                    .detail("Only superusers may use it."),
+            ));
+        }
+        return Ok((Session::new(worker.intern(Settings::default())), login));
+    }
+    if worker.shared.disabled.load(Ordering::Relaxed) {
+        let message = format!("database \"{database}\" takes no new connections now");
+        return Err(Some(ErrorInfo::new("57P03", message)));
+    }
     if database != &*shared.database {
         return Err(Some(
             ErrorInfo::new("3D000", format!("database \"{database}\" does not exist"))
@@ -289,13 +324,14 @@ async fn greet(
     long_key: bool,
 ) -> Option<Conn> {
     let map = worker.map();
-    let home = match worker.pools.checkout(map.home, &login, &map).await {
+    let home = match worker.pools.checkout(map.home, &login, &map, None).await {
         Ok(server) => server,
         Err(error) => {
             client.dismiss(&error).await;
             return None;
         }
     };
+    worker.pools.expect(&login, &map);
     if !home.seldom.own_settings.is_empty() {
         // What role and database have of their own, on whatever server the session runs.
         let mut settings = (*session.startup).clone();
@@ -305,7 +341,7 @@ async fn greet(
     }
     let Session { settings, temporary, .. } = &session;
     let planning = Planning::new(map, settings, &login.user, temporary, false);
-    let cancel = worker.register(long_key);
+    let cancel = worker.register(&login, client.peer(), long_key);
     let keep_all = worker.shared.settings.session_pooling;
     let mut conn = Conn::new(client, session, worker, login, cancel, planning);
     conn.servers.push(home);

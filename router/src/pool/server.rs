@@ -49,8 +49,6 @@ pub struct Server {
     /// It holds something of the session's: it stays with it, and is made clean before it is given
     /// back.
     pub kept: bool,
-    /// Opened apart from the pools: it is closed, never given back.
-    pub apart: bool,
     /// A cancel was sent to it while it stayed with its session: it may still be on its way.
     pub cancelled: bool,
     /// It must forget its prepared statements before the next request: they are stale or too many.
@@ -60,7 +58,35 @@ pub struct Server {
     /// Its state is not known or not wanted any more: it is closed when given back.
     pub spoiled: bool,
     pub opened: Instant,
-    pub idle_since: Instant,
+    /// Not used when it is older: milliseconds, 0 for no limit.
+    pub lifetime_ms: u32,
+    /// See [`super::Pools::renew`].
+    pub generation: u32,
+    /// It is no pool's. Boxed: every idle client has room for a server.
+    pub apart: Option<Box<super::Apart>>,
+}
+
+/// An idle connection on its way to another thread.
+pub struct Parcel {
+    stream: std::net::TcpStream,
+    shard: ShardId,
+    statements: HashSet<u128>,
+    settings: Settings,
+    own_settings: Settings,
+    last_user: u32,
+    parameters: Vec<(Box<str>, Box<str>)>,
+    address: SocketAddr,
+    pid: i32,
+    secret: i32,
+    opened: Instant,
+    lifetime_ms: u32,
+    generation: u32,
+}
+
+impl std::fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parcel").field("shard", &self.shard).field("pid", &self.pid).finish()
+    }
 }
 
 /// What few statements look at: servers are moved about a lot, and every client has room for one.
@@ -121,14 +147,58 @@ impl Server {
             wrote: false,
             joined: false,
             kept: false,
-            apart: false,
             cancelled: false,
             forget: false,
             ended: false,
             spoiled: false,
             opened: Instant::now(),
-            idle_since: Instant::now(),
+            lifetime_ms: 0,
+            generation: 0,
+            apart: None,
         }
+    }
+
+    /// Takes an idle connection off this thread.
+    ///
+    /// # Errors
+    /// The runtime's: the connection is lost.
+    pub fn pack(self) -> io::Result<Parcel> {
+        Ok(Parcel {
+            stream: self.stream.into_std()?,
+            shard: self.shard,
+            statements: self.statements,
+            settings: (*self.settings).clone(),
+            own_settings: (*self.seldom.own_settings).clone(),
+            last_user: self.last_user,
+            parameters: self.parameters.to_vec(),
+            address: self.seldom.address,
+            pid: self.pid,
+            secret: self.secret,
+            opened: self.opened,
+            lifetime_ms: self.lifetime_ms,
+            generation: self.generation,
+        })
+    }
+
+    /// Puts it on this thread.
+    ///
+    /// # Errors
+    /// The runtime's: the connection is lost.
+    pub fn unpack(parcel: Parcel, intern: impl Fn(Settings) -> Rc<Settings>) -> io::Result<Self> {
+        let stream = Stream::from_std(parcel.stream)?;
+        let mut server = Self::new(parcel.shard, stream, parcel.address);
+        server.status = b'I';
+        server.statements = parcel.statements;
+        server.settings = intern(parcel.settings);
+        server.seldom.own_settings = intern(parcel.own_settings);
+        server.last_user = parcel.last_user;
+        server.parameters = parcel.parameters.into();
+        server.pid = parcel.pid;
+        server.secret = parcel.secret;
+        server.opened = parcel.opened;
+        server.lifetime_ms = parcel.lifetime_ms;
+        server.generation = parcel.generation;
+        Ok(server)
     }
 
     /// Whether it can serve another session as it is.
@@ -140,6 +210,13 @@ impl Server {
             && self.status == b'I'
             && !self.joined
             && self.inbuf.is_empty()
+    }
+
+    /// Whether it has served its time.
+    #[must_use]
+    pub fn is_old(&self, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.opened).as_millis();
+        self.lifetime_ms > 0 && age >= self.lifetime_ms.into()
     }
 
     /// Whether an idle connection is still open and has nothing to say. Costs no system call

@@ -14,6 +14,7 @@ use pgherd_planner::{Context, Plan, PlanError, Reuse, Scan, plan};
 use pgherd_shard_map::{ShardId, ShardMap};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use super::usage::Usages;
 use crate::consistent_read::ReadConsistency;
 use crate::session::Settings;
 use crate::session::settings::IDLE_SESSION_TIMEOUT;
@@ -27,6 +28,7 @@ pub struct Plans {
     by_text: HashMap<u128, Rc<Plan>>,
     pub hits: u64,
     pub misses: u64,
+    pub usage: Usages,
 }
 
 #[derive(Debug)]
@@ -145,6 +147,7 @@ impl Plans {
         sql: &str,
         scan: &Scan,
         planning: &Planning,
+        user: &str,
         auto_distribute: &[Box<str>],
     ) -> Result<Rc<Plan>, PlanError> {
         if !planning.private {
@@ -164,7 +167,9 @@ impl Plans {
             }
         }
         self.misses += 1;
-        let made = Rc::new(plan(sql, &planning.context(auto_distribute))?);
+        let mut made = plan(sql, &planning.context(auto_distribute))?;
+        made.place = self.usage.place(user, sql, scan, &made);
+        let made = Rc::new(made);
         if !planning.private {
             self.keep(sql, scan, planning, &made);
         }

@@ -140,7 +140,35 @@ CREATE OR REPLACE VIEW pgherd.ranges AS
     SELECT group_id, NULL, shard, start_value, end_value FROM pgherd.value_range_list
     UNION ALL
     SELECT group_id, NULL, shard, value, value FROM pgherd.value_list;
-GRANT SELECT ON pgherd.shards, pgherd.tables, pgherd.ranges TO PUBLIC;
+
+-- A router puts its own figures in the place of these; they say what columns there are. Whoever
+-- reads them past a router gets an error, not an empty answer.
+CREATE OR REPLACE FUNCTION pgherd.ask_a_router() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+    RAISE EXCEPTION 'only a router knows its figures' USING ERRCODE = '55000',
+        HINT = 'Name the view in a query of your own, through a router''s port.';
+END $$;
+CREATE OR REPLACE VIEW pgherd.clients AS
+    SELECT NULL::bigint AS id, NULL::name AS user_name, NULL::inet AS address,
+        NULL::integer AS port, NULL::timestamptz AS connected, NULL::text AS state,
+        NULL::bigint AS messages, NULL::integer[] AS servers
+    WHERE pgherd.ask_a_router();
+CREATE OR REPLACE VIEW pgherd.pools AS
+    SELECT NULL::integer AS shard, NULL::name AS user_name, NULL::integer AS active,
+        NULL::integer AS idle, NULL::integer AS opening, NULL::integer AS waiting,
+        NULL::interval AS longest_wait, NULL::integer AS size, NULL::boolean AS paused
+    WHERE pgherd.ask_a_router();
+CREATE OR REPLACE VIEW pgherd.servers AS
+    SELECT NULL::integer AS shard, NULL::name AS user_name, NULL::text AS state,
+        NULL::inet AS address, NULL::integer AS port, NULL::integer AS pid,
+        NULL::bigint AS client
+    WHERE pgherd.ask_a_router();
+CREATE OR REPLACE VIEW pgherd.statements AS
+    SELECT NULL::name AS user_name, NULL::text AS query, NULL::text AS tier, NULL::bigint AS calls,
+        NULL::double precision AS total_ms, NULL::double precision AS mean_ms,
+        NULL::double precision AS max_ms
+    WHERE pgherd.ask_a_router();
+GRANT SELECT ON pgherd.shards, pgherd.tables, pgherd.ranges, pgherd.clients, pgherd.pools,
+    pgherd.servers, pgherd.statements TO PUBLIC;
 
 -- Transactions over several shards that wait for locks, published by their routers while they do.
 CREATE UNLOGGED TABLE IF NOT EXISTS pgherd.waiting (

@@ -29,7 +29,7 @@ impl Conn {
             self.read_copies_together(borrow, asked.inner).await?;
         }
         let sources = self.sources(borrow, asked.inner).await?;
-        let (scratch, _apart) = self.open_scratch(at, borrow.local).await?;
+        let scratch = self.open_scratch(at, borrow.local).await?;
         let result = self.explain_over(scratch, &sources, borrow, asked).await;
         self.close_scratch();
         result
@@ -58,7 +58,7 @@ impl Conn {
             "Merge",
             format!("rows are copied to {home}, where PostgreSQL runs the statement over them"),
         );
-        let mut left = self.worker.shared.settings.borrow_max;
+        let mut left = self.worker.live.borrow().borrow_max;
         let mut copies = Vec::with_capacity(sources.len());
         let mut before = Stats { total_cost: Some(0.0), ..Stats::default() };
         for source in sources {

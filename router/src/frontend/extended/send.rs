@@ -175,6 +175,7 @@ pub(in crate::frontend) fn nothing_planned(epoch: pgherd_shard_map::Epoch, acces
         action: Action::Empty,
         kind: pgherd_planner::StatementKind::Utility,
         then: None,
+        place: 0,
         consistency: None,
     }
 }
