@@ -194,20 +194,25 @@ fn write_many(out: &mut String, many: &ManyShards) {
         Merge::Sum => write!(out, "\n  merge: counts added"),
         Merge::Concat { limit } => write!(out, "\n  merge: concatenate{}", limit_text(limit)),
         Merge::Ordered(ordered) => {
-            out.push_str("\n  merge: ordered by");
-            for key in &ordered.keys {
+            out.push_str("\n  merge: in order of");
+            for (number, key) in ordered.keys.iter().enumerate() {
+                let comma = if number > 0 { "," } else { "" };
                 let order = if key.descending { " desc" } else { "" };
                 let nulls = if key.nulls_first { " nulls first" } else { "" };
-                let _ = write!(out, " {}{order}{nulls}", key.column);
+                let free = if key.free { " (any order)" } else { "" };
+                let _ = write!(out, "{comma} {}{order}{nulls}{free}", key.expression);
                 if let Some(collation) = &key.collation {
-                    let _ = write!(out, " collate {collation}");
+                    let _ = write!(out, " as {collation}");
                 }
             }
-            let _ = write!(out, ", {} hidden{}", ordered.hidden, limit_text(&ordered.limit));
-            Ok(())
+            if ordered.distinct > 0 {
+                let _ = write!(out, ", the first of those equal in {}", ordered.distinct);
+            }
+            let ties = if ordered.ties { " with ties" } else { "" };
+            write!(out, "{}{ties}", limit_text(&ordered.limit))
         }
         Merge::Combine(combine) => {
-            let _ = write!(out, "\n  merge: combine {} columns: ", combine.columns);
+            let _ = write!(out, "\n  merge: combine {} columns: ", combine.columns());
             for piece in &combine.statement {
                 let _ = match piece {
                     Piece::Text(text) => write!(out, "{text}"),

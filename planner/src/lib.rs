@@ -30,6 +30,7 @@ mod insert;
 mod lex;
 mod literal;
 mod live;
+mod ordered;
 mod parse;
 mod plan;
 mod query;

@@ -284,34 +284,123 @@ pub enum RowCount {
     Param(u16),
 }
 
+/// Each shard sorts, and sends what it has sorted by in columns before the client's own; the router
+/// merges the rows as they arrive, in bounded memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ordered {
-    /// Compared in turn. Columns are positions (from 0) in the shards' rows.
+    /// The shards' first columns, which the client does not see. Compared in turn.
     pub keys: Box<[SortKey]>,
-    /// How many of the last columns were added for sorting and are cut off before the client
-    /// sees the row.
-    pub hidden: u16,
+    /// Of rows that are equal in so many first keys the first one only; 0 keeps all.
+    pub distinct: u16,
+    /// How many columns the client gets, where `keys` were made from what the map knows of them.
+    pub width: Option<u16>,
     pub limit: Limit,
+    /// FETCH … WITH TIES: rows that are equal to the last one follow.
+    pub ties: bool,
+    /// The shards' statement around the keys: `SELECT DISTINCT `, then the client's columns up to
+    /// the end of HAVING, then LIMIT and FOR UPDATE.
+    pub text: [Box<str>; 3],
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SortKey {
-    pub column: u16,
+    pub expression: Box<str>,
     pub descending: bool,
     pub nulls_first: bool,
-    /// `COLLATE …` as written, where the statement has one on this key.
+    /// Its collation, where that is not the database's default one.
     pub collation: Option<Box<str>>,
+    /// The client did not ask for this order, so that any order of its values will do.
+    pub free: bool,
+}
+
+impl Ordered {
+    /// What each shard runs. Free keys that are `text` may be sorted by bytes, which the router can
+    /// compare: `bytewise` says which keys are.
+    #[must_use]
+    pub fn shard_query(&self, bytewise: impl Fn(usize) -> bool) -> String {
+        let [head, body, tail] = &self.text;
+        let keys = self.keys.iter().enumerate().map(|(number, key)| match bytewise(number) {
+            true => format!("({}) COLLATE \"C\"", key.expression),
+            false => key.expression.to_string(),
+        });
+        let order = self.keys.iter().enumerate().map(|(number, key)| {
+            let direction = if key.descending { " DESC" } else { "" };
+            let nulls = match (key.nulls_first == key.descending, key.nulls_first) {
+                (true, _) => "",
+                (false, true) => " NULLS FIRST",
+                (false, false) => " NULLS LAST",
+            };
+            format!("{}{direction}{nulls}", number + 1)
+        });
+        let keys: Vec<String> = keys.collect();
+        let order: Vec<String> = order.collect();
+        let comma = if body.starts_with(' ') { "" } else { ", " };
+        format!("{head}{}{comma}{body} ORDER BY {}{tail}", keys.join(", "), order.join(", "))
+    }
 }
 
 /// The shards' rows become arrays, and one shard runs the final statement over them:
-/// `SELECT … FROM unnest($1::T0[], $2::T1[], …) AS pgherd_partial(c0, c1, …) …`. So sums, averages,
-/// text order and HAVING are PostgreSQL's own.
+/// `SELECT … FROM unnest($1::T0[], $2::T1[], …) AS pgherd_partial(c0, c1, …) …`. So averages, text
+/// order and HAVING are PostgreSQL's own. Where the router can compare the groups and add up what the
+/// shards send, they send their groups in order, and the arrays hold each group once, a part of
+/// them at a time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Combine {
-    /// How many columns each partial row has: `c0`, `c1`, …
-    pub columns: u16,
+    /// What the rows are grouped by: the first partial columns.
+    pub groups: Box<[Box<str>]>,
+    /// How the other partial columns of one group are added up.
+    pub sums: Box<[PartialSum]>,
     /// The final statement.
     pub statement: Box<[Piece]>,
+    /// It has to see all groups at once: ORDER BY, LIMIT, DISTINCT.
+    pub whole: bool,
+    /// The shards' statement around the groups: the other columns up to the end of WHERE, and what
+    /// follows GROUP BY.
+    pub text: [Box<str>; 2],
+}
+
+/// Of which aggregate a partial column is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartialSum {
+    /// A count or a sum.
+    Sum,
+    Min,
+    Max,
+    And,
+    Or,
+    /// Only its type counts.
+    Any,
+}
+
+impl Combine {
+    /// How many columns each partial row has: `c0`, `c1`, …
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.groups.len() + self.sums.len()
+    }
+
+    /// What each shard runs. With `bytewise` the groups come in order, those for which it says so
+    /// in the order of their bytes.
+    #[must_use]
+    pub fn shard_query(&self, bytewise: Option<&dyn Fn(usize) -> bool>) -> String {
+        let [body, tail] = &self.text;
+        let groups = self.groups.iter().enumerate().map(|(number, group)| {
+            match bytewise.is_some_and(|bytewise| bytewise(number)) {
+                true => format!("({group}) COLLATE \"C\""),
+                false => group.to_string(),
+            }
+        });
+        let places = (1..=self.groups.len()).map(|place| place.to_string());
+        let places = places.collect::<Vec<String>>().join(", ");
+        let by = match (self.groups.is_empty(), bytewise) {
+            (true, _) => String::new(),
+            (false, None) => format!(" GROUP BY {places}"),
+            (false, Some(_)) => format!(" GROUP BY {places} ORDER BY {places}"),
+        };
+        let groups = groups.collect::<Vec<String>>().join(", ");
+        let comma = if groups.is_empty() || self.sums.is_empty() { "" } else { ", " };
+        format!("SELECT {groups}{comma}{body}{by}{tail}")
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

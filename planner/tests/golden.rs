@@ -102,6 +102,7 @@ fn map() -> ShardMap {
         ],
     )
     .unwrap()
+    .with_reading_functions(["customer_total".into()])
 }
 
 fn answer(sql: &str, map: &ShardMap) -> String {

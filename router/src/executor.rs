@@ -9,8 +9,10 @@
 //! on all of them or on none.
 //!
 //! - `relay`: one shard, bytes passed on as they come. The hot path.
-//! - `many`: several shards, merged. `insert`: rows by their keys. `gather`: rows made at home.
-//!   `informed`: writes with copies of what they read. `borrow`: copies of rows, and PostgreSQL over them.
+//! - `many`: several shards, merged. `ordered`, `ranked`: sorted rows. `combine`, `grouped`: partial
+//!   aggregates. `insert`: rows by their keys. `gather`: rows made at home.
+//! - `borrow`: copies of rows, and PostgreSQL over them. `informed`: writes with copies of what they
+//!   read.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
 //! - `consistent`: snapshots of several shards that tear no transaction.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
@@ -27,12 +29,15 @@ mod copy;
 mod drawn;
 mod explain;
 mod gather;
+mod grouped;
 mod informed;
 mod insert;
 mod kept;
 mod live;
 mod many;
+mod ordered;
 mod prepared;
+mod ranked;
 mod refused;
 mod relay;
 mod set;

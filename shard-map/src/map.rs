@@ -1,6 +1,6 @@
 //! The shard map: one immutable snapshot of the cluster at one epoch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::HashMap;
 use thiserror::Error;
@@ -29,6 +29,8 @@ pub struct ShardMap {
     shards: BTreeMap<ShardId, Shard>,
     groups: BTreeMap<GroupId, ColocationGroup>,
     relations: HashMap<TableName, RelationKind>,
+    /// Names of functions whose bodies name sharded tables.
+    reading_functions: BTreeSet<Box<str>>,
     /// The shortest `varchar(n)` key column of a group; none where all are without length.
     varchar_limits: BTreeMap<GroupId, usize>,
 }
@@ -68,6 +70,7 @@ impl ShardMap {
             shards: shards.into_iter().map(|shard| (shard.id, shard)).collect(),
             groups: groups.into_iter().map(|group| (group.id, group)).collect(),
             varchar_limits: varchar_limits(&relations),
+            reading_functions: BTreeSet::new(),
             relations: relations.into_iter().map(|r| (r.name, r.kind)).collect(),
         };
         if map.shards.is_empty() {
@@ -133,6 +136,17 @@ impl ShardMap {
             _ => false,
         }
         })
+    }
+
+    /// Functions, by name alone, whose bodies would see or change one server's part of a sharded table.
+    #[must_use]
+    pub fn with_reading_functions(self, names: impl IntoIterator<Item = Box<str>>) -> Self {
+        Self { reading_functions: names.into_iter().collect(), ..self }
+    }
+
+    #[must_use]
+    pub fn is_reading_function(&self, name: &str) -> bool {
+        self.reading_functions.contains(name)
     }
 
     pub fn relations(&self) -> impl ExactSizeIterator<Item = (&TableName, &RelationKind)> + '_ {

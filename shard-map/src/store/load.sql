@@ -26,9 +26,24 @@ over AS (
     UNION
     SELECT o.view, r.oid FROM over o JOIN reads r ON r.view = o.oid
 ),
-views AS (
+views_read AS (
     SELECT o.view AS oid, bool_or(f.group_id IS NOT NULL) AS distributed
     FROM over o JOIN family f ON f.oid = o.oid GROUP BY o.view
+),
+-- A view that calls a function which reads distributed tables is as one that reads them.
+readers AS (SELECT r AS oid FROM pgherd.reading_functions() r),
+calls AS (
+    SELECT r.ev_class AS view FROM pg_catalog.pg_rewrite r
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass
+        AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_proc'::regclass
+    JOIN readers f ON f.oid = d.refobjid
+    UNION
+    SELECT o.view FROM over o JOIN calls c ON c.view = o.oid
+),
+views AS (
+    SELECT oid, bool_or(distributed) AS distributed FROM (
+        SELECT oid, distributed FROM views_read UNION ALL SELECT view, true FROM calls
+    ) AS found GROUP BY oid
 )
 SELECT pg_catalog.json_build_object(
     'epoch', k.epoch,
@@ -107,6 +122,10 @@ SELECT pg_catalog.json_build_object(
         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
             AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgherd')
             AND n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp\_%'),
-        '[]'::json)
+        '[]'::json),
+    'reading_functions', coalesce((SELECT pg_catalog.json_agg(DISTINCT p.proname)
+        FROM readers r JOIN pg_catalog.pg_proc p ON p.oid = r.oid
+        WHERE p.prorettype NOT IN (
+            'pg_catalog.trigger'::regtype, 'pg_catalog.event_trigger'::regtype)), '[]'::json)
 )::text
 FROM pgherd.cluster k
