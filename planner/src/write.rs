@@ -79,16 +79,16 @@ pub(crate) fn refuse_rounded_key(table: &Table) -> Result<(), PlanError> {
     }
 }
 
-struct Insert<'t> {
+pub(crate) struct Insert<'t> {
     table: Vec<&'t str>,
     columns: Option<Vec<&'t str>>,
     /// VALUES or a query.
-    source: usize,
+    pub(crate) source: usize,
     /// ON CONFLICT, RETURNING.
-    tail: usize,
+    pub(crate) tail: usize,
 }
 
-fn read_insert<'t>(tokens: &'t Tokens<'_>) -> Option<Insert<'t>> {
+pub(crate) fn read_insert<'t>(tokens: &'t Tokens<'_>) -> Option<Insert<'t>> {
     if !tokens.is(1, "into") {
         return None;
     }
@@ -454,16 +454,16 @@ fn insert_select(
     Ok(plan_of(context, Action::Many(many), Access::Write, Reuse::AnyLiterals, kind))
 }
 
-struct Change<'t> {
-    table: Vec<&'t str>,
-    alias: Option<&'t str>,
+pub(crate) struct Change<'t> {
+    pub(crate) table: Vec<&'t str>,
+    pub(crate) alias: Option<&'t str>,
     set: Range,
-    from: Range,
-    filter: Range,
-    tail: Range,
+    pub(crate) from: Range,
+    pub(crate) filter: Range,
+    pub(crate) tail: Range,
 }
 
-fn read_change<'t>(tokens: &'t Tokens<'_>, update: bool) -> Option<Change<'t>> {
+pub(crate) fn read_change<'t>(tokens: &'t Tokens<'_>, update: bool) -> Option<Change<'t>> {
     let end = tokens.len();
     let mut at = if update { 1 } else { 2 };
     if !update && !tokens.is(1, "from") {

@@ -13,6 +13,7 @@
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `live`: transactions between the phases of their commit, on all shards.
+//! - `turned`: statements that a shard has turned away since their rows move.
 //! - `explain`: the distributed plan with the shards' own.
 
 mod borrow;
@@ -26,6 +27,7 @@ mod many;
 mod refused;
 mod relay;
 mod settings;
+mod turned;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,6 +69,8 @@ pub struct Conn {
     pub statement_at: u32,
     /// Of the last error that was relayed.
     pub last_sqlstate: [u8; 5],
+    /// Whether the statement in hand may be run again on another shard.
+    turning: turned::Turning,
     /// Admission to hold connections of several shards.
     ticket: Option<Ticket>,
 }
@@ -133,6 +137,7 @@ impl Conn {
             planning,
             statement_at: 0,
             last_sqlstate: *b"00000",
+            turning: turned::Turning::No,
             ticket: None,
         }
     }
@@ -439,22 +444,35 @@ impl Conn {
     /// # Errors
     /// A [`Failure`] that has not been told to the client yet.
     pub async fn run_statement(&mut self, statement: Statement<'_>) -> Result<(), Failure> {
+        let alone = matches!(self.session.transaction, Transaction::Idle);
+        loop {
+            let out = self.client.out.len();
+            match self.run_once(statement).await {
+                Ok(Ran::Done) => return Ok(()),
+                Ok(Ran::Turned) => {}
+                Err(failure) => {
+                    let alone = alone && self.client.out.len() == out;
+                    if !Box::pin(self.was_turned_everywhere(&failure, alone)).await {
+                        return Err(failure);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn run_once(&mut self, statement: Statement<'_>) -> Result<Ran, Failure> {
         let plan = statement.plan;
         match &plan.action {
             Action::Empty => self.client.out.extend_from_slice(backend::EMPTY_QUERY),
-            Action::Session(session) => return self.run_session(session, statement).await,
-            Action::Cluster(call) => return self.run_cluster(call, statement).await,
-            Action::Live(live) => return Box::pin(self.run_live(live, statement)).await,
-            Action::Explain(explain) => {
-                return Box::pin(self.run_explain(explain, statement)).await;
-            }
-            Action::Role(role) => return self.run_role(role, statement).await,
-            Action::CopyIn(copy) => return self.copy_in(copy, statement).await,
-            Action::CopyOut(copy) => return self.copy_out(copy, statement).await,
-            Action::Insert(insert) => return self.run_split_insert(insert, statement).await,
-            Action::Borrow(borrow) => {
-                return Box::pin(self.run_borrowed(borrow, statement)).await;
-            }
+            Action::Session(session) => self.run_session(session, statement).await?,
+            Action::Cluster(call) => self.run_cluster(call, statement).await?,
+            Action::Live(live) => Box::pin(self.run_live(live, statement)).await?,
+            Action::Explain(explain) => Box::pin(self.run_explain(explain, statement)).await?,
+            Action::Role(role) => self.run_role(role, statement).await?,
+            Action::CopyIn(copy) => self.copy_in(copy, statement).await?,
+            Action::CopyOut(copy) => self.copy_out(copy, statement).await?,
+            Action::Insert(insert) => self.run_split_insert(insert, statement).await?,
+            Action::Borrow(borrow) => Box::pin(self.run_borrowed(borrow, statement)).await?,
             Action::Many(many) => {
                 self.run_many(many, statement).await?;
                 if let Some(call) = &plan.then {
@@ -466,18 +484,18 @@ impl Conn {
                 match self.route(plan, statement.sql, statement.literals, &params)? {
                     Route::One(shard) => return self.run_one(shard, statement).await,
                     Route::Other => match one.otherwise.as_deref() {
-                        Some(Otherwise::Many(many)) => return self.run_many(many, statement).await,
+                        Some(Otherwise::Many(many)) => self.run_many(many, statement).await?,
                         Some(Otherwise::Borrow) => {
                             let plan = self.plan_borrowed(statement.sql)?;
                             let statement = Statement { plan: &plan, ..statement };
-                            return Box::pin(self.run_statement(statement)).await;
+                            return Box::pin(self.run_once(statement)).await;
                         }
                         None => {}
                     },
                 }
             }
         }
-        Ok(())
+        Ok(Ran::Done)
     }
 
     /// One statement of the simple protocol on one shard, without its ReadyForQuery.
@@ -485,20 +503,33 @@ impl Conn {
         &mut self,
         shard: ShardId,
         statement: Statement<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Ran, Failure> {
         let at = self.server_for(shard).await?;
         let mut request = std::mem::take(&mut self.request);
         request.clear();
         let hidden = self.put_join(at, &mut request);
         self.put_statement(&mut request, statement.sql, statement.portal);
         self.expect_statement(statement.portal);
+        self.may_turn(at, hidden);
         let end = self.relay(at, &request, hidden, Ready::Keep, statement.plan).await;
         self.request = request;
-        if end?.failed {
+        let end = end?;
+        if self.was_turned(at).await {
+            return Ok(Ran::Turned);
+        }
+        if end.failed {
             return Err(Failure::Told);
         }
-        Ok(())
+        Ok(Ran::Done)
     }
+}
+
+/// What has become of a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ran {
+    Done,
+    /// Nothing of it has been done, and the map has changed.
+    Turned,
 }
 
 /// How a server is reached by CancelRequest.

@@ -20,6 +20,7 @@ pub mod md5;
 pub mod pool;
 pub mod proofs;
 pub mod recovery;
+pub mod reshard;
 pub mod scram;
 pub mod seats;
 pub mod serve;

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
-use pgherd_shard_map::{ShardId, ShardMap};
+use pgherd_shard_map::store::RouterTag;
+use pgherd_shard_map::{Epoch, ShardId, ShardMap};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::dial::Dialer;
@@ -82,6 +83,8 @@ pub struct Pools {
     pools: RefCell<HashMap<PoolKey, Pool>>,
     dialer: Arc<Dialer>,
     proofs: Arc<Proofs>,
+    /// Who we are, to the shards.
+    tag: RouterTag,
 }
 
 #[derive(Debug, Default)]
@@ -115,7 +118,12 @@ const BREAK: Duration = Duration::from_millis(500);
 
 impl Pools {
     #[must_use]
-    pub fn new(limits: PoolLimits, dialer: Arc<Dialer>, proofs: Arc<Proofs>) -> Self {
+    pub fn new(
+        limits: PoolLimits,
+        dialer: Arc<Dialer>,
+        proofs: Arc<Proofs>,
+        tag: RouterTag,
+    ) -> Self {
         let admission = Arc::new(Semaphore::new(limits.size));
         let apart = Arc::new(Semaphore::new((limits.size / APART).max(1)));
         Self {
@@ -126,6 +134,7 @@ impl Pools {
             pools: RefCell::default(),
             dialer,
             proofs,
+            tag,
         }
     }
 
@@ -175,7 +184,7 @@ impl Pools {
         };
         let dsn = map.shard(shard).map(|shard| &*shard.dsn);
         let dsn = dsn.ok_or_else(|| unreachable(shard, "it is not in the shard map"))?;
-        let connecting = connect::connect(&self.dialer, &self.proofs, shard, dsn, login);
+        let connecting = self.connect(shard, dsn, login, map.epoch);
         match tokio::time::timeout(self.limits.connect, connecting).await {
             Ok(opened) => Ok((opened?, permit)),
             Err(_) => Err(unreachable(shard, "it did not answer in time")),
@@ -259,7 +268,7 @@ impl Pools {
             .shard(shard)
             .map(|shard| shard.dsn.clone())
             .ok_or_else(|| unreachable(shard, "it is not in the shard map"))?;
-        let connecting = connect::connect(&self.dialer, &self.proofs, shard, &dsn, login);
+        let connecting = self.connect(shard, &dsn, login, map.epoch);
         let opened = match tokio::time::timeout(self.limits.connect, connecting).await {
             Ok(opened) => opened,
             Err(_) => Err(unreachable(shard, "it did not answer in time")),
@@ -278,6 +287,18 @@ impl Pools {
                 Err(error)
             }
         }
+    }
+
+    async fn connect(
+        &self,
+        shard: ShardId,
+        dsn: &str,
+        login: &Login,
+        epoch: Epoch,
+    ) -> Result<Server, ErrorInfo> {
+        let mut server = connect::connect(&self.dialer, &self.proofs, shard, dsn, login).await?;
+        connect::introduce(&mut server, self.tag, epoch).await?;
+        Ok(server)
     }
 
     /// Takes a connection back: to the first who waits, or to the idle ones. One that is not clean

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use foldhash::{HashMap, HashSet};
 use pgherd_planner::Scan;
-use pgherd_shard_map::{ShardId, ShardMap};
+use pgherd_shard_map::{ShardId, ShardMap, store};
 use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -51,6 +51,8 @@ pub struct Shared {
     pub map: ArcSwap<ShardMap>,
     /// Told when this router has changed the schema: load the map now.
     pub reload: Notify,
+    /// The epoch of `map`, for those who wait for a newer one.
+    pub loaded: watch::Sender<u64>,
     /// The epoch that all routers have: sessions wait for it after a change of their own.
     pub known: watch::Sender<u64>,
     /// The runtime for work that is not on the hot path: verifiers, recovery.
@@ -62,6 +64,8 @@ pub struct Shared {
     pub seats: Arc<Seats>,
     pub proofs: Arc<Proofs>,
     pub dialer: Arc<Dialer>,
+    /// Who this router is, to the catalog and the shards.
+    pub tag: store::RouterTag,
     /// For clients that ask for TLS.
     pub tls: Option<Acceptor>,
     /// What recovery found at its last look.
@@ -293,6 +297,7 @@ impl Worker {
                 limits,
                 Arc::clone(&shared.dialer),
                 Arc::clone(&shared.proofs),
+                shared.tag,
             )),
             plans: RefCell::default(),
             statements: RefCell::default(),

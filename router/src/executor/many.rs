@@ -47,12 +47,12 @@ impl Conn {
             Merge::EachAlone => self.each_alone(&shards, statement).await,
             Merge::Same => {
                 self.open_implicit();
-                let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
+                let tasks = self.tasks(&shards, many.sql.as_deref(), statement.sql).await?;
                 self.run_same(tasks, statement).await
             }
             Merge::Sum => {
                 self.open_implicit();
-                let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
+                let tasks = self.tasks(&shards, many.sql.as_deref(), statement.sql).await?;
                 self.stream(tasks, statement, None).await
             }
             Merge::Concat { limit } => {
@@ -60,15 +60,15 @@ impl Conn {
                     self.open_implicit();
                 }
                 let limit = Counter::new(limit, statement.portal)?;
-                let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
+                let tasks = self.tasks(&shards, many.sql.as_deref(), statement.sql).await?;
                 self.stream(tasks, statement, Some(limit)).await
             }
             Merge::Ordered(ordered) => {
-                let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
+                let tasks = self.tasks(&shards, many.sql.as_deref(), statement.sql).await?;
                 self.run_combined(tasks, statement, Finish::Sort(ordered)).await
             }
             Merge::Combine(combine) => {
-                let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
+                let tasks = self.tasks(&shards, many.sql.as_deref(), statement.sql).await?;
                 self.run_combined(tasks, statement, Finish::Combine(combine)).await
             }
         }
@@ -103,7 +103,7 @@ impl Conn {
         let sql = format!("{head}{}{tail}", escape_literal(&verifier));
         self.open_implicit();
         let shards = self.shard_list(&ShardSet::All);
-        let tasks = self.tasks(&shards, Some(&sql)).await?;
+        let tasks = self.tasks(&shards, Some(&sql), statement.sql).await?;
         self.run_same(tasks, statement).await
     }
 
@@ -111,16 +111,27 @@ impl Conn {
         &mut self,
         shards: &[ShardId],
         sql: Option<&str>,
+        statement: &str,
     ) -> Result<Vec<Task>, Failure> {
         if shards.len() > 1 {
             self.take_ticket().await?;
         }
         let mut tasks = Vec::with_capacity(shards.len());
         for shard in shards {
+            let own = self.own_rows(sql.unwrap_or(statement), *shard)?;
             let at = self.server_for(*shard).await?;
-            tasks.push(Task { at, sql: sql.map(str::to_owned) });
+            tasks.push(Task { at, sql: own.or_else(|| sql.map(str::to_owned)) });
         }
         Ok(tasks)
+    }
+
+    /// The text for one of several shards while rows move between them, if it is another one.
+    pub(super) fn own_rows(&self, sql: &str, shard: ShardId) -> Result<Option<String>, Failure> {
+        if self.planning.map.moving.is_empty() {
+            return Ok(None);
+        }
+        let auto = &self.worker.shared.settings.auto_distribute;
+        Ok(pgherd_planner::owned_rows(sql, &self.planning.context(auto), shard)?)
     }
 
     /// A multi-row INSERT: each shard gets the rows of its keys.
@@ -293,7 +304,7 @@ impl Conn {
         let mut tag = None;
         let mut notices = Vec::new();
         let mut failure = None;
-        let tasks = self.tasks(shards, None).await?;
+        let tasks = self.tasks(shards, None, statement.sql).await?;
         for task in &tasks {
             let mut request = Vec::new();
             frontend::put_query(&mut request, statement.sql);

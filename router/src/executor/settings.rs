@@ -326,7 +326,7 @@ impl Conn {
         };
         let Some(default) = own else {
             let shard = self.any_shard();
-            return self.run_one(shard, statement).await;
+            return self.run_one(shard, statement).await.map(drop);
         };
         let value = self.session.settings.value(name).map(|value| value.trim_matches('\''));
         let value = value.unwrap_or(default).to_owned();

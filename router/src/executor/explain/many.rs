@@ -40,7 +40,7 @@ impl Conn {
             Merge::Ordered(ordered) => Finish::Sort(ordered),
             Merge::Combine(combine) => Finish::Combine(combine),
             merge => {
-                let tasks = self.tasks(&shards, Some(&asked.explaining(sql))).await?;
+                let tasks = self.tasks(&shards, Some(&asked.explaining(sql)), "").await?;
                 let plans = self.ask(&tasks, asked).await?;
                 root.text("Merge", merge_words(merge, asked.inner.portal)?);
                 root.stats = together(&plans);
@@ -70,7 +70,7 @@ impl Conn {
         asked: Asked<'_>,
     ) -> Result<Node, Failure> {
         let inner = asked.inner;
-        let tasks = self.tasks(shards, Some(sql)).await?;
+        let tasks = self.tasks(shards, Some(sql), "").await?;
         let at = tasks[0].at;
         self.join(at).await?;
         let types = inner.portal.map(|portal| piece_types(sql, portal)).transpose()?;
