@@ -220,7 +220,7 @@ impl Own<'_> {
         };
         let mut conditions = Vec::new();
         if let Some(table) = self.moving(&change.table) {
-            let called = change.alias.or(change.table.last().copied()).ok_or(Refused)?;
+            let called = change.alias.or_else(|| change.table.last().copied()).ok_or(Refused)?;
             conditions.push(self.condition(table, &format!("{}.", quoted(called)))?);
         }
         if !change.from.is_empty() {

@@ -36,6 +36,8 @@ mod publish;
 mod rescue;
 mod run;
 mod shards;
+#[cfg(test)]
+mod simulation;
 pub mod size;
 mod stream;
 mod switch;

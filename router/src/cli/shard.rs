@@ -8,6 +8,8 @@ use tokio_postgres::Client;
 
 use super::Failure;
 use super::catalog::{CatalogArgs, check_server, connect, database_error, parse};
+use crate::config::Dsn;
+use crate::dial::Dialer;
 
 /// The cluster's shards.
 #[derive(Debug, Subcommand)]
@@ -74,6 +76,7 @@ async fn add(shard: &str, catalog: &CatalogArgs) -> Result<(), Failure> {
         ));
     }
     refuse_while_moving(&map)?;
+    refuse_twin(&dialer, &home, &map, &client).await?;
     catalog.prepare_shard(&client).await.map_err(|error| error.to_string())?;
     join::copy_schema(&home, &client).await?;
     let home = connect(&dialer, &home).await?;
@@ -81,6 +84,30 @@ async fn add(shard: &str, catalog: &CatalogArgs) -> Result<(), Failure> {
     println!("{address} is shard {id}");
     if map.groups().len() > 0 {
         println!("It holds no rows yet: pgherd reshard plan --spread shows what could move.");
+    }
+    Ok(())
+}
+
+/// Prepared transactions have one name on a whole server, so it cannot be two shards.
+async fn refuse_twin(
+    dialer: &Dialer,
+    home: &Dsn,
+    map: &pgherd_shard_map::ShardMap,
+    client: &Client,
+) -> Result<(), Failure> {
+    let sql = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
+    let failed = |error: tokio_postgres::Error| database_error(&error);
+    let new: i64 = client.query_one(sql, &[]).await.map_err(failed)?.get(0);
+    for known in map.shards() {
+        let server = parse("the shard's address", &home.login_for(&known.dsn))?;
+        let server = connect(dialer, &server).await?;
+        let known_as: i64 = server.query_one(sql, &[]).await.map_err(failed)?.get(0);
+        if known_as == new {
+            return Err(Failure::new(
+                format!("it is on the server of shard {}", known.id),
+                "Each shard needs a server of its own.",
+            ));
+        }
     }
     Ok(())
 }

@@ -153,6 +153,14 @@ pub(super) async fn is_there(client: &Client, stream: &Stream) -> Result<bool, P
     Ok(client.query_one(sql, &[&stream.gate()]).await?.get(0))
 }
 
+pub(super) async fn is_closed(client: &Client, stream: &Stream) -> Result<bool, Problem> {
+    if !is_there(client, stream).await? {
+        return Ok(false);
+    }
+    let sql = format!("SELECT last_value FROM {}", stream.gate());
+    Ok(client.query_one(&sql, &[]).await?.get::<_, i64>(0) == Gate::Closed.value())
+}
+
 /// Opens or closes the gate: at once for whoever looks after, whatever its snapshot.
 pub(super) async fn set(client: &Client, stream: &Stream, gate: Gate) -> Result<(), Problem> {
     let sql = "SELECT setval($1::text::regclass, $2)";

@@ -424,7 +424,8 @@ impl Run {
         let budget = self.options.max_pause;
         let (crossed, closed) = switch::close(&ends, openers, budget).await;
         let late = closed.waiting() >= budget;
-        let crossed = if late { crossed.and(Err(switch::too_long(budget))) } else { crossed };
+        let crossed =
+            crossed.and_then(|()| if late { Err(switch::too_long(budget)) } else { Ok(()) });
         if let Err(problem) = crossed {
             let advance = Advance { from: phase, to: given_up(phase), owners: None };
             self.advance(advance).await?;
@@ -525,6 +526,20 @@ impl Run {
             ends.push((stream, source, target));
         }
         Ok(ends)
+    }
+
+    /// Whether a gate is closed on a shard that is in charge: nobody can write there.
+    ///
+    /// # Errors
+    /// A shard cannot be reached.
+    pub async fn is_shut(&mut self) -> Result<bool, Problem> {
+        let Some(phase) = self.phase().filter(|phase| !phase.is_over()) else { return Ok(false) };
+        for (stream, source, _) in self.ends(phase.direction()).await? {
+            if gate::is_closed(&source, &stream).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// How far behind each stream's target is.

@@ -117,5 +117,5 @@ pub(super) fn share(map: &ShardMap, group: GroupId, shard: ShardId, range: HashR
 }
 
 fn width(range: HashRange) -> f64 {
-    range.end.map_or(2_f64.powi(63), |end| end.0 as f64) - range.start.0 as f64
+    range.end.map_or_else(|| 2_f64.powi(63), |end| end.0 as f64) - range.start.0 as f64
 }

@@ -91,6 +91,7 @@ fn two_commands_exclude_each_other_and_runs_come_one_at_a_time() {
     let mut holder = Command::new("psql")
         .args(["-XAtq", &cluster.file.catalog.dsn, "-c", lock])
         .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .expect("psql runs");
     let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted \
@@ -98,7 +99,10 @@ fn two_commands_exclude_each_other_and_runs_come_one_at_a_time() {
     wait_until("the lock is held", || run(&cluster.file.catalog.dsn, held) == "1");
     let refused = try_reshard(&cluster, &["verify"]);
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
-    holder.kill().expect("it is ours");
+    // Killing psql would leave its session asleep.
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' \
+               AND pid <> pg_backend_pid()";
+    run(&cluster.file.catalog.dsn, end);
     holder.wait().expect("it ends");
     assert!(error.contains("another pgherd reshard is at work"), "{error}");
     // What joins or leaves a moving group, or changes its tables, has to wait.

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use pgherd_tests::{program, run};
+use pgherd_tests::{cluster_with, program, run};
 
 use super::command::{assert_clean, reshard};
 use super::load::{audit, cluster, under_load};
@@ -18,8 +18,8 @@ fn a_new_shard_gets_roles_schema_and_reference_rows_then_its_part_and_can_leave_
     run(dsn, "INSERT INTO countries VALUES ('at', 'Austria'), ('pt', 'Portugal')");
     run(dsn, "CREATE ROLE app_reader");
     run(dsn, "GRANT SELECT ON accounts TO app_reader");
-    // On another server's machine in earnest; a database of its own is one, too.
-    let server = cluster.file.shards[1].dsn.replace("/app", "");
+    let donor = cluster_with(|options| options.shards = 1);
+    let server = donor.file.shards[0].dsn.replace("/app", "");
     run(&format!("{server}/postgres"), "CREATE DATABASE more");
     let more = format!("{server}/more");
     let shard = |args: &[&str]| {
@@ -32,6 +32,9 @@ fn a_new_shard_gets_roles_schema_and_reference_rows_then_its_part_and_can_leave_
         let text = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&text).into_owned())
     };
+    run(&cluster.file.shards[1].dsn, "CREATE DATABASE twin");
+    let (added, said) = shard(&["add", &cluster.file.shards[1].dsn.replace("/app", "/twin")]);
+    assert!(!added && said.contains("the server of shard 1"), "{said}");
     let ledgers = under_load(&cluster, CLIENTS, || {
         let (added, said) = shard(&["add", &more]);
         assert!(added && said.contains("is shard 2"), "{said}");
