@@ -32,7 +32,8 @@ const ROUNDS: u32 = 7;
 /// When a statement cannot be planned.
 pub(crate) fn run() -> Result<(), String> {
     let map = ShardMap::from_json(&map()).map_err(|error| error.to_string())?;
-    let planning = Planning::new(Arc::new(map), &Rc::new(Settings::default()), "postgres", false);
+    let settings = Rc::new(Settings::default());
+    let planning = Planning::new(Arc::new(map), &settings, "postgres", &Rc::from([]), false);
     let mut plans = Plans::default();
     let mut scanned = Scan::default();
     let mut table = Table::new(1, ["statement", "ns"]);

@@ -17,6 +17,7 @@ use crate::analyze::{Analysis, Use, split_and};
 use crate::functions::{self, Nature};
 use crate::plan::{Borrow, Pull};
 use crate::query::{From, JoinKind, Query, starts_query};
+use crate::temporary::is_temporary_schema;
 use crate::token::{Kind, Range, Tokens};
 use crate::{Context, PlanError, Target, route};
 
@@ -48,6 +49,13 @@ pub(crate) fn plan(
         return Err(refuse(
             "system columns are not supported where rows of several shards are needed together",
             "They would be those of a copy.",
+        ));
+    }
+    if let Some(name) = analysis.home.iter().find(|name| is_temporary(context, name)) {
+        return Err(PlanError::unsupported(
+            "distributed tables cannot be joined with temporary relations",
+            format!("The relation {name} lives in this session on the home shard only."),
+            "Use a reference table, or a WITH query instead of the temporary relation.",
         ));
     }
     let read = Reading::of(tokens, analysis)?;
@@ -89,6 +97,12 @@ pub(crate) fn plan(
         local: !analysis.home.is_empty() || analysis.references > 0,
         grouped: tokens.all().any(|at| tokens.are(at, &["group", "by"])),
     })
+}
+
+/// The server that runs the statement is not the session's, and has none of its relations.
+fn is_temporary(context: &Context<'_>, name: &str) -> bool {
+    context.is_temporary(name)
+        || name.split_once('.').is_some_and(|(schema, _)| is_temporary_schema(schema))
 }
 
 /// Where the table's name stands.

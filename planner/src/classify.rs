@@ -5,11 +5,11 @@ use pgherd_shard_map::ShardId;
 
 use crate::query::{keyword, starts_query};
 use crate::route::{home, one, plan_of, unread};
-use crate::token::{Kind, Tokens};
+use crate::token::{Kind, Range, Tokens};
 use crate::{
-    Access, Action, BeginWord, ClusterFunction, Context, Isolation, ManyShards, Merge, Plan,
-    PlanError, Reuse, SessionStatement, StatementKind, Target, cluster, copy, ddl, explain, live,
-    route, write,
+    Access, Action, BeginWord, ClusterFunction, Context, Discard, Isolation, ManyShards, Merge,
+    Plan, PlanError, Reuse, SessionStatement, Stateful, StatementKind, Target, cluster, copy, ddl,
+    explain, functions, live, route, temporary, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -27,8 +27,10 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
             SessionStatement::Set { .. }
             | SessionStatement::Reset(_)
             | SessionStatement::Show(_)
-            | SessionStatement::SetCharacteristics
-            | SessionStatement::DiscardAll
+            | SessionStatement::SetCharacteristics(_)
+            | SessionStatement::Discard(_)
+            | SessionStatement::Prepare { .. }
+            | SessionStatement::Execute { .. }
             | SessionStatement::Deallocate(_) => StatementKind::Session,
             _ => StatementKind::Transaction,
         };
@@ -38,7 +40,13 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     if tokens.is(0, "explain") {
         return explain::plan(tokens, context);
     }
-    if let Some(shard) = hint(tokens)?.or(context.pinned)
+    let pin = hint(tokens)?.or(context.pinned);
+    // A procedure that was sent to another shard leaves nothing at home.
+    let away = tokens.is_any(0, &["call", "do"]) && pin.is_some_and(|pin| pin != context.map.home);
+    if !away && let Some(plan) = stateful(tokens, context)? {
+        return Ok(plan);
+    }
+    if let Some(shard) = pin
         && let Some(plan) = pinned(tokens, context, shard)?
     {
         return Ok(plan);
@@ -127,9 +135,12 @@ fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErro
         "fetch" | "move" | "close" => Ok(home(context, Access::Write, StatementKind::Utility)),
         "call" | "do" => call(tokens, context),
         "lock" => lock(tokens, context),
-        "listen" | "unlisten" | "notify" | "prepare" | "execute" | "load" => {
-            Err(needs_session(tokens.word(0).unwrap_or_default()))
-        }
+        "notify" => Ok(home(context, Access::Write, StatementKind::Utility)),
+        "load" => Err(PlanError::unsupported(
+            "LOAD is not supported",
+            "The library would stay loaded in a pooled server.",
+            "Set session_preload_libraries on the shards.",
+        )),
         // Not SQL that we know: PostgreSQL will say what is wrong with it.
         _ if context.may_name_sharded(tokens, &tokens.all()).is_some() => Err(unread(tokens)),
         _ => Ok(home(context, Access::Write, StatementKind::Utility)),
@@ -204,7 +215,15 @@ fn session(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
         "reset" if tokens.is(1, "all") => SessionStatement::Reset(None),
         "reset" => SessionStatement::Reset(Some(setting(tokens, 1).0)),
         "show" => SessionStatement::Show(setting(tokens, 1).0),
-        "discard" if tokens.is(1, "all") => SessionStatement::DiscardAll,
+        "discard" => SessionStatement::Discard(match tokens.word(1) {
+            Some("all") => Discard::All,
+            Some("plans") => Discard::Plans,
+            Some("sequences") => Discard::Sequences,
+            Some("temp" | "temporary") => Discard::Temp,
+            _ => return Ok(None),
+        }),
+        "prepare" => return prepare(tokens).map(Some),
+        "execute" => return execute(tokens).map(Some),
         "deallocate" => {
             let at = 1 + usize::from(tokens.is(1, "prepare") && tokens.len() > 2);
             SessionStatement::Deallocate((!tokens.is(at, "all")).then(|| name(at)))
@@ -214,23 +233,99 @@ fn session(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
 }
 
 fn begin(tokens: &Tokens<'_>, start_word: BeginWord, from: usize) -> SessionStatement {
-    let (mut isolation, mut read_only) = (None, None);
+    let Modes { isolation, read_only, .. } = modes(tokens, from);
+    SessionStatement::Begin { start_word, isolation, read_only }
+}
+
+/// `ISOLATION LEVEL …, READ ONLY, DEFERRABLE`
+#[derive(Default)]
+struct Modes {
+    isolation: Option<Isolation>,
+    read_only: Option<bool>,
+    deferrable: Option<bool>,
+}
+
+fn modes(tokens: &Tokens<'_>, from: usize) -> Modes {
+    let mut modes = Modes::default();
     for at in from..tokens.len() {
         if tokens.are(at, &["isolation", "level"]) {
-            isolation = match (tokens.word(at + 2), tokens.word(at + 3)) {
+            modes.isolation = match (tokens.word(at + 2), tokens.word(at + 3)) {
                 (Some("read"), Some("uncommitted")) => Some(Isolation::ReadUncommitted),
                 (Some("read"), Some("committed")) => Some(Isolation::ReadCommitted),
                 (Some("repeatable"), Some("read")) => Some(Isolation::RepeatableRead),
                 (Some("serializable"), _) => Some(Isolation::Serializable),
-                _ => isolation,
+                _ => modes.isolation,
             };
         } else if tokens.are(at, &["read", "only"]) {
-            read_only = Some(true);
+            modes.read_only = Some(true);
         } else if tokens.are(at, &["read", "write"]) {
-            read_only = Some(false);
+            modes.read_only = Some(false);
+        } else if tokens.is(at, "deferrable") {
+            modes.deferrable = Some(!tokens.is(at - 1, "not"));
         }
     }
-    SessionStatement::Begin { start_word, isolation, read_only }
+    modes
+}
+
+fn characteristics(tokens: &Tokens<'_>) -> Box<[(Box<str>, Box<str>)]> {
+    let modes = modes(tokens, 5);
+    let flag = |on: bool| if on { "on" } else { "off" };
+    let isolation = modes.isolation.map(|isolation| match isolation {
+        Isolation::ReadUncommitted => "'read uncommitted'",
+        Isolation::ReadCommitted => "'read committed'",
+        Isolation::RepeatableRead => "'repeatable read'",
+        Isolation::Serializable => "'serializable'",
+    });
+    [
+        ("default_transaction_isolation", isolation),
+        ("default_transaction_read_only", modes.read_only.map(flag)),
+        ("default_transaction_deferrable", modes.deferrable.map(flag)),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.into(), value?.into())))
+    .collect()
+}
+
+/// `PREPARE name [(types)] AS statement`
+fn prepare(tokens: &Tokens<'_>) -> Result<SessionStatement, PlanError> {
+    let wrong = || PlanError::new("42601", "syntax error in PREPARE");
+    let name = tokens.name(1).ok_or_else(wrong)?.into();
+    let mut at = 2;
+    let mut types = Vec::new();
+    if tokens.kind(at) == Some(Kind::Open) {
+        let inside = at + 1..tokens.list[at].close;
+        types.extend(tokens.split(&inside).iter().map(|part| tokens.text(part).into()));
+        at = tokens.after(at);
+    }
+    let query = query_kind_at(tokens, at + 1);
+    if !tokens.is(at, "as") || !query {
+        return Err(wrong());
+    }
+    let statement = tokens.span(&(at + 1..tokens.len()));
+    Ok(SessionStatement::Prepare { name, types: types.into(), statement })
+}
+
+fn query_kind_at(tokens: &Tokens<'_>, at: usize) -> bool {
+    const WORDS: &[&str] =
+        &["select", "values", "table", "with", "insert", "update", "delete", "merge"];
+    tokens.is_any(at, WORDS) || starts_query(tokens, at)
+}
+
+/// `EXECUTE name [(arguments)]`
+fn execute(tokens: &Tokens<'_>) -> Result<SessionStatement, PlanError> {
+    let wrong = || PlanError::new("42601", "syntax error in EXECUTE");
+    let name = tokens.name(1).ok_or_else(wrong)?.into();
+    let mut arguments = Vec::new();
+    if tokens.kind(2) == Some(Kind::Open) && tokens.after(2) == tokens.len() {
+        let inside = 3..tokens.list[2].close;
+        arguments.extend(tokens.split(&inside).iter().map(|part| tokens.span(part)));
+        if tokens.split(&inside).iter().any(Range::is_empty) {
+            return Err(wrong());
+        }
+    } else if tokens.len() > 2 {
+        return Err(wrong());
+    }
+    Ok(SessionStatement::Execute { name, arguments: arguments.into() })
 }
 
 /// A setting's name and the token after it: `a.b`, `TIME ZONE`, `TRANSACTION ISOLATION LEVEL`.
@@ -265,17 +360,14 @@ fn set(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
                 "Use REPEATABLE READ in one transaction.",
             ));
         }
-        return Ok(Some(SessionStatement::SetTransaction));
+        let modes = modes(tokens, 2);
+        return Ok(Some(SessionStatement::SetTransaction { isolation: modes.isolation }));
     }
-    if tokens.are(1, &["session", "characteristics"]) {
-        return Ok(Some(SessionStatement::SetCharacteristics));
+    if tokens.are(1, &["session", "characteristics", "as", "transaction"]) {
+        return Ok(Some(SessionStatement::SetCharacteristics(characteristics(tokens))));
     }
     if tokens.is(1, "constraints") {
-        return Err(PlanError::unsupported(
-            "SET CONSTRAINTS is not supported",
-            "It would reach only the shards that the transaction uses already.",
-            "Declare the constraints INITIALLY DEFERRED.",
-        ));
+        return Ok(Some(SessionStatement::SetConstraints));
     }
     let local = tokens.is(1, "local");
     let session = tokens.is(1, "session") && !tokens.is(2, "authorization");
@@ -296,6 +388,13 @@ fn set(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
             "Where a string literal ends would depend on it.",
             "Write escapes in E'…' literals.",
         ));
+    }
+    // Settings of the transaction by their own names.
+    if let "transaction_isolation" | "transaction_read_only" | "transaction_deferrable" = &*name {
+        let serializable = &*name == "transaction_isolation"
+            && tokens.list.get(after).is_some_and(|t| t.text.contains("serializable"));
+        let isolation = serializable.then_some(Isolation::Serializable);
+        return Ok(Some(SessionStatement::SetTransaction { isolation }));
     }
     let value = (!default).then(|| tokens.text(&(after..tokens.len().max(after))).into());
     Ok(Some(SessionStatement::Set { name, value, local }))
@@ -329,16 +428,13 @@ pub(crate) fn only_home(
     Ok(home(context, Access::Write, kind))
 }
 
-fn declare(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+/// DECLARE … WITH HOLD
+fn holds(tokens: &Tokens<'_>) -> bool {
     let query = tokens.find(&tokens.all(), |at| at > 0 && tokens.is(at, "for"));
-    let head = 0..query.unwrap_or(tokens.len());
-    if head.clone().any(|at| tokens.are(at, &["with", "hold"])) {
-        return Err(PlanError::unsupported(
-            "cursors WITH HOLD are not supported",
-            "The cursor would stay with a pooled server, not with this session.",
-            "Declare the cursor without HOLD, inside a transaction.",
-        ));
-    }
+    (0..query.unwrap_or(tokens.len())).any(|at| tokens.are(at, &["with", "hold"]))
+}
+
+fn declare(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
     only_home(tokens, context, StatementKind::Utility, "DECLARE CURSOR").map_err(|error| {
         error.with_hint("Run the query itself; drivers can fetch its rows in portions.")
     })
@@ -377,11 +473,40 @@ fn prepared() -> PlanError {
     )
 }
 
-fn needs_session(word: &str) -> PlanError {
-    let word = word.to_uppercase();
-    PlanError::unsupported(
-        format!("{word} is not supported"),
-        "It leaves something in a server's session, and servers are shared between transactions.",
-        "Use the driver's prepared statements instead of PREPARE; connect to a shard for LISTEN.",
-    )
+/// Statements that leave something in their server's session: they run on the home shard, and the
+/// router looks what they have left.
+fn stateful(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<Plan>, PlanError> {
+    if let Some(plan) = temporary::plan(tokens, context)? {
+        return Ok(Some(plan));
+    }
+    let kind = query_kind(tokens);
+    let word = tokens.word(0).unwrap_or_default();
+    let leaves = Some(functions::Tie::Session(Stateful::Leaves));
+    let tie = match word {
+        "listen" | "unlisten" => leaves,
+        "close" => Some(functions::Tie::Session(Stateful::Closes)),
+        "declare" if holds(tokens) => {
+            declare(tokens, context)?;
+            leaves
+        }
+        // What their bodies do cannot be read for certain.
+        "call" | "do" => {
+            functions::session_state(tokens, context)?;
+            call(tokens, context)?;
+            Some(functions::Tie::Session(Stateful::Procedure))
+        }
+        _ if kind.is_some() => functions::session_state(tokens, context)?,
+        _ => None,
+    };
+    let kind = kind.unwrap_or(StatementKind::Utility);
+    Ok(tie.map(|tie| match tie {
+        functions::Tie::Home => home(context, Access::Write, kind),
+        functions::Tie::Session(state) => {
+            let access = match state {
+                Stateful::Settings { anywhere: true, .. } | Stateful::Closes => Access::Read,
+                _ => Access::Write,
+            };
+            plan_of(context, Action::Stateful(state), access, Reuse::SameText, kind)
+        }
+    }))
 }

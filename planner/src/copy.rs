@@ -12,7 +12,6 @@ use crate::{
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
-    functions::refuse_session_state(tokens)?;
     let kind = StatementKind::Copy;
     if tokens.kind(1) == Some(Kind::Open) {
         return query_out(tokens, context);

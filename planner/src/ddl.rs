@@ -3,12 +3,11 @@
 use pgherd_shard_map::{Table, TableKind, TableName};
 
 use crate::classify::everywhere;
-use crate::query::starts_query;
 use crate::route::plan_of;
 use crate::token::{Kind, Range, Tokens};
 use crate::{
     Access, Action, ClusterFunction, Context, Merge, Plan, PlanError, Reuse, Role, StatementKind,
-    functions, literal,
+    functions, literal, table_from_query,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -21,6 +20,10 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     ) {
         ("create", "table") => {
             let at = object.unwrap_or(1);
+            let after = named(tokens, at + 1).map_or(at + 1, |(_, after)| after);
+            if let Some(plan) = table_from_query::create_as(tokens, context, after)? {
+                return Ok(plan);
+            }
             then = create_table(tokens, context, at)?;
         }
         ("create", "materialized") if context.may_name_sharded(tokens, &tokens.all()).is_some() => {
@@ -92,7 +95,7 @@ fn role_password(tokens: &Tokens<'_>) -> Result<Option<Role>, PlanError> {
 }
 
 /// The word that says what is made or changed, past OR REPLACE, UNIQUE, UNLOGGED, ….
-fn object_word(tokens: &Tokens<'_>) -> Option<usize> {
+pub(crate) fn object_word(tokens: &Tokens<'_>) -> Option<usize> {
     (1..tokens.len().min(6)).find(|at| {
         !tokens.is_any(
             *at,
@@ -117,14 +120,6 @@ fn object_word(tokens: &Tokens<'_>) -> Option<usize> {
 }
 
 fn refuse_kinds(tokens: &Tokens<'_>) -> Result<(), PlanError> {
-    let create = tokens.is(0, "create");
-    if create && (1..4).any(|at| tokens.is_any(at, &["temp", "temporary"])) {
-        return Err(refused(
-            "temporary tables are not supported",
-            "They would stay with a pooled server, not with this session.",
-            "Use a WITH query, or an ordinary table that you drop afterwards.",
-        ));
-    }
     let object = tokens.word(1).unwrap_or_default();
     if (object == "database" && !tokens.is_any(0, &["comment", "grant", "revoke", "alter"]))
         || matches!(object, "system" | "tablespace" | "subscription")
@@ -152,16 +147,6 @@ fn create_table(
     table_word: usize,
 ) -> Result<Option<ClusterFunction>, PlanError> {
     let Some((parts, after)) = named(tokens, table_word + 1) else { return Ok(None) };
-    let from_query = tokens.find(&(after..tokens.len()), |at| {
-        tokens.is(at, "as") && (starts_query(tokens, at + 1) || tokens.is(at + 1, "execute"))
-    });
-    if from_query.is_some() {
-        return Err(refused(
-            "CREATE TABLE AS is not supported",
-            "The table must exist on every shard, its rows on one.",
-            "Use CREATE TABLE and then INSERT … SELECT.",
-        ));
-    }
     if tokens.kind(after) != Some(Kind::Open) {
         return Ok(None);
     }

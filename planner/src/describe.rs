@@ -38,7 +38,7 @@ impl Plan {
     #[must_use]
     pub fn tier(&self) -> Tier {
         match &self.action {
-            Action::One(_) => Tier::Route,
+            Action::One(_) | Action::Stateful(_) => Tier::Route,
             Action::Many(_)
             | Action::Insert(_)
             | Action::Role(_)
@@ -108,6 +108,7 @@ impl Plan {
             Action::CopyOut(copy) => {
                 write!(out, "COPY out of {}\n  {:?}", target(&copy.target), copy.format)
             }
+            Action::Stateful(state) => write!(out, "route to home, in its session: {state:?}"),
             Action::Session(statement) => write!(out, "session {statement:?}"),
             Action::Cluster(function) => write!(out, "cluster {function:?}"),
             Action::Live(_) => write!(out, "transactions of all shards, and PostgreSQL over them"),
@@ -155,6 +156,9 @@ fn write_many(out: &mut String, many: &ManyShards) {
     }
     let _ = match &many.merge {
         Merge::Same => write!(out, "\n  merge: one answer"),
+        Merge::HomeFills { elsewhere } => {
+            write!(out, "\n  merge: one answer\n  other shards: {elsewhere}")
+        }
         Merge::EachAlone => write!(out, "\n  merge: one answer, outside any transaction block"),
         Merge::Sum => write!(out, "\n  merge: counts added"),
         Merge::Concat { limit } => write!(out, "\n  merge: concatenate{}", limit_text(limit)),

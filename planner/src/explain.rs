@@ -10,8 +10,8 @@ use crate::query::starts_query;
 use crate::route::{self, home, plan_of};
 use crate::token::{Kind, Tokens};
 use crate::{
-    Access, Action, Context, Explain, ExplainFormat, ExplainOptions, KeyColumn, Plan, PlanError,
-    Reuse, StatementKind, classify,
+    Access, Action, Context, Explain, ExplainFormat, ExplainOptions, KeyColumn, Merge, Plan,
+    PlanError, Reuse, StatementKind, classify,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -27,6 +27,17 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     let mut inner = Tokens::new(text);
     inner.hints.extend(tokens.hints.iter().copied());
     let plan = route::check_scatter(classify::plan(&inner, context)?, context)?;
+    if makes_table(&plan) {
+        return match options.analyze {
+            // The home shard's plan is the query's.
+            false => Ok(home(context, Access::Read, StatementKind::Explain)),
+            true => Err(PlanError::unsupported(
+                "EXPLAIN ANALYZE of a statement that makes a table is not supported",
+                "It would make the table on one shard only.",
+                "Explain the query alone.",
+            )),
+        };
+    }
     let access = if options.analyze { plan.access } else { Access::Read };
     let action = Action::Explain(Box::new(Explain {
         head: tokens.span(&(0..at)),
@@ -36,6 +47,10 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
         plan,
     }));
     Ok(plan_of(context, action, access, Reuse::SameText, StatementKind::Explain))
+}
+
+fn makes_table(plan: &Plan) -> bool {
+    matches!(&plan.action, Action::Many(many) if matches!(many.merge, Merge::HomeFills { .. }))
 }
 
 /// The options, and where the statement starts.

@@ -1,9 +1,10 @@
 //! What built-in functions do, as far as planning must know. Whatever is not listed is unknown:
 //! it may write, be an aggregate, or keep session state.
 
-use crate::PlanError;
+use crate::literal::decode_str;
 use crate::query::keyword;
 use crate::token::{Kind, Range, Tokens};
+use crate::{Context, PlanError, SetConfig, SettingName, Stateful};
 
 /// Aggregates whose partial results the router can finish.
 pub(crate) const COMBINED: &[&str] =
@@ -411,37 +412,120 @@ pub(crate) fn calls_nothing(tokens: &Tokens<'_>, range: &Range) -> bool {
     range.clone().all(|at| call(tokens, at).is_none() && !stable(at))
 }
 
-/// Functions that leave something in the server session, which pooled servers do not keep.
-pub(crate) fn refuse_session_state(tokens: &Tokens<'_>) -> Result<(), PlanError> {
+/// What ties a statement to the home shard.
+pub(crate) enum Tie {
+    /// Locks and notifications have their home there.
+    Home,
+    /// So has the session's state.
+    Session(Stateful),
+}
+
+/// What the functions called in a statement have to do with the session of their server.
+///
+/// # Errors
+/// Together with sharded tables they are refused: locks exclude, notifications arrive and settings
+/// are followed on the home shard only.
+pub(crate) fn session_state(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+) -> Result<Option<Tie>, PlanError> {
+    let (mut leaves, mut sequences, mut at_home) = (false, false, None);
+    let mut settings = Vec::new();
     for at in tokens.all() {
         let Some((Some(name), open)) = call(tokens, at) else { continue };
-        let lock = [
-            "pg_advisory_lock",
-            "pg_advisory_lock_shared",
-            "pg_try_advisory_lock",
-            "pg_try_advisory_lock_shared",
-            "pg_advisory_unlock",
-            "pg_advisory_unlock_shared",
-            "pg_advisory_unlock_all",
-        ];
-        if lock.contains(&name) {
-            return Err(PlanError::unsupported(
-                "session advisory locks are not supported",
-                "The lock would stay with a pooled server, not with this session.",
-                "Use pg_advisory_xact_lock(): it is released at the end of the transaction.",
-            ));
-        }
-        if name == "set_config" {
-            let inside = open + 1..tokens.list[open].close;
-            let local = tokens.split(&inside).last().cloned().unwrap_or(inside);
-            if !(tokens.is(local.start, "true") && local.len() == 1) {
-                return Err(PlanError::unsupported(
-                    "set_config() for the session is not supported",
-                    "The setting would stay with a pooled server, not with this session.",
-                    "Use SET, or pass true as the third argument.",
-                ));
+        match name {
+            "set_config" => settings.push(set_config(tokens, open)?),
+            "currval" | "lastval" => sequences = true,
+            "pg_notify" => at_home = Some(at),
+            _ if name.starts_with("pg_advisory_") || name.starts_with("pg_try_advisory_") => {
+                at_home = Some(at);
+                leaves |= !name.contains("_xact_");
             }
+            _ => {}
         }
     }
-    Ok(())
+    if at_home.is_none() && settings.is_empty() && !sequences {
+        return Ok(None);
+    }
+    if let Some(table) = context.may_name_sharded(tokens, &tokens.all())
+        && (at_home.is_some() || !settings.is_empty())
+    {
+        let function = at_home.map_or("set_config", |at| &*tokens.list[at].text);
+        return Err(PlanError::unsupported(
+            format!("{function}() cannot be called together with sharded tables"),
+            format!("It has effect on the home shard, and {table} is elsewhere."),
+            "Call it in a statement of its own, in the same transaction.",
+        ));
+    }
+    if !settings.is_empty() {
+        if leaves || sequences {
+            return Err(PlanError::unsupported(
+                "set_config() cannot be called together with session locks and sequences",
+                "Each of them is followed by the router in its own way.",
+                "Call them in statements of their own.",
+            ));
+        }
+        let all = tokens.all();
+        let calls_only = all.clone().filter(|at| call(tokens, *at).is_some()).count();
+        let reads = all.clone().any(|at| tokens.is_any(at, &["from", "table"]));
+        let anywhere = tokens.is(0, "select") && !reads && calls_only == settings.len();
+        let calls = settings.into();
+        return Ok(Some(Tie::Session(Stateful::Settings { calls, anywhere })));
+    }
+    Ok(Some(match (leaves, sequences) {
+        (true, _) => Tie::Session(Stateful::Leaves),
+        (false, true) => Tie::Session(Stateful::Sequences),
+        (false, false) => Tie::Home,
+    }))
+}
+
+/// `set_config(name, value, is_local)`: the router must know the name and whether it is local.
+fn set_config(tokens: &Tokens<'_>, open: usize) -> Result<SetConfig, PlanError> {
+    let parts = tokens.split(&(open + 1..tokens.list[open].close));
+    let text = |range: &Range| match (range.len(), tokens.kind(range.start)?) {
+        (1, Kind::Literal { kind, .. }) => decode_str(&tokens.list[range.start].text, kind),
+        _ => None,
+    };
+    let word = |range: &Range| match range.len() {
+        1 => tokens.word(range.start).map(Into::into).or_else(|| text(range)),
+        _ => None,
+    };
+    let known = |name: Box<str>| SettingName::Known(name.to_lowercase().into());
+    let name = parts.first().and_then(|part| match (part.len(), tokens.kind(part.start)?) {
+        (1, Kind::Param(number)) => Some(SettingName::Param(number)),
+        (1, Kind::Word) if tokens.is(part.start, "name") => {
+            let listed = listed_setting(tokens, tokens.list[open].close + 1);
+            listed.and_then(|at| text(&(at..at + 1))).map(known)
+        }
+        _ => text(part).map(known),
+    });
+    let local = parts.get(2).and_then(word).and_then(|word| match &*word.to_lowercase() {
+        "true" | "t" | "on" | "yes" | "1" => Some(true),
+        "false" | "f" | "off" | "no" | "0" => Some(false),
+        _ => None,
+    });
+    match (name, local) {
+        (Some(name), Some(local)) if parts.len() == 3 => Ok(SetConfig { name, local }),
+        _ => Err(PlanError::unsupported(
+            "this form of set_config() is not supported",
+            "The router follows the setting, and must know its name and whether it is local.",
+            "Write the name as a literal or parameter, and true or false as third argument.",
+        )),
+    }
+}
+
+/// `FROM pg_settings WHERE name = '…'`, as pg_dump has it to set what the server may not know: where
+/// the literal is.
+fn listed_setting(tokens: &Tokens<'_>, at: usize) -> Option<usize> {
+    if !tokens.is(at, "from") {
+        return None;
+    }
+    let (parts, at) = tokens.qualified(at + 1)?;
+    let listed = matches!(&*parts, ["pg_settings"] | ["pg_catalog", "pg_settings"]);
+    let literal = at + 3;
+    (listed
+        && tokens.are(at, &["where", "name"])
+        && tokens.sign(at + 2, "=")
+        && tokens.len() == literal + 1)
+        .then_some(literal)
 }

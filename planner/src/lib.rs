@@ -35,6 +35,8 @@ mod resolve;
 mod route;
 mod scan;
 mod scatter;
+mod table_from_query;
+mod temporary;
 mod token;
 mod write;
 
@@ -52,6 +54,8 @@ pub struct Context<'a> {
     /// Schemas in order, `"$user"` already replaced by the user's name, `pg_catalog` left out
     /// unless it was named.
     pub search_path: &'a [Box<str>],
+    /// Relations of the session's temporary schema, which hide others of their names.
+    pub temporary: &'a [Box<str>],
     /// `pgherd.scatter`: false refuses what would touch every shard.
     pub scatter: bool,
     /// `pgherd.shard`: everything goes there.

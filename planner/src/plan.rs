@@ -15,6 +15,14 @@ pub struct Span {
     pub end: u32,
 }
 
+impl Span {
+    /// The piece of its statement.
+    #[must_use]
+    pub fn of(self, sql: &str) -> &str {
+        &sql[self.start as usize..self.end as usize]
+    }
+}
+
 /// What the planner decided for one statement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -84,6 +92,9 @@ pub enum Action {
     /// BEGIN, COMMIT, SET, SHOW, …: changes or reads the session, answered by the router where it
     /// can be.
     Session(SessionStatement),
+    /// Runs on the home shard with its own text, and its server's session matters beyond the
+    /// statement.
+    Stateful(Stateful),
     /// `SELECT create_distributed_table(…)` and its kin, run by the router.
     Cluster(ClusterFunction),
     Explain(Box<Explain>),
@@ -207,6 +218,8 @@ pub enum Merge {
     /// Every shard does the same and the client sees one answer, the home shard's (or that of the
     /// first shard): DDL, writes to reference tables, SET. Tags must agree.
     Same,
+    /// As [`Merge::Same`], but the home shard alone fills the new table: the others get this text.
+    HomeFills { elsewhere: Box<str> },
     /// As [`Merge::Same`], but on each shard outside any transaction block: VACUUM,
     /// CREATE INDEX CONCURRENTLY. Refused inside one, as PostgreSQL does.
     EachAlone,
@@ -374,12 +387,66 @@ pub enum SessionStatement {
     /// SHOW name, `ALL` included.
     Show(Box<str>),
     /// SET TRANSACTION …: replayed on each shard that joins.
-    SetTransaction,
-    /// SET SESSION CHARACTERISTICS AS TRANSACTION ….
-    SetCharacteristics,
-    DiscardAll,
+    SetTransaction {
+        isolation: Option<Isolation>,
+    },
+    /// SET CONSTRAINTS …: replayed, too.
+    SetConstraints,
+    /// SET SESSION CHARACTERISTICS AS TRANSACTION …: settings by another name.
+    SetCharacteristics(Box<[(Box<str>, Box<str>)]>),
+    Discard(Discard),
+    /// SQL-level PREPARE: types as written, and the statement.
+    Prepare {
+        name: Box<str>,
+        types: Box<[Box<str>]>,
+        statement: Span,
+    },
+    /// SQL-level EXECUTE, with its arguments.
+    Execute {
+        name: Box<str>,
+        arguments: Box<[Span]>,
+    },
     /// SQL-level DEALLOCATE; `None` is ALL.
     Deallocate(Option<Box<str>>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discard {
+    All,
+    Plans,
+    Sequences,
+    Temp,
+}
+
+/// How a server's session matters to a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stateful {
+    /// It may leave something there, or take it away: temporary tables, advisory locks, WITH HOLD
+    /// cursors, LISTEN.
+    Leaves,
+    /// CALL and DO: as `Leaves`, and they may change settings.
+    Procedure,
+    /// CLOSE: it takes something away where a cursor is held.
+    Closes,
+    /// `set_config(…)`: settings that the client has from now on. `anywhere`: it does nothing else,
+    /// so any shard can run it.
+    Settings { calls: Box<[SetConfig]>, anywhere: bool },
+    /// `currval()`, `lastval()`: true only where the transaction has called `nextval()`.
+    Sequences,
+}
+
+/// One call of `set_config`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetConfig {
+    pub name: SettingName,
+    pub local: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SettingName {
+    Known(Box<str>),
+    /// `$n`, from 1.
+    Param(u16),
 }
 
 /// What the command tag says.

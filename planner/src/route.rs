@@ -3,12 +3,11 @@
 use pgherd_shard_map::GroupId;
 
 use crate::analyze::{Analysis, Scope, Use};
-use crate::functions;
-use crate::query::{Cte, Query, Unread};
+use crate::query::{Cte, Query, Unread, keyword};
 use crate::token::{Range, Tokens};
 use crate::{
     Access, Action, Context, KeySource, KeyUse, ManyShards, OneShard, Otherwise, Plan, PlanError,
-    Reuse, StatementKind, Target, borrow, parse, scatter,
+    Reuse, StatementKind, Target, borrow, functions, parse, scatter, table_from_query,
 };
 
 pub(crate) fn plan_of(
@@ -48,12 +47,11 @@ pub(crate) fn select_as(
     context: &Context<'_>,
     several_shards: bool,
 ) -> Result<Plan, PlanError> {
-    functions::refuse_session_state(tokens)?;
     let all = tokens.all();
     let named = context.may_name_sharded(tokens, &all);
     let read = if tokens.balanced { strip(tokens, &all) } else { all.clone() };
     let query = match tokens.check_limits() {
-        Ok(()) => Query::read(tokens, read).ok(),
+        Ok(()) => Query::read(tokens, read.clone()).ok(),
         Err(error) if named.is_some() => return Err(error),
         Err(_) => None,
     };
@@ -61,11 +59,10 @@ pub(crate) fn select_as(
     let writes = |query: &Query| query.locks.is_some() || query.ctes.iter().any(writing);
     let reads = functions::reads_only(tokens, &all);
     let Some(_) = named else {
-        let Some(query) = query else { return Ok(home(context, Access::Write, kind)) };
-        let into = query.only_select().is_some_and(|select| select.into);
-        if into {
-            return Err(no_select_into());
+        if tokens.find(&read, |at| keyword(tokens, at, "into")).is_some() {
+            return table_from_query::select_into(tokens, context);
         }
+        let Some(query) = query else { return Ok(home(context, Access::Write, kind)) };
         let constants = functions::calls_nothing(tokens, &all)
             && !all.clone().any(|at| tokens.is_any(at, &["from", "table"]));
         if constants {
@@ -77,7 +74,7 @@ pub(crate) fn select_as(
     let query = query.ok_or_else(|| unread(tokens))?;
     let analysis = Analysis::of_query(tokens, context, &query).map_err(|Unread| unread(tokens))?;
     if analysis.into {
-        return Err(no_select_into());
+        return Err(table_from_query::unsupported());
     }
     if let Some(view) = &analysis.view_over_distributed {
         return Err(view_refused(&view.to_string()));
@@ -277,14 +274,6 @@ pub(crate) fn view_refused(name: &str) -> PlanError {
         "views over distributed tables are not supported",
         format!("The view {name} reads a distributed table."),
         "Write the view's query into the statement.",
-    )
-}
-
-fn no_select_into() -> PlanError {
-    PlanError::unsupported(
-        "SELECT INTO is not supported",
-        "The new table must exist on every shard, its rows on one.",
-        "Use CREATE TABLE and then INSERT … SELECT.",
     )
 }
 

@@ -30,7 +30,6 @@ pub(crate) fn with(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
 /// Before anything sharded is written.
 fn check(tokens: &Tokens<'_>) -> Result<(), PlanError> {
     tokens.check_limits()?;
-    functions::refuse_session_state(tokens)?;
     for at in tokens.all() {
         if let Some((Some(name @ ("nextval" | "currval" | "lastval" | "setval")), _)) =
             functions::call(tokens, at)
@@ -120,7 +119,6 @@ pub(crate) fn read_insert<'t>(tokens: &'t Tokens<'_>) -> Option<Insert<'t>> {
 pub(crate) fn insert(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
     let kind = StatementKind::Insert;
     if context.may_name_sharded(tokens, &tokens.all()).is_none() {
-        functions::refuse_session_state(tokens)?;
         return Ok(home(context, Access::Write, kind));
     }
     check(tokens)?;
@@ -531,7 +529,6 @@ fn change(
     kind: StatementKind,
 ) -> Result<Plan, PlanError> {
     if context.may_name_sharded(tokens, &tokens.all()).is_none() {
-        functions::refuse_session_state(tokens)?;
         return Ok(home(context, Access::Write, kind));
     }
     check(tokens)?;

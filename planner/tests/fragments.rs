@@ -111,8 +111,14 @@ fn map() -> ShardMap {
 
 fn check(text: &str, map: &ShardMap) -> Option<Action> {
     let path = ["public".into()];
-    let context =
-        Context { map, search_path: &path, scatter: true, pinned: None, auto_distribute: &[] };
+    let context = Context {
+        map,
+        search_path: &path,
+        temporary: &[],
+        scatter: true,
+        pinned: None,
+        auto_distribute: &[],
+    };
     plan(text, &context).ok().map(|plan| plan.action)
 }
 

@@ -83,13 +83,15 @@ fn map() -> ShardMap {
 
 fn answer(sql: &str, map: &ShardMap) -> String {
     let path: [Box<str>; 1] = ["public".into()];
+    let temporary: [Box<str>; 1] = ["scratch".into()];
     let tenants: [Box<str>; 1] = ["tenant_id".into()];
     let context = Context {
         map,
         search_path: &path,
         scatter: !sql.contains("-- scatter off"),
         pinned: None,
-        auto_distribute: &tenants,
+        temporary: &temporary,
+        auto_distribute: if sql.contains("-- no auto") { &[] } else { &tenants },
     };
     match plan(sql, &context) {
         Ok(plan) => plan.describe(),

@@ -101,7 +101,7 @@ proptest! {
     fn plan_takes_any_text(text in "[ a-c'\"$eE\\\\;()\\[\\]*/\\-.,0-9:=\n]{0,80}") {
         let (map, path) = (map(), ["public".into()]);
         let context = Context {
-            map: &map, search_path: &path, scatter: true, pinned: None, auto_distribute: &[],
+            map: &map, search_path: &path, temporary: &[], scatter: true, pinned: None, auto_distribute: &[],
         };
         let _ = plan(&text, &context);
     }

@@ -90,6 +90,8 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PoolConfig {
+    /// How long a client has its server connections.
+    pub mode: PoolMode,
     /// Server connections to one shard, at most, over all threads.
     pub size: usize,
     /// How long a statement waits for a server connection before it is refused with 53300.
@@ -103,6 +105,17 @@ pub struct PoolConfig {
     /// How long opening a server connection may take, login included.
     #[serde(deserialize_with = "value::duration")]
     pub connect_timeout: Duration,
+}
+
+/// For how long a client has a server connection to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolMode {
+    /// For a transaction, and for as long as its session leaves something there.
+    #[default]
+    Transaction,
+    /// From its first use to the client's end.
+    Session,
 }
 
 /// Encryption towards clients.
@@ -274,6 +287,7 @@ impl Config {
 impl Default for PoolConfig {
     fn default() -> Self {
         Self {
+            mode: PoolMode::default(),
             size: 64,
             wait: Duration::from_secs(5),
             max_waiting: 1000,

@@ -164,12 +164,16 @@ impl Dialer {
 }
 
 impl Target {
-    /// Connects and logs in as the URL says.
+    /// Connects and logs in as the URL says, under the router's name if it says none.
     ///
     /// # Errors
     /// PostgreSQL's.
     pub async fn client(&self) -> Result<Client, DialError> {
-        let (client, connection) = self.config.connect(self.connector()).await?;
+        let mut config = self.config.clone();
+        if config.get_application_name().is_none() {
+            config.application_name("pgherd");
+        }
+        let (client, connection) = config.connect(self.connector()).await?;
         tokio::spawn(async move {
             // Its end is seen by whoever uses the client.
             drop(connection.await);

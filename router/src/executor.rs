@@ -14,6 +14,7 @@
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `live`: transactions between the phases of their commit, on all shards.
 //! - `turned`: statements that a shard has turned away since their rows move.
+//! - `kept`: servers that stay beyond a transaction. `settings`, `set`: the session's own statements.
 //! - `explain`: the distributed plan with the shards' own.
 
 mod borrow;
@@ -22,10 +23,13 @@ mod combine;
 mod commit;
 mod copy;
 mod explain;
+mod kept;
 mod live;
 mod many;
+mod prepared;
 mod refused;
 mod relay;
+mod set;
 mod settings;
 mod turned;
 
@@ -42,16 +46,34 @@ use smallvec::SmallVec;
 
 use crate::client::Client;
 use crate::error::{ErrorInfo, Failure};
+use crate::pool::server::Reply;
 use crate::pool::{Login, Server, Ticket};
-use crate::session::{Block, BoundParams, Portal, Session, Transaction};
+use crate::session::{Block, BoundParams, Portal, Session, Settings, Transaction};
 use crate::wire::backend;
 use crate::wire::reply::ReplyScanner;
 use crate::worker::{Cancel, CancelTarget, Planning, Worker, send_cancel};
 pub use cluster::cluster_column;
+pub use kept::Kept;
 pub use relay::{Ready, RelayEnd};
+pub use settings::runs_in_block;
 
 /// How many bytes of a slow statement are logged.
 const SLOW_SQL_MAX: usize = 2000;
+
+/// How long a server that is cancelled is waited for, each time.
+const STOP: [Duration; 8] = {
+    let millis = Duration::from_millis;
+    [
+        millis(50),
+        millis(100),
+        millis(200),
+        millis(400),
+        millis(800),
+        millis(1600),
+        millis(3200),
+        millis(6400),
+    ]
+};
 
 /// One client, its session and the servers that work for it.
 pub struct Conn {
@@ -73,6 +95,8 @@ pub struct Conn {
     turning: turned::Turning,
     /// Admission to hold connections of several shards.
     ticket: Option<Ticket>,
+    /// Servers that stay beyond a transaction, if any do.
+    pub kept: Option<Box<Kept>>,
 }
 
 impl std::fmt::Debug for Conn {
@@ -91,9 +115,16 @@ pub struct Statement<'a> {
     pub portal: Option<&'a Portal>,
 }
 
-impl Statement<'_> {
+impl<'a> Statement<'a> {
+    /// A portal's, with its values.
+    fn bound(portal: &'a Portal) -> Self {
+        let statement = &portal.statement;
+        let (sql, literals) = (&statement.sql, &statement.literals);
+        Self { sql, plan: &statement.plan, literals, portal: Some(portal) }
+    }
+
     /// Its parameters, for the planner.
-    fn params(&self) -> Result<StatementParams<'_>, ErrorInfo> {
+    fn params(&self) -> Result<StatementParams<'a>, ErrorInfo> {
         self.portal.map(Portal::params).transpose().map(StatementParams)
     }
 }
@@ -139,7 +170,14 @@ impl Conn {
             last_sqlstate: *b"00000",
             turning: turned::Turning::No,
             ticket: None,
+            kept: None,
         }
+    }
+
+    /// What a server said beside its reply to a statement of the client.
+    fn pass_on_asides(&mut self, at: usize, reply: &mut Reply) {
+        self.client.out.append(&mut reply.notices);
+        self.session.news = Some(Rc::clone(&self.servers[at].parameters));
     }
 
     /// Brings `self.planning` up to date with map and settings: a transaction that has changed the
@@ -150,10 +188,11 @@ impl Conn {
             Some(map) => Arc::ptr_eq(map, &self.planning.map),
             None => self.worker.is_newest(&self.planning.map),
         };
-        if !same_map || !self.planning.has_settings(&self.session.settings) {
+        let Session { settings, temporary, .. } = &self.session;
+        if !same_map || !self.planning.is_of(settings, temporary) {
             let private = own.is_some();
             let map = own.map_or_else(|| self.worker.map(), Arc::clone);
-            self.planning = Planning::new(map, &self.session.settings, &self.session.user, private);
+            self.planning = Planning::new(map, settings, &self.login.user, temporary, private);
         }
     }
 
@@ -239,10 +278,13 @@ impl Conn {
     pub async fn server_for(&mut self, shard: ShardId) -> Result<usize, Failure> {
         self.cancel.turn.set(self.cancel.turn.get().wrapping_add(1));
         if let Some(at) = self.servers.iter().position(|server| server.shard == shard) {
+            if !self.servers[at].joined && self.differs(at) {
+                Box::pin(self.bring_settings(at)).await?;
+            }
             return Ok(at);
         }
         if self.session.transaction.block().is_some_and(|block| block.serializable)
-            && self.servers.iter().any(|server| server.joined)
+            && self.servers.iter().any(|server| server.joined || !server.kept)
         {
             return Err(ErrorInfo::new(
                 "0A000",
@@ -252,22 +294,34 @@ impl Conn {
             .hint("Use REPEATABLE READ, or keep the transaction to one key.")
             .into());
         }
-        if !matches!(self.session.transaction, Transaction::Idle) {
+        if !matches!(self.session.transaction, Transaction::Idle) || self.kept.is_some() {
             self.take_ticket().await?;
         }
         let pools = &self.worker.pools;
-        let server = match pools.idle(shard, &self.login) {
+        let mut server = match pools.idle(shard, &self.login) {
             Some(server) => server,
             // Seldom, and large: it is not a part of every client's memory.
             None => Box::pin(pools.checkout(shard, &self.login, &self.planning.map)).await?,
         };
+        server.same_user = server.last_user == self.cancel.pid;
+        server.last_user = self.cancel.pid;
         self.cancel.servers.borrow_mut().push(cancel_target(&server));
         self.servers.push(server);
         let at = self.servers.len() - 1;
-        if !Rc::ptr_eq(&self.servers[at].settings, &self.session.settings) {
+        if self.differs(at) {
             Box::pin(self.bring_settings(at)).await?;
         }
         Ok(at)
+    }
+
+    /// What a server must have before it runs anything: in a transaction, what the client had when
+    /// it began; what has been set since is said again when the server joins.
+    fn wanted_settings(&self) -> &Rc<Settings> {
+        self.session.transaction.block().map_or(&self.session.settings, |block| &block.settings)
+    }
+
+    fn differs(&self, at: usize) -> bool {
+        !Rc::ptr_eq(&self.servers[at].settings, self.wanted_settings())
     }
 
     /// Before the first of several connections that are held at once.
@@ -282,8 +336,13 @@ impl Conn {
     }
 
     pub async fn bring_settings(&mut self, at: usize) -> Result<(), Failure> {
+        let wanted = Rc::clone(self.wanted_settings());
+        self.give_settings(at, wanted).await
+    }
+
+    async fn give_settings(&mut self, at: usize, wanted: Rc<Settings>) -> Result<(), Failure> {
         let server = &mut self.servers[at];
-        let sql = self.session.settings.change_from(&server.settings);
+        let sql = wanted.change_from(&server.settings);
         if !sql.is_empty() {
             let reply = server.run(&sql).await;
             match reply {
@@ -295,26 +354,47 @@ impl Conn {
                 Err(error) => return Err(self.lost(at, &error)),
             }
         }
-        self.servers[at].settings = Rc::clone(&self.session.settings);
+        self.servers[at].settings = wanted;
         Ok(())
     }
 
     /// Appends what makes a server join the open block, if there is one and it has not joined.
     pub fn put_join(&mut self, at: usize, request: &mut Vec<u8>) -> u32 {
         let server = &mut self.servers[at];
+        let mut replies = 0;
+        if server.forget && server.status != b'E' {
+            server.forget = false;
+            server.statements.clear();
+            crate::wire::frontend::put_query(request, "DEALLOCATE ALL");
+            replies += 1;
+        }
         match self.session.transaction.block() {
             Some(block) if !server.joined => {
                 server.joined = true;
-                server.settings_before = Rc::clone(&server.settings);
-                let mut replies = 0;
                 for sql in block.join_statements() {
                     crate::wire::frontend::put_query(request, sql);
                     replies += 1;
                 }
                 replies
             }
-            _ => 0,
+            _ => replies,
         }
+    }
+
+    /// Has a server join the open block, where the router's own statements come before the
+    /// client's.
+    async fn join(&mut self, at: usize) -> Result<(), Failure> {
+        let mut request = Vec::new();
+        let joins = self.put_join(at, &mut request);
+        if joins > 0 {
+            if let Err(error) = self.servers[at].send(&request).await {
+                return Err(self.lost(at, &error));
+            }
+            for _ in 0..joins {
+                self.collect_ok(at).await?;
+            }
+        }
+        Ok(())
     }
 
     /// A server's connection broke. Its part of the transaction is gone, so the block has failed.
@@ -404,35 +484,40 @@ impl Conn {
         if !self.session.portals.is_empty() {
             self.session.portals.clear();
         }
+        if self.kept.is_some() {
+            return self.release_but_kept();
+        }
         self.ticket = None;
         let cancelled = self.cancel.sent.replace(false);
         self.cancel.deadlock.set(false);
         self.cancel.servers.borrow_mut().clear();
         for mut server in self.servers.drain(..) {
             server.spoiled |= cancelled;
+            if server.wrote && server.shard == self.planning.map.home {
+                self.session.sequences.written(server.pid, server.same_user);
+            }
             server.wrote = false;
             server.joined &= server.status != b'I';
-            self.worker.pools.give_back(&self.login, server);
+            give_back(&self.worker.pools, &self.login, server);
         }
     }
 
     /// The client is gone: whatever runs for it is cancelled, its servers are closed.
     pub fn abandon(&mut self) {
-        for server in &self.servers {
-            if server.status == 0 {
-                tokio::task::spawn_local(send_cancel(server.address, server.pid, server.secret));
-            }
-        }
         self.session.transaction = Transaction::Idle;
         self.ticket = None;
-        for server in self.servers.drain(..).collect::<Vec<_>>() {
-            if server.status == b'T' || server.status == b'E' || server.status == b'I' {
-                let pools = Rc::clone(&self.worker.pools);
-                tokio::task::spawn_local(roll_back(server, pools, self.login.clone()));
+        // A cancel may still be on its way to any of them.
+        let cancelled = self.cancel.sent.get();
+        let whole = self.kept.as_ref().is_some_and(|kept| kept.session);
+        self.cancel.servers.borrow_mut().clear();
+        for mut server in self.servers.drain(..).collect::<Vec<_>>() {
+            server.spoiled |= cancelled || server.cancelled;
+            server.kept |= whole;
+            let pools = Rc::clone(&self.worker.pools);
+            if server.status == 0 || server.spoiled {
+                give_back(&pools, &self.login, server);
             } else {
-                let mut server = server;
-                server.spoiled = true;
-                self.worker.pools.give_back(&self.login, server);
+                tokio::task::spawn_local(roll_back(server, pools, self.login.clone()));
             }
         }
         self.worker.pools.leave(&self.login);
@@ -465,6 +550,7 @@ impl Conn {
         match &plan.action {
             Action::Empty => self.client.out.extend_from_slice(backend::EMPTY_QUERY),
             Action::Session(session) => self.run_session(session, statement).await?,
+            Action::Stateful(state) => self.run_stateful(state, statement).await?,
             Action::Cluster(call) => self.run_cluster(call, statement).await?,
             Action::Live(live) => Box::pin(self.run_live(live, statement)).await?,
             Action::Explain(explain) => Box::pin(self.run_explain(explain, statement)).await?,
@@ -482,7 +568,7 @@ impl Conn {
             Action::One(one) => {
                 let params = statement.params()?;
                 match self.route(plan, statement.sql, statement.literals, &params)? {
-                    Route::One(shard) => return self.run_one(shard, statement).await,
+                    Route::One(shard) => return self.run_at(shard, statement, true).await,
                     Route::Other => match one.otherwise.as_deref() {
                         Some(Otherwise::Many(many)) => self.run_many(many, statement).await?,
                         Some(Otherwise::Borrow) => {
@@ -498,19 +584,32 @@ impl Conn {
         Ok(Ran::Done)
     }
 
-    /// One statement of the simple protocol on one shard, without its ReadyForQuery.
+    /// One statement on one shard, without its ReadyForQuery.
     pub(super) async fn run_one(
         &mut self,
         shard: ShardId,
         statement: Statement<'_>,
+    ) -> Result<(), Failure> {
+        self.run_at(shard, statement, false).await.map(drop)
+    }
+
+    /// `again`: it can be run again elsewhere, if the shard turns it away.
+    async fn run_at(
+        &mut self,
+        shard: ShardId,
+        statement: Statement<'_>,
+        again: bool,
     ) -> Result<Ran, Failure> {
         let at = self.server_for(shard).await?;
         let mut request = std::mem::take(&mut self.request);
         request.clear();
+        self.scanner.reset();
         let hidden = self.put_join(at, &mut request);
-        self.put_statement(&mut request, statement.sql, statement.portal);
+        self.put_statement(&mut request, shard, statement.sql, statement.portal);
         self.expect_statement(statement.portal);
-        self.may_turn(at, hidden);
+        if again {
+            self.may_turn(at, hidden);
+        }
         let end = self.relay(at, &request, hidden, Ready::Keep, statement.plan).await;
         self.request = request;
         let end = end?;
@@ -526,7 +625,7 @@ impl Conn {
 
 /// What has become of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ran {
+enum Ran {
     Done,
     /// Nothing of it has been done, and the map has changed.
     Turned,
@@ -543,12 +642,45 @@ fn is_fixed(name: &str) -> bool {
     matches!(name, "server_version" | "server_encoding" | "integer_datetimes" | "in_hot_standby")
 }
 
+/// Gives a server back, or ends it first if it is at work.
+fn give_back(pools: &Rc<crate::pool::Pools>, login: &Login, server: Server) {
+    if server.status == 0 {
+        tokio::task::spawn_local(stop(server, Rc::clone(pools), login.clone()));
+    } else {
+        pools.give_back(login, server);
+    }
+}
+
+/// Ends a server that works for nobody any more. Nothing is sent to it after what it does now, and
+/// that is cancelled: again and again, since a request that comes before the statement has begun
+/// stops nothing. It counts in its pool until it is gone.
+async fn stop(mut server: Server, pools: Rc<crate::pool::Pools>, login: Login) {
+    server.spoiled = true;
+    for wait in STOP {
+        let ended = async {
+            drop(server.end_requests().await);
+            send_cancel(server.address, server.pid, server.secret).await;
+            while server.fill().await.is_ok() {
+                server.inbuf.clear();
+            }
+        };
+        if tokio::time::timeout(wait, ended).await.is_ok() {
+            break;
+        }
+    }
+    pools.give_back(&login, server);
+}
+
 async fn roll_back(mut server: Server, pools: Rc<crate::pool::Pools>, login: Login) {
     server.wrote = false;
     if server.status != b'I' || server.joined {
         server.joined = false;
         let rolled_back = server.run("ROLLBACK").await;
         server.spoiled |= rolled_back.is_err();
+    }
+    if server.kept && !server.spoiled {
+        let cleaned = server.make_clean().await;
+        server.spoiled |= cleaned.is_err();
     }
     pools.give_back(&login, server);
     pools.leave(&login);

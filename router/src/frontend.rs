@@ -1,6 +1,7 @@
 //! One client from its first byte to its last: handshake, then the loop that reads messages and
 //! has them done.
 
+mod attend;
 mod authenticate;
 mod extended;
 mod function;
@@ -56,7 +57,7 @@ impl Conn {
                         self.client.flush().await?;
                         self.rest();
                     }
-                    self.client.fill().await?;
+                    self.attend().await?;
                     self.wake();
                     continue;
                 }
@@ -74,6 +75,12 @@ impl Conn {
                 // What is left of a COPY that has failed.
                 b'c' | b'f' => self.client.inbuf.advance(size),
                 _ => self.pipeline().await?,
+            }
+            if self.kept.as_ref().is_some_and(|kept| kept.lost) {
+                return Err(Failure::Fatal(ErrorInfo::new(
+                    "57P01",
+                    "terminating connection: the server that held this session's state is lost",
+                )));
             }
         }
     }

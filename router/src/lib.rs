@@ -17,6 +17,7 @@ pub mod executor;
 pub mod frontend;
 pub mod hba;
 pub mod md5;
+pub mod oids;
 pub mod pool;
 pub mod proofs;
 pub mod recovery;

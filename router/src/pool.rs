@@ -186,7 +186,11 @@ impl Pools {
         let dsn = dsn.ok_or_else(|| unreachable(shard, "it is not in the shard map"))?;
         let connecting = self.connect(shard, dsn, login, map.epoch);
         match tokio::time::timeout(self.limits.connect, connecting).await {
-            Ok(opened) => Ok((opened?, permit)),
+            Ok(opened) => {
+                let mut server = opened?;
+                server.apart = true;
+                Ok((server, permit))
+            }
             Err(_) => Err(unreachable(shard, "it did not answer in time")),
         }
     }
@@ -202,6 +206,22 @@ impl Pools {
             }
             pool.total -= 1;
         }
+        None
+    }
+
+    /// The idle connection with this process id, if it is there and the session was the last to
+    /// use it.
+    #[must_use]
+    pub fn idle_again(&self, shard: ShardId, login: &Login, pid: i32, user: u32) -> Option<Server> {
+        let mut pools = self.pools.borrow_mut();
+        let pool = pools.get_mut(&login.pool(shard))?;
+        let ours = |server: &Server| server.pid == pid && server.last_user == user;
+        let at = pool.idle.iter().position(ours)?;
+        let mut server = pool.idle.remove(at);
+        if server.is_quiet() {
+            return Some(server);
+        }
+        pool.total -= 1;
         None
     }
 
@@ -302,8 +322,11 @@ impl Pools {
     }
 
     /// Takes a connection back: to the first who waits, or to the idle ones. One that is not clean
-    /// is closed.
+    /// is closed, and one that was opened apart is none of the pool's.
     pub fn give_back(&self, login: &Login, mut server: Server) {
+        if server.apart {
+            return;
+        }
         let mut pools = self.pools.borrow_mut();
         let Some(pool) = pools.get_mut(&login.pool(server.shard)) else { return };
         if !server.is_clean() {

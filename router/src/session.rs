@@ -3,9 +3,11 @@
 //! A client's settings, statements and transaction belong to the client, not to a server
 //! connection: servers are borrowed for a transaction and given back clean.
 
+pub mod foreign;
 pub mod settings;
 pub mod transaction;
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use foldhash::HashMap;
@@ -14,6 +16,8 @@ use pgherd_shard_map::ShardId;
 
 use crate::error::ErrorInfo;
 use crate::wire::frontend::BindTail;
+use crate::wire::{self, HEADER};
+use foreign::ForeignTypes;
 pub use settings::Settings;
 pub use transaction::{Block, Transaction};
 
@@ -23,7 +27,6 @@ pub type Parameters = Rc<[(Box<str>, Box<str>)]>;
 /// One client's state.
 #[derive(Debug)]
 pub struct Session {
-    pub user: Rc<str>,
     pub settings: Rc<Settings>,
     /// What the startup packet set: RESET goes back to these.
     pub startup: Rc<Settings>,
@@ -32,6 +35,9 @@ pub struct Session {
     /// Those that hold now, where the client may not know them yet.
     pub news: Option<Parameters>,
     pub transaction: Transaction,
+    /// Names in the session's temporary schema, which hide others.
+    pub temporary: Rc<[Box<str>]>,
+    pub sequences: Sequences,
     pub statements: HashMap<Box<[u8]>, Rc<Prepared>>,
     pub portals: HashMap<Box<[u8]>, Rc<Portal>>,
     /// After an error in a pipeline: everything up to Sync is skipped.
@@ -40,6 +46,27 @@ pub struct Session {
     pub in_pipeline: bool,
     /// The client has ended its COPY data, but not yet the pipeline that it is in.
     pub copy_ended: bool,
+}
+
+/// Where `currval()` and `lastval()` of this session are: on the one server of the home shard that
+/// it has written on, while no other session has used that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sequences {
+    Unused,
+    /// The process id of the server's.
+    On(i32),
+    Lost,
+}
+
+impl Sequences {
+    /// The session has written on this server; `ours`: it was the last to use it before, too.
+    pub fn written(&mut self, pid: i32, ours: bool) {
+        *self = match *self {
+            Self::Unused => Self::On(pid),
+            Self::On(known) if known == pid && ours => *self,
+            _ => Self::Lost,
+        };
+    }
 }
 
 /// A prepared statement of the extended protocol, shared by all clients of a worker that have it.
@@ -59,6 +86,8 @@ pub struct Prepared {
     pub seed: Option<u64>,
     pub plan: Rc<Plan>,
     pub literals: Box<[pgherd_planner::Literal]>,
+    /// Where it declares user-defined types: what they are on the other shards, once that is known.
+    pub foreign: OnceCell<Box<[ForeignTypes]>>,
 }
 
 /// A bound portal.
@@ -75,14 +104,15 @@ pub struct Portal {
 
 impl Session {
     #[must_use]
-    pub fn new(user: &str, settings: Rc<Settings>) -> Self {
+    pub fn new(settings: Rc<Settings>) -> Self {
         Self {
-            user: user.into(),
             startup: Rc::clone(&settings),
             settings,
             reported: Rc::default(),
             news: None,
             transaction: Transaction::Idle,
+            temporary: Rc::new([]),
+            sequences: Sequences::Unused,
             statements: HashMap::default(),
             portals: HashMap::default(),
             skip_to_sync: false,
@@ -90,6 +120,32 @@ impl Session {
             copy_ended: false,
         }
     }
+
+    /// Whether the client does not know yet what a server tells it in a ParameterStatus; now it
+    /// does. `parameters`: all of that server's, which are newer than what was to be told later.
+    pub fn is_news(&mut self, frame: &[u8], parameters: &Parameters) -> bool {
+        if self.news.is_some() {
+            self.news = Some(Rc::clone(parameters));
+        }
+        note_parameter(&mut self.reported, frame)
+    }
+}
+
+/// Keeps what a ParameterStatus says; whether that is new. They are rare: a new list costs nothing
+/// that counts.
+pub fn note_parameter(parameters: &mut Parameters, frame: &[u8]) -> bool {
+    let mut reader = wire::Reader::new(&frame[HEADER.min(frame.len())..]);
+    let (Ok(name), Ok(value)) = (reader.str(), reader.str()) else { return false };
+    if parameters.iter().any(|(known, old)| &**known == name && &**old == value) {
+        return false;
+    }
+    let mut list = parameters.to_vec();
+    match list.iter_mut().find(|(known, _)| &**known == name) {
+        Some((_, known)) => *known = value.into(),
+        None => list.push((name.into(), value.into())),
+    }
+    *parameters = list.into();
+    true
 }
 
 impl Prepared {

@@ -21,14 +21,16 @@ use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::client::Stream;
-use crate::config::{Config, Dsn};
+use crate::config::{Config, Dsn, PoolMode};
 use crate::dial::Dialer;
 use crate::hba::Hba;
+use crate::oids::{self, Oids};
 use crate::pool::{PoolFigures, PoolLimits, Pools};
 use crate::proofs::Proofs;
 use crate::recovery::ShardHealth;
 use crate::seats::Seats;
 use crate::session::Settings;
+use crate::session::foreign::Found;
 use crate::telemetry::WorkerMetrics;
 use crate::throttle::Throttle;
 use crate::tls::server::Acceptor;
@@ -84,6 +86,8 @@ pub struct WorkerSettings {
     pub hba: Hba,
     pub auto_distribute: Box<[Box<str>]>,
     pub pool: PoolLimits,
+    /// `[pool] mode = "session"`.
+    pub session_pooling: bool,
     pub slow_statement: Option<Duration>,
     /// Bytes of rows that one statement may copy to the home shard.
     pub borrow_max: u64,
@@ -163,6 +167,7 @@ impl WorkerSettings {
                 connect: config.pool.connect_timeout,
                 idle: config.pool.idle_timeout,
             },
+            session_pooling: config.pool.mode == PoolMode::Session,
             slow_statement: config.log.slow_statement,
             borrow_max: config.query.borrow_max,
             max_clients: config.max_clients,
@@ -208,6 +213,7 @@ pub struct Worker {
     pub plans: RefCell<Plans>,
     pub statements: RefCell<Statements>,
     settings: RefCell<HashSet<Rc<Settings>>>,
+    pub oids: Oids,
     /// Reused from statement to statement.
     pub scan: RefCell<Scan>,
     pub metrics: Arc<WorkerMetrics>,
@@ -302,6 +308,7 @@ impl Worker {
             plans: RefCell::default(),
             statements: RefCell::default(),
             settings: RefCell::default(),
+            oids: Oids::default(),
             scan: RefCell::default(),
             metrics,
             map: RefCell::new(arc_swap::Cache::new(MapRef(Arc::clone(&shared)))),
@@ -321,6 +328,41 @@ impl Worker {
     #[must_use]
     pub fn is_newest(&self, map: &Arc<ShardMap>) -> bool {
         Arc::ptr_eq(self.map.borrow_mut().load(), map)
+    }
+
+    /// Learns the home shard's numbers of a shard's types and tables. Where they cannot be had, the
+    /// client is told the shard's own.
+    pub async fn find_oids(&self, map: &ShardMap, shard: ShardId, unknown: &oids::Unknown) {
+        let found = self.ask_oids(map, shard, map.home, unknown.clone()).await;
+        self.oids.learn(shard, &found.unwrap_or_default());
+    }
+
+    /// The numbers of one shard as they are on another.
+    pub async fn ask_oids(
+        &self,
+        map: &ShardMap,
+        from: ShardId,
+        to: ShardId,
+        wanted: oids::Unknown,
+    ) -> Option<Vec<Found>> {
+        let dsn = |shard| {
+            let known = map.shard(shard).map_or("", |shard| &*shard.dsn);
+            self.shared.settings.catalog.login_for(known)
+        };
+        let (from, to) = (dsn(from), dsn(to));
+        let dialer = Arc::clone(&self.shared.dialer);
+        let asked = async move { oids::find(&dialer, &from, &to, &wanted).await };
+        match self.shared.control.spawn(asked).await {
+            Ok(Ok(found)) => Some(found),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "numbers of types cannot be looked up");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "numbers of types cannot be looked up");
+                None
+            }
+        }
     }
 
     /// One value for all sessions and servers with the same settings, so that "does this server

@@ -84,6 +84,7 @@ pub fn reply(bytes: &[u8], cuts: &[u8], hidden: u32, expects: &[Expect]) {
     let scanner = || {
         let mut scanner = ReplyScanner::default();
         scanner.hidden = hidden;
+        scanner.foreign = bytes.len() % 2 == 1;
         scanner.expects.extend(expects);
         scanner
     };
@@ -111,8 +112,10 @@ fn follow(mut scanner: ReplyScanner, bytes: &[u8], cuts: &[u8]) -> (Vec<u8>, boo
                 out.extend_from_slice(message);
                 continue;
             }
-            Ok(Step::Pass(size) | Step::Parameter(size) | Step::Error(size)) => (size, true),
-            Ok(Step::CopyIn(size) | Step::Ready { size, .. }) => (size, true),
+            Ok(Step::Pass(size) | Step::Parameter(size) | Step::Error(size) | Step::News(size)) => {
+                (size, true)
+            }
+            Ok(Step::CopyIn(size) | Step::Columns(size) | Step::Ready { size, .. }) => (size, true),
             Ok(Step::Drop(size) | Step::HiddenParameter(size) | Step::HiddenError(size)) => {
                 (size, false)
             }
@@ -137,6 +140,7 @@ pub fn sql(text: &str) {
     let context = Context {
         map: &map,
         search_path: &["public".into()],
+        temporary: &[],
         scatter: true,
         pinned: None,
         auto_distribute: &[],

@@ -59,6 +59,9 @@ pub struct Answer {
 pub struct Client {
     stream: TcpStream,
     received: BytesMut,
+    address: SocketAddr,
+    /// Process id and secret, for [`Self::cancel`].
+    key: (i32, i32),
 }
 
 impl Client {
@@ -70,7 +73,7 @@ impl Client {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SILENCE))?;
-        let mut client = Self { stream, received: BytesMut::new() };
+        let mut client = Self { stream, received: BytesMut::new(), address, key: (0, 0) };
         let mut startup = BytesMut::new();
         let parameters =
             [("user", "postgres"), ("database", database), ("application_name", "parity")];
@@ -82,8 +85,8 @@ impl Client {
                 Message::ErrorResponse(body) => {
                     return Err(Error::other(error_line("error", body.fields())?));
                 }
+                Message::BackendKeyData(key) => client.key = (key.process_id(), key.secret_key()),
                 Message::AuthenticationOk
-                | Message::BackendKeyData(_)
                 | Message::ParameterStatus(_)
                 | Message::NoticeResponse(_) => {}
                 _ => return Err(Error::other("the server asks for a password")),
@@ -100,6 +103,64 @@ impl Client {
         frontend::query(sql, &mut out)?;
         self.stream.write_all(&out)?;
         self.answer(copy_in)
+    }
+
+    /// Sends a text in the simple protocol, and does not wait for its answer.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn send(&mut self, sql: &str) -> Result<()> {
+        let mut out = BytesMut::new();
+        frontend::query(sql, &mut out)?;
+        self.stream.write_all(&out)
+    }
+
+    /// The rest of what [`Self::send`] asked for.
+    ///
+    /// # Errors
+    /// As [`Self::simple`].
+    pub fn wait(&mut self) -> Result<Answer> {
+        self.answer("")
+    }
+
+    /// Whether an answer begins to come within this time.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn answers_within(&mut self, time: Duration) -> Result<bool> {
+        self.stream.set_read_timeout(Some(time))?;
+        let peeked = self.stream.peek(&mut [0; 1]);
+        self.stream.set_read_timeout(Some(SILENCE))?;
+        match peeked {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Rows for a COPY FROM STDIN, which stays open.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn copy_rows(&mut self, rows: &str) -> Result<()> {
+        let mut out = BytesMut::new();
+        frontend::CopyData::new(rows.as_bytes())?.write(&mut out);
+        self.stream.write_all(&out)
+    }
+
+    /// Asks the server to cancel what this client runs.
+    ///
+    /// # Errors
+    /// The server is not there.
+    pub fn cancel(&self) -> Result<()> {
+        let mut stream = TcpStream::connect(self.address)?;
+        let mut out = BytesMut::new();
+        frontend::cancel_request(self.key.0, self.key.1, &mut out);
+        stream.write_all(&out)?;
+        // It is closed when the request has been taken.
+        stream.read(&mut [0; 1]).map(drop)
     }
 
     /// Runs one statement in the extended protocol, with parameters as text.

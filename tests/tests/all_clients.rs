@@ -26,3 +26,8 @@ fn php_pdo() {
 fn perl_dbd_pg() {
     check("perl", &["perl", "main.pl"]);
 }
+
+#[test]
+fn sqlx_and_tokio_postgres() {
+    check("rust", &["../../../target/clients/rust/debug/rust-clients"]);
+}

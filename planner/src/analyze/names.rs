@@ -37,6 +37,7 @@ impl Context<'_> {
     /// What a name in a statement is; `None` for what the map does not list.
     pub(crate) fn relation(&self, parts: &[&str]) -> Option<(TableName, &RelationKind)> {
         match parts {
+            [name] if self.is_temporary(name) => None,
             [name] => self.search_path.iter().find_map(|schema| {
                 let name = TableName::new(schema, name);
                 self.map.relation(&name).map(|kind| (name, kind))
@@ -47,6 +48,10 @@ impl Context<'_> {
             }
             _ => None,
         }
+    }
+
+    pub(crate) fn is_temporary(&self, name: &str) -> bool {
+        self.temporary.iter().any(|temporary| **temporary == *name)
     }
 
     pub(crate) fn sharded(&self, parts: &[&str]) -> Option<&Arc<Table>> {

@@ -38,6 +38,7 @@ pub const KEYS: &[Key] = &[
     text("unix_socket_permissions"),
     text("max_message_size"),
     text("router_name"),
+    text("pool.mode"),
     number("pool.size"),
     text("pool.wait"),
     number("pool.max_waiting"),

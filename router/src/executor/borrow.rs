@@ -107,7 +107,9 @@ impl Conn {
         self.cancel.servers.borrow_mut().push(super::cancel_target(&server));
         self.servers.push(server);
         let at = self.servers.len() - 1;
-        let mut ready = self.bring_settings(at).await;
+        // Those of now, also what a transaction has set: nothing is said again to this one.
+        let settings = Rc::clone(&self.session.settings);
+        let mut ready = self.give_settings(at, settings).await;
         if ready.is_ok() && self.session.transaction.block().is_some() {
             // What the transaction itself has locked would be waited for without an end.
             ready = self.query(at, LOCK_TIMEOUT).await.map(drop);

@@ -80,7 +80,10 @@ impl Conn {
             let sql = task.sql.as_deref().unwrap_or(statement.sql);
             let (types, parameters) = match statement.portal {
                 None => (&[][..], &[0, 0, 0, 0][..]),
-                Some(portal) => (&portal.statement.types[..], portal.params()?.tail.parameters),
+                Some(portal) => {
+                    let shard = self.servers[task.at].shard;
+                    (portal.statement.types_on(shard), portal.params()?.tail.parameters)
+                }
             };
             frontend::put_parse(&mut request, b"", sql, types);
             frontend::put_bind(&mut request, b"", b"", parameters, &[0, 1, 0, 1]);

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::Conn;
 use crate::error::{ErrorInfo, Failure};
+use crate::pool::Server;
 use crate::session::{Block, Transaction};
 use crate::wire::{backend, frontend};
 
@@ -79,15 +80,15 @@ impl Conn {
                 };
                 server.spoiled |= !rolled_back;
                 server.joined = false;
-                // What was set inside is gone; what it was given before it joined is not.
-                server.settings = Rc::clone(&server.settings_before);
             }
         }
-        self.note_parameters();
         if let Transaction::Open(block) = std::mem::take(&mut self.session.transaction) {
+            // What was set inside is gone on the servers, too: they are where they joined.
             self.session.settings = block.settings;
         }
+        self.note_parameters();
         self.session.portals.clear();
+        self.look_again().await;
         self.release();
     }
 
@@ -110,15 +111,17 @@ impl Conn {
             server.spoiled |= !rolled_back;
             if whole {
                 server.joined = false;
-                server.settings = Rc::clone(&server.settings_before);
             }
         }
     }
 
     /// The client will hear of parameters that the end of the transaction has changed.
     fn note_parameters(&mut self) {
-        let sound = self.servers.iter().find(|server| !server.spoiled);
-        self.session.news = sound.map(|server| Rc::clone(&server.parameters));
+        // One that stays unused beside the transaction may have older ones.
+        let settings = &self.session.settings;
+        let told = |server: &&Server| !server.spoiled && Rc::ptr_eq(&server.settings, settings);
+        let server = self.servers.iter().find(told);
+        self.session.news = server.map(|server| Rc::clone(&server.parameters));
     }
 
     /// Commits everywhere, atomically.
@@ -129,13 +132,17 @@ impl Conn {
         let schema_changed =
             self.session.transaction.block().is_some_and(|block| block.schema_changed);
         let joined = (0..self.servers.len()).filter(|at| self.servers[*at].joined);
-        let (writers, readers): (SmallVec<[usize; 4]>, SmallVec<[usize; 4]>) =
+        let (mut writers, readers): (SmallVec<[usize; 4]>, SmallVec<[usize; 4]>) =
             joined.partition(|at| self.servers[*at].wrote);
+        // The first decides and is the only one that is not prepared. PREPARE TRANSACTION refuses
+        // what has to do with temporary tables, NOTIFY and cursors WITH HOLD: all of it is at home.
+        let home = self.planning.map.home;
+        writers.sort_by_key(|at| self.servers[*at].shard != home);
         let result = if writers.len() > 1 && !self.planning.one_phase {
             // Large, and most clients never come here.
             Box::pin(self.commit_several(&writers, &readers)).await
         } else {
-            match self.end_readers(readers).await {
+            match self.end_readers(readers, writers.is_empty()).await {
                 Ok(()) => self.commit_each(&writers).await,
                 failed => failed,
             }
@@ -144,12 +151,17 @@ impl Conn {
             self.roll_back_all().await;
             return Err(failure);
         }
-        self.note_parameters();
-        self.session.transaction = Transaction::Idle;
-        self.session.portals.clear();
-        for server in &mut self.servers {
-            server.joined = false;
+        if let Transaction::Open(block) = std::mem::take(&mut self.session.transaction) {
+            // What was SET LOCAL is gone, the rest is there to stay, here as on the servers.
+            self.session.settings = Rc::clone(&block.lasting);
+            for server in self.servers.iter_mut().filter(|server| server.joined) {
+                server.settings = Rc::clone(&block.lasting);
+                server.joined = false;
+            }
         }
+        self.note_parameters();
+        self.session.portals.clear();
+        self.look_again().await;
         self.release();
         if schema_changed {
             self.wait_for_map().await;
@@ -158,7 +170,11 @@ impl Conn {
     }
 
     /// COMMIT where nothing was written, before any writer's: if it fails, nothing has happened.
-    async fn end_readers(&mut self, readers: SmallVec<[usize; 4]>) -> Result<(), Failure> {
+    async fn end_readers(
+        &mut self,
+        readers: SmallVec<[usize; 4]>,
+        alone: bool,
+    ) -> Result<(), Failure> {
         let mut request = Vec::new();
         frontend::put_query(&mut request, "COMMIT");
         for at in &readers {
@@ -166,13 +182,21 @@ impl Conn {
                 return Err(self.lost(*at, &error));
             }
         }
-        let mut failure = None;
+        let (mut failure, mut told) = (None, false);
         for at in readers {
             match self.servers[at].collect().await {
-                Ok(reply) => failure = failure.or_else(|| reply.error.map(Failure::Shard)),
+                Ok(mut reply) => {
+                    if alone && !std::mem::replace(&mut told, true) {
+                        self.pass_on_asides(at, &mut reply);
+                    }
+                    failure = failure.or_else(|| reply.error.map(Failure::Shard));
+                }
                 Err(error) => failure = Some(self.lost(at, &error)),
             }
             self.servers[at].joined = false;
+            if let Some(block) = self.session.transaction.block() {
+                self.servers[at].settings = Rc::clone(&block.lasting);
+            }
         }
         failure.map_or(Ok(()), Err)
     }
@@ -188,8 +212,11 @@ impl Conn {
     /// One step of a commit on one server.
     async fn step(&mut self, at: usize, sql: &str) -> Result<(), Failure> {
         match self.servers[at].run(sql).await {
-            Ok(reply) => match reply.error {
-                None if self.servers[at].status == b'I' || sql != "COMMIT" => Ok(()),
+            Ok(mut reply) => match reply.error.take() {
+                None if self.servers[at].status == b'I' || sql != "COMMIT" => {
+                    self.pass_on_asides(at, &mut reply);
+                    Ok(())
+                }
                 None => Err(ErrorInfo::new("40000", "the transaction was rolled back").into()),
                 Some(error) => Err(Failure::Shard(error)),
             },

@@ -19,7 +19,8 @@ mod why;
 use std::time::Instant;
 
 use pgherd_planner::{
-    Access, Action, Explain, ExplainFormat, KeyColumn, Otherwise, Scan, Target, Tier,
+    Access, Action, Explain, ExplainFormat, KeyColumn, Otherwise, Scan, SessionStatement, Target,
+    Tier,
 };
 use pgherd_shard_map::ShardId;
 
@@ -74,19 +75,19 @@ impl Conn {
         whole: Statement<'_>,
     ) -> Result<(), Failure> {
         let started = Instant::now();
-        let text = |span: pgherd_planner::Span| &whole.sql[span.start as usize..span.end as usize];
-        let sql = text(explain.statement);
-        let mut scanned = Scan::default();
-        pgherd_planner::scan(sql.as_bytes(), 0, self.planning.seed, &mut scanned);
-        let inner = Statement {
-            sql,
-            plan: &explain.plan,
-            literals: &scanned.literals,
-            portal: whole.portal,
+        let root = match &explain.plan.action {
+            Action::Session(SessionStatement::Execute { name, arguments }) => {
+                let (head, sql) = (explain.head.of(whole.sql), explain.statement.of(whole.sql));
+                let portal = self.explained_execute(name, arguments, head, sql).await?;
+                match &portal.statement.plan.action {
+                    Action::Explain(explain) => {
+                        self.explained(explain, Statement::bound(&portal)).await?
+                    }
+                    _ => return Err(not_explained()),
+                }
+            }
+            _ => self.explained(explain, whole).await?,
         };
-        let asked = Asked { explain, head: text(explain.head), whole, inner };
-        self.take_ticket().await?;
-        let root = self.explain_plan(asked).await?;
         let options = &explain.options;
         let timed = options.analyze && options.summary != Some(false);
         let time = timed.then(|| started.elapsed().as_secs_f64() * 1000.0);
@@ -104,6 +105,25 @@ impl Conn {
         }
         self.client.complete("EXPLAIN");
         Ok(())
+    }
+
+    async fn explained(
+        &mut self,
+        explain: &Explain,
+        whole: Statement<'_>,
+    ) -> Result<Node, Failure> {
+        let sql = explain.statement.of(whole.sql);
+        let mut scanned = Scan::default();
+        pgherd_planner::scan(sql.as_bytes(), 0, self.planning.seed, &mut scanned);
+        let inner = Statement {
+            sql,
+            plan: &explain.plan,
+            literals: &scanned.literals,
+            portal: whole.portal,
+        };
+        let asked = Asked { explain, head: explain.head.of(whole.sql), whole, inner };
+        self.take_ticket().await?;
+        self.explain_plan(asked).await
     }
 
     async fn explain_plan(&mut self, asked: Asked<'_>) -> Result<Node, Failure> {
@@ -137,7 +157,7 @@ impl Conn {
             Action::Insert(insert) => self.explain_insert(insert, asked).await,
             Action::Borrow(borrow) => self.explain_borrowed(borrow, asked).await,
             // PostgreSQL has no plan of anything else, and has said so.
-            _ => Err(ErrorInfo::new("0A000", "EXPLAIN of this statement is not supported").into()),
+            _ => Err(not_explained()),
         }
     }
 
@@ -224,8 +244,7 @@ impl Conn {
             };
             match reply {
                 Ok(reply) => {
-                    let out = &mut self.client.out;
-                    reply.notices.iter().for_each(|notice| out.extend_from_slice(notice));
+                    self.client.out.extend_from_slice(&reply.notices);
                     plans.push(read_plan(&reply, asked));
                 }
                 Err(error) if failure.is_none() => {
@@ -322,6 +341,10 @@ fn read_plan(reply: &Reply, asked: Asked<'_>) -> ShardPlan {
         })
         .collect();
     ShardPlan::read(asked.explain.options.format, &lines.join("\n"))
+}
+
+fn not_explained() -> Failure {
+    ErrorInfo::new("0A000", "EXPLAIN of this statement is not supported").into()
 }
 
 /// What a shard runs, as it is shown.

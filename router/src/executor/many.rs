@@ -50,6 +50,14 @@ impl Conn {
                 let tasks = self.tasks(&shards, many.sql.as_deref(), statement.sql).await?;
                 self.run_same(tasks, statement).await
             }
+            Merge::HomeFills { elsewhere } => {
+                self.open_implicit();
+                let mut tasks = self.tasks(&shards, None, "").await?;
+                for (task, shard) in tasks.iter_mut().zip(&shards) {
+                    task.sql = (*shard != self.planning.map.home).then(|| elsewhere.to_string());
+                }
+                self.run_same(tasks, statement).await
+            }
             Merge::Sum => {
                 self.open_implicit();
                 let tasks = self.tasks(&shards, many.sql.as_deref(), statement.sql).await?;
@@ -163,8 +171,13 @@ impl Conn {
             let sql = task.sql.as_deref().unwrap_or(statement.sql);
             match (statement.portal, &task.sql) {
                 // A piece of the statement may use some of its parameters only.
-                (Some(portal), Some(sql)) => put_piece(&mut request, sql, portal)?,
-                _ => self.put_statement(&mut request, sql, statement.portal),
+                (Some(portal), Some(sql)) => {
+                    put_piece(&mut request, sql, portal, self.servers[task.at].shard)?;
+                }
+                _ => {
+                    let shard = self.servers[task.at].shard;
+                    self.put_statement(&mut request, shard, sql, statement.portal);
+                }
             }
             let server = &mut self.servers[task.at];
             server.wrote |= statement.plan.access != Access::Read;
@@ -173,19 +186,6 @@ impl Conn {
             }
         }
         Ok(hidden)
-    }
-
-    /// Has a server join the open block, where the router's own statements come before the
-    /// client's.
-    pub(super) async fn join(&mut self, at: usize) -> Result<(), Failure> {
-        let mut request = Vec::new();
-        let joins = self.put_join(at, &mut request);
-        if joins > 0
-            && let Err(error) = self.servers[at].send(&request).await
-        {
-            return Err(self.lost(at, &error));
-        }
-        self.collect_joins(at, joins).await
     }
 
     /// The replies to BEGIN and its kin.
@@ -200,16 +200,25 @@ impl Conn {
                 Err(error) => return Err(self.lost(at, &error)),
             }
         }
+        // The statement itself is at work.
+        self.servers[at].status = 0;
         Ok(())
     }
 
     /// One request in the protocol that the client used.
-    pub fn put_statement(&self, request: &mut Vec<u8>, sql: &str, portal: Option<&Portal>) {
+    pub fn put_statement(
+        &self,
+        request: &mut Vec<u8>,
+        shard: ShardId,
+        sql: &str,
+        portal: Option<&Portal>,
+    ) {
         match portal {
             None => frontend::put_query(request, sql),
             Some(portal) => {
-                let Ok(tail) = frontend::BindTail::new(&portal.tail) else { return };
-                frontend::put_parse(request, b"", sql, &portal.statement.types);
+                let tail = portal.tail_on(shard);
+                let Ok(tail) = frontend::BindTail::new(&tail) else { return };
+                frontend::put_parse(request, b"", sql, portal.statement.types_on(shard));
                 frontend::put_bind(request, b"", b"", tail.parameters, tail.results);
                 frontend::put_execute(request, b"", 0);
                 request.extend_from_slice(frontend::SYNC);
@@ -273,7 +282,7 @@ impl Conn {
         }
         let Some(reply) = first else { return Ok(()) };
         let out = &mut self.client.out;
-        reply.notices.iter().for_each(|notice| out.extend_from_slice(notice));
+        out.extend_from_slice(&reply.notices);
         if let (Some(description), None) = (&reply.description, statement.portal) {
             out.extend_from_slice(description);
         }
@@ -331,7 +340,7 @@ impl Conn {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        notices.iter().for_each(|notice| self.client.out.extend_from_slice(notice));
+        self.client.out.append(&mut notices);
         self.client.complete(tag.as_deref().unwrap_or(""));
         Ok(())
     }
@@ -356,8 +365,8 @@ impl Conn {
             while let Some((tag, frame)) = self.next_frame(at)? {
                 match tag {
                     b'Z' => {
-                        self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
                         if hidden_left == 0 {
+                            self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
                             ended = true;
                             break;
                         }
@@ -370,6 +379,7 @@ impl Conn {
                     _ if hidden_left > 0 || failure.is_some() => {}
                     b'T' if !described => {
                         described = true;
+                        let frame = self.with_home_oids(at, frame).await;
                         self.client.out.extend_from_slice(&frame);
                     }
                     b'D' => {
@@ -405,6 +415,21 @@ impl Conn {
         let kind = statement.plan.kind;
         self.client.complete(&format!("{} {total}", verb(kind)));
         Ok(())
+    }
+
+    /// A RowDescription with the home shard's numbers of types and tables.
+    pub async fn with_home_oids(&self, at: usize, frame: Bytes) -> Bytes {
+        let (map, shard) = (&self.planning.map, self.servers[at].shard);
+        if shard == map.home {
+            return frame;
+        }
+        let mut frame = frame.to_vec();
+        let unknown = self.worker.oids.translate(shard, &mut frame);
+        if !unknown.is_empty() {
+            Box::pin(self.worker.find_oids(map, shard, &unknown)).await;
+            self.worker.oids.translate(shard, &mut frame);
+        }
+        frame.into()
     }
 
     /// Waits until one of the open servers has sent something; `0` is its position in `open`.
@@ -480,7 +505,7 @@ pub(super) fn split_rows(
     statement: Statement<'_>,
     params: &dyn Params,
 ) -> Result<Vec<(ShardId, String)>, Failure> {
-    let piece = |span: Span| &statement.sql[span.start as usize..span.end as usize];
+    let piece = |span: Span| span.of(statement.sql);
     let mut texts: Vec<(ShardId, String)> = Vec::new();
     for (row, key) in &insert.rows {
         let shard = key
@@ -510,9 +535,17 @@ pub(super) fn split_rows(
 
 /// A part of a client's statement with all of its parameters: PostgreSQL cannot infer the types of
 /// those that this part does not name, so these are declared as what takes any value.
-fn put_piece(request: &mut Vec<u8>, sql: &str, portal: &Portal) -> Result<(), Failure> {
-    let tail = portal.params()?.tail;
-    frontend::put_parse(request, b"", sql, &piece_types(sql, portal)?);
+fn put_piece(
+    request: &mut Vec<u8>,
+    sql: &str,
+    portal: &Portal,
+    shard: ShardId,
+) -> Result<(), Failure> {
+    let types = piece_types(sql, portal, shard)?;
+    let tail = portal.tail_on(shard);
+    let tail =
+        frontend::BindTail::new(&tail).map_err(|error| ErrorInfo::protocol(error.to_string()))?;
+    frontend::put_parse(request, b"", sql, &types);
     frontend::put_bind(request, b"", b"", tail.parameters, tail.results);
     frontend::put_execute(request, b"", 0);
     request.extend_from_slice(frontend::SYNC);
@@ -520,10 +553,10 @@ fn put_piece(request: &mut Vec<u8>, sql: &str, portal: &Portal) -> Result<(), Fa
 }
 
 /// The types that the parameters of a piece are declared with.
-pub(super) fn piece_types(sql: &str, portal: &Portal) -> Result<Vec<u8>, Failure> {
+pub(super) fn piece_types(sql: &str, portal: &Portal, shard: ShardId) -> Result<Vec<u8>, Failure> {
     let tail = portal.params()?.tail;
     let named = pgherd_planner::parameters(sql);
-    let declared = &portal.statement.types;
+    let declared = portal.statement.types_on(shard);
     let mut types = Vec::with_capacity(tail.count() * 4);
     for number in 1..=tail.count() as u16 {
         let at = usize::from(number - 1) * 4;

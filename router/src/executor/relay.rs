@@ -5,7 +5,6 @@
 //! buffer that it was read into.
 
 use std::io;
-use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Buf;
@@ -16,7 +15,7 @@ use super::turned::{Turning, is_gate};
 use crate::client::AHEAD_MAX;
 use crate::error::{ErrorInfo, Failure};
 use crate::pool::Server;
-use crate::pool::server::note_parameter;
+use crate::session::note_parameter;
 use crate::wire::frontend::{self, SHORT_MAX};
 use crate::wire::reply::Step;
 use crate::wire::{self, HEADER, backend};
@@ -60,6 +59,7 @@ impl Conn {
         plan: &Plan,
     ) -> Result<RelayEnd, Failure> {
         self.scanner.hidden = hidden;
+        self.scanner.foreign = self.servers[at].shard != self.planning.map.home;
         self.servers[at].status = 0;
         self.servers[at].wrote |= plan.access != Access::Read;
         let mut sent = 0;
@@ -135,8 +135,10 @@ impl Conn {
         ready: Ready,
         failed: &mut bool,
     ) -> Result<Passed, Failure> {
-        let Self { client, servers, scanner, last_sqlstate, session, cancel, turning, .. } = self;
-        let Server { inbuf, parameters, .. } = &mut servers[at];
+        let Self {
+            client, servers, scanner, last_sqlstate, session, cancel, kept, turning, ..
+        } = self;
+        let Server { inbuf, parameters, shard, .. } = &mut servers[at];
         let mut from = 0;
         let mut to = 0;
         let mut passed = Passed::More;
@@ -173,16 +175,24 @@ impl Conn {
                     }
                     to += size;
                 }
-                Step::Parameter(size) if ready != Ready::Quiet => {
-                    note_parameter(parameters, &inbuf[to..to + size]);
-                    session.reported = Rc::clone(parameters);
+                Step::Columns(size) if ready != Ready::Quiet => {
+                    let frame = &mut inbuf[to..to + size];
+                    let unknown = self.worker.oids.translate(*shard, frame);
+                    if !unknown.is_empty() {
+                        Box::pin(self.worker.find_oids(&self.planning.map, *shard, &unknown)).await;
+                        self.worker.oids.translate(*shard, frame);
+                    }
                     to += size;
                 }
                 Step::Parameter(size) | Step::HiddenParameter(size) => {
-                    note_parameter(parameters, &inbuf[to..to + size]);
-                    client.out.extend_from_slice(&inbuf[from..to]);
+                    let frame = &inbuf[to..to + size];
+                    note_parameter(parameters, frame);
+                    let seen = matches!(step, Step::Parameter(_)) && ready != Ready::Quiet;
+                    if !(seen && session.is_news(frame, parameters)) {
+                        client.out.extend_from_slice(&inbuf[from..to]);
+                        from = to + size;
+                    }
                     to += size;
-                    from = to;
                 }
                 Step::Insert(message) => {
                     client.out.extend_from_slice(&inbuf[from..to]);
@@ -217,7 +227,19 @@ impl Conn {
                     }
                     return Err(Failure::Shard(frame.into()));
                 }
-                Step::Pass(size) | Step::Drop(size) | Step::HiddenReady { size, .. } => {
+                Step::News(size) => {
+                    client.out.extend_from_slice(&inbuf[from..to]);
+                    // A server that is not kept has nobody who listens.
+                    if kept.is_some() {
+                        client.out.extend_from_slice(&inbuf[to..to + size]);
+                    }
+                    to += size;
+                    from = to;
+                }
+                Step::Pass(size)
+                | Step::Columns(size)
+                | Step::Drop(size)
+                | Step::HiddenReady { size, .. } => {
                     client.out.extend_from_slice(&inbuf[from..to]);
                     to += size;
                     from = to;

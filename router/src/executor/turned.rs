@@ -82,7 +82,6 @@ impl Conn {
             server.spoiled |= !rolled_back;
             server.joined = false;
             server.wrote = false;
-            server.settings = std::rc::Rc::clone(&server.settings_before);
         }
         self.release();
         if !self.await_newer_map().await {

@@ -115,7 +115,12 @@ impl Conn {
                         bytes += size;
                         self.refresh_planning();
                         match self.read_op(tag, size) {
-                            Ok(op) => ops.push(op),
+                            Ok(op) => {
+                                if let (Op::Parse { statement, .. }, _) = &op {
+                                    self.learn_types(statement).await;
+                                }
+                                ops.push(op);
+                            }
                             Err(error) => failure = Some(error),
                         }
                     }

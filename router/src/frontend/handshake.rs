@@ -206,7 +206,7 @@ async fn log_in(
         ));
     }
     let settings = startup_settings(&parameters)?;
-    Ok((Session::new(user, worker.intern(settings)), login))
+    Ok((Session::new(worker.intern(settings)), login))
 }
 
 /// The router has no log of changes to stream: the shards have one each.
@@ -284,7 +284,7 @@ fn options(text: &str, settings: &mut Settings) -> Result<(), ErrorInfo> {
 async fn greet(
     mut client: Client,
     worker: Rc<Worker>,
-    session: Session,
+    mut session: Session,
     login: Login,
     long_key: bool,
 ) -> Option<Conn> {
@@ -296,10 +296,22 @@ async fn greet(
             return None;
         }
     };
-    let planning = Planning::new(map, &session.settings, &session.user, false);
+    if !home.own_settings.is_empty() {
+        // What role and database have of their own, on whatever server the session runs.
+        let mut settings = (*session.startup).clone();
+        settings.add_missing(&home.own_settings);
+        session.startup = worker.intern(settings);
+        session.settings = Rc::clone(&session.startup);
+    }
+    let Session { settings, temporary, .. } = &session;
+    let planning = Planning::new(map, settings, &login.user, temporary, false);
     let cancel = worker.register(long_key);
+    let keep_all = worker.shared.settings.session_pooling;
     let mut conn = Conn::new(client, session, worker, login, cancel, planning);
     conn.servers.push(home);
+    if keep_all {
+        conn.keep_all();
+    }
     let settled = conn.bring_settings(0).await;
     conn.session.reported = Rc::clone(&conn.servers[0].parameters);
     conn.release();
@@ -308,6 +320,7 @@ async fn greet(
             let error = crate::pool::connect::shard_error(&frame);
             conn.client.dismiss(&error).await;
         }
+        conn.abandon();
         conn.worker.unregister(&conn.cancel);
         return None;
     }

@@ -1,6 +1,7 @@
 //! Opening a server connection: startup and authentication on a stream of the dialer's.
 
 use std::io;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use pgherd_shard_map::store::{LOCAL_EPOCH_SQL, RouterTag};
@@ -14,6 +15,8 @@ use super::{Login, Server, unreachable};
 use crate::dial::{Dialer, Opened};
 use crate::error::ErrorInfo;
 use crate::proofs::{Proof, Proofs};
+use crate::session::Settings;
+use crate::session::settings::{IDLE_SESSION_TIMEOUT, PLANNED_WITH, SEARCH_PATH, startup_value};
 use crate::wire::{HEADER, Malformed, Reader, backend, put_cstr, put_frame, startup};
 use crate::{md5, scram};
 
@@ -49,7 +52,7 @@ pub async fn connect(
         exchange: None,
     };
     match handshake(&mut server, login, database, &mut authentication).await {
-        Ok(None) => Ok(server),
+        Ok(None) => own_settings(server).await,
         Ok(Some(error)) => Err(error),
         Err(error) => Err(unreachable(shard, &error.to_string())),
     }
@@ -76,6 +79,35 @@ pub async fn introduce(server: &mut Server, tag: RouterTag, epoch: Epoch) -> Res
     Ok(())
 }
 
+/// Asks for the settings that planning depends on, which a role or database may have of its own.
+async fn own_settings(mut server: Server) -> Result<Server, ErrorInfo> {
+    let shard = server.shard;
+    let columns: Vec<String> =
+        PLANNED_WITH.iter().map(|name| format!("current_setting('{name}', true)")).collect();
+    let reply = server.run(&format!("SELECT {}", columns.join(", "))).await;
+    let reply = reply.map_err(|error| unreachable(shard, &error.to_string()))?;
+    if let Some(error) = &reply.error {
+        return Err(shard_error(error));
+    }
+    let mut settings = Settings::default();
+    for (name, value) in PLANNED_WITH.iter().zip(reply.first_row()) {
+        let usual = match *name {
+            "search_path" => SEARCH_PATH,
+            "default_transaction_isolation" => "read committed",
+            "role" => "none",
+            _ => "",
+        };
+        if let Some(value) = value.filter(|value| *value != usual) {
+            settings.set(name, Some(&startup_value(name, &value)));
+        }
+    }
+    if !settings.is_empty() {
+        server.own_settings = Rc::new(settings);
+        server.settings = Rc::clone(&server.own_settings);
+    }
+    Ok(server)
+}
+
 /// `Ok(Some)` is the shard's own refusal.
 async fn handshake(
     server: &mut Server,
@@ -84,8 +116,13 @@ async fn handshake(
     authentication: &mut Authentication<'_>,
 ) -> io::Result<Option<ErrorInfo>> {
     let mut out = Vec::new();
-    let startup_parameters =
-        [("user", &*login.user), ("database", database), ("client_encoding", "UTF8")];
+    // A pooled server is idle for other reasons than its client, whose limit the router minds.
+    let startup_parameters = [
+        ("user", &*login.user),
+        ("database", database),
+        ("client_encoding", "UTF8"),
+        (IDLE_SESSION_TIMEOUT, "0"),
+    ];
     startup::put_startup(&mut out, &startup_parameters);
     server.send(&out).await?;
     let mut parameters: Vec<(Box<str>, Box<str>)> = Vec::new();

@@ -13,7 +13,7 @@ use pgherd_shard_map::ShardId;
 use tokio::io::AsyncWrite;
 
 use crate::dial::Stream;
-use crate::session::{Parameters, Settings};
+use crate::session::{Parameters, Settings, note_parameter};
 use crate::wire::{self, HEADER, backend};
 
 /// How many statements a server keeps prepared before it is asked to forget all.
@@ -33,18 +33,34 @@ pub struct Server {
     pub status: u8,
     pub statements: HashSet<u128>,
     pub settings: Rc<Settings>,
-    /// Those that it had when it joined the transaction: a rollback brings them back.
-    pub settings_before: Rc<Settings>,
+    /// What it had when it was opened, or has after DISCARD ALL.
+    pub own_settings: Rc<Settings>,
     /// What ParameterStatus has said last of each.
     pub parameters: Parameters,
     /// For CancelRequest.
     pub address: SocketAddr,
     pub pid: i32,
     pub secret: i32,
+    /// The session that used it last, by its cancel key's number, and whether it did so before.
+    pub last_user: u32,
+    pub same_user: bool,
     /// This transaction may have written here.
     pub wrote: bool,
     /// This transaction's BEGIN was sent here.
     pub joined: bool,
+    /// It holds something of the session's: it stays with it, and is made clean before it is given
+    /// back.
+    pub kept: bool,
+    /// Opened apart from the pools: it is closed, never given back.
+    pub apart: bool,
+    /// A cancel was sent to it while it stayed with its session: it may still be on its way.
+    pub cancelled: bool,
+    /// It must forget its prepared statements before the next request: they are stale or too many.
+    pub forget: bool,
+    /// Notifications that came within replies of the router's own, whole frames.
+    pub news: Vec<u8>,
+    /// It was heard to end while nothing was asked of it: the next request will say so.
+    pub ended: bool,
     /// Its state is not known or not wanted any more: it is closed when given back.
     pub spoiled: bool,
     pub opened: Instant,
@@ -55,14 +71,16 @@ pub struct Server {
 #[derive(Debug, Default)]
 pub struct Reply {
     pub description: Option<Bytes>,
+    /// The body of ParameterDescription.
+    pub parameters: Option<Bytes>,
     /// Whole DataRow bodies.
     pub rows: Vec<Bytes>,
     pub tags: Vec<String>,
     /// The first ErrorResponse, a whole frame.
     pub error: Option<Bytes>,
     pub copy_data: Vec<Bytes>,
-    /// NoticeResponses, whole frames.
-    pub notices: Vec<Bytes>,
+    /// Notices, whole frames: the client's to know where the statement was its own.
+    pub notices: Vec<u8>,
 }
 
 impl std::fmt::Debug for Server {
@@ -81,13 +99,21 @@ impl Server {
             status: 0,
             statements: HashSet::new(),
             settings: Rc::default(),
-            settings_before: Rc::default(),
+            own_settings: Rc::default(),
             parameters: Rc::default(),
             address,
             pid: 0,
             secret: 0,
+            last_user: 0,
+            same_user: false,
             wrote: false,
             joined: false,
+            kept: false,
+            apart: false,
+            cancelled: false,
+            forget: false,
+            news: Vec::new(),
+            ended: false,
             spoiled: false,
             opened: Instant::now(),
             idle_since: Instant::now(),
@@ -97,7 +123,12 @@ impl Server {
     /// Whether it can serve another session as it is.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        !self.spoiled && self.status == b'I' && !self.joined && self.inbuf.is_empty()
+        !self.spoiled
+            && !self.ended
+            && !self.kept
+            && self.status == b'I'
+            && !self.joined
+            && self.inbuf.is_empty()
     }
 
     /// Whether an idle connection is still open and has nothing to say. Costs no system call
@@ -120,6 +151,14 @@ impl Server {
 
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    /// Says that nothing more will be asked: the server ends when it next reads.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn end_requests(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await
     }
 
     /// Reads what arrives next.
@@ -214,15 +253,20 @@ impl Server {
                     return Ok(reply);
                 }
                 b'T' => reply.description = Some(frame),
+                b't' => reply.parameters = Some(frame.slice(HEADER..)),
                 b'D' => reply.rows.push(frame.slice(HEADER..)),
                 b'd' => reply.copy_data.push(frame),
-                b'N' => reply.notices.push(frame),
-                b'S' => note_parameter(&mut self.parameters, &frame),
+                b'S' => {
+                    note_parameter(&mut self.parameters, &frame);
+                }
                 b'C' => {
                     let tag = &frame[HEADER..frame.len() - 1];
                     reply.tags.push(String::from_utf8_lossy(tag).into_owned());
                 }
                 b'E' if reply.error.is_none() => reply.error = Some(frame),
+                b'N' => reply.notices.extend_from_slice(&frame),
+                // Only a server that is kept listens; nobody else has news to come.
+                b'A' if self.kept => self.news.extend_from_slice(&frame),
                 b'G' => {
                     // Nobody has data for it: fail the COPY so that the reply can end.
                     self.send(&[b'f', 0, 0, 0, 5, 0]).await?;
@@ -230,6 +274,21 @@ impl Server {
                 _ => {}
             }
         }
+    }
+
+    /// Leaves the session that kept it: nothing of its stays. Not cancel safe.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn make_clean(&mut self) -> io::Result<()> {
+        let reply = self.run("DISCARD ALL").await?;
+        self.spoiled |= reply.error.is_some();
+        self.settings = Rc::clone(&self.own_settings);
+        self.statements.clear();
+        self.news = Vec::new();
+        self.kept = false;
+        self.forget = false;
+        Ok(())
     }
 
     /// Runs SQL of the router's own by the simple protocol.
@@ -243,26 +302,25 @@ impl Server {
         self.collect().await
     }
 
-    /// Whether one more statement may be prepared without first forgetting others.
+    /// Whether one more statement may be prepared without first forgetting the others.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.statements.len() < STATEMENTS_MAX
     }
 }
 
-/// Keeps what a ParameterStatus says. They are rare: a new list costs nothing that counts.
-pub fn note_parameter(parameters: &mut Parameters, frame: &[u8]) {
-    let mut reader = wire::Reader::new(&frame[HEADER.min(frame.len())..]);
-    let (Ok(name), Ok(value)) = (reader.str(), reader.str()) else { return };
-    let mut list = parameters.to_vec();
-    match list.iter_mut().find(|(known, _)| &**known == name) {
-        Some((_, known)) => *known = value.into(),
-        None => list.push((name.into(), value.into())),
-    }
-    *parameters = list.into();
-}
-
 impl Reply {
+    /// The first row's values, as text.
+    #[must_use]
+    pub fn first_row(&self) -> Vec<Option<String>> {
+        self.rows.first().map(row_text).unwrap_or_default()
+    }
+
+    /// Every row's values, as text.
+    pub fn text_rows(&self) -> impl Iterator<Item = Vec<Option<String>>> {
+        self.rows.iter().map(row_text)
+    }
+
     /// The first column of the first row, as text.
     #[must_use]
     pub fn scalar(&self) -> Option<String> {
@@ -270,4 +328,10 @@ impl Reply {
         let value = *backend::row_values(row).ok()?.first()?;
         value.map(|value| String::from_utf8_lossy(value).into_owned())
     }
+}
+
+fn row_text(row: &Bytes) -> Vec<Option<String>> {
+    let values = backend::row_values(row).unwrap_or_default();
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    values.iter().map(|value| value.map(text)).collect()
 }

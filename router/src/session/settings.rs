@@ -2,6 +2,27 @@
 
 use std::collections::BTreeMap;
 
+/// PostgreSQL's default.
+pub const SEARCH_PATH: &str = "\"$user\", public";
+
+/// What the router does itself: a pooled server is idle for other reasons than its client.
+pub const IDLE_SESSION_TIMEOUT: &str = "idle_session_timeout";
+
+/// Whom the session acts as. The first one's change ends the second.
+const WHO: [&str; 2] = ["session_authorization", "role"];
+
+/// Settings that the router reads itself: a role or database may have values of its own.
+pub const PLANNED_WITH: [&str; 8] = [
+    "search_path",
+    "role",
+    "default_transaction_isolation",
+    "pgherd.shard",
+    "pgherd.scatter",
+    "pgherd.multi_shard_commit",
+    "pgherd.read_consistency",
+    "pgherd.read_preference",
+];
+
 /// Settings by name in lower case; values as they are written after `SET name TO`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Settings {
@@ -10,14 +31,39 @@ pub struct Settings {
 
 impl Settings {
     pub fn set(&mut self, name: &str, value: Option<&str>) {
+        if name == WHO[0] {
+            self.values.remove(WHO[1]);
+        }
         match value {
             Some(value) => self.values.insert(name.into(), value.into()),
             None => self.values.remove(name),
         };
     }
 
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// These, and of `other` what is not among them.
+    pub fn add_missing(&mut self, other: &Self) {
+        for (name, value) in &other.values {
+            self.values.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    }
+
+    /// What a server does not say of its session: the router's own, and who asked for whom.
+    pub fn keep_own(&mut self, before: &Self) {
+        for name in [IDLE_SESSION_TIMEOUT, WHO[0]] {
+            if let Some(value) = before.values.get(name) {
+                self.values.insert(name.into(), value.clone());
+            }
+        }
+    }
+
+    /// As RESET ALL: whom the session acts as stays.
     pub fn clear(&mut self) {
-        self.values.clear();
+        self.values.retain(|name, _| WHO.contains(&&**name));
     }
 
     #[must_use]
@@ -25,32 +71,72 @@ impl Settings {
         self.values.get(name).map(AsRef::as_ref)
     }
 
+    /// The value of a setting that is one word or one string, without its quotes.
+    #[must_use]
+    pub fn word(&self, name: &str) -> Option<&str> {
+        self.value(name).map(|value| value.trim_matches('\''))
+    }
+
     /// SQL that turns a server with the settings `from` into one with these; empty if equal.
+    ///
+    /// Whom the session acts as comes first where it ends and last where it begins: what only the
+    /// login may set is set as the login.
     #[must_use]
     pub fn change_from(&self, from: &Self) -> String {
+        let who_differs = WHO.iter().any(|name| self.value(name) != from.value(name));
         let mut sql = String::new();
+        if who_differs {
+            for name in WHO.iter().rev().filter(|name| from.values.contains_key(**name)) {
+                sql.push_str(&format!("RESET {name};"));
+            }
+        }
+        let plain = |name: &str| !WHO.contains(&name) && name != IDLE_SESSION_TIMEOUT;
         for name in from.values.keys().filter(|name| !self.values.contains_key(*name)) {
-            sql.push_str(&format!("RESET {};", quoted_name(name)));
+            if plain(name) {
+                sql.push_str(&self.statement(name));
+            }
         }
         for (name, value) in &self.values {
-            if from.values.get(name) != Some(value) {
-                sql.push_str(&format!("SET {} TO {value};", quoted_name(name)));
+            if plain(name) && from.values.get(name) != Some(value) {
+                sql.push_str(&self.statement(name));
+            }
+        }
+        if who_differs {
+            for name in WHO.iter().filter(|name| self.values.contains_key(**name)) {
+                sql.push_str(&self.statement(name));
             }
         }
         sql
     }
 
+    /// The statement that gives a server this one setting, with its semicolon.
+    ///
+    /// Without a value of its own a session has the server's default, but for search_path: there
+    /// it has PostgreSQL's, so that names are found on all servers as the planner found them.
+    #[must_use]
+    pub fn statement(&self, name: &str) -> String {
+        match self.value(name) {
+            Some(value) => format!("SET {} TO {value};", quoted_name(name)),
+            None if name == "search_path" => format!("SET search_path TO {SEARCH_PATH};"),
+            None => format!("RESET {};", quoted_name(name)),
+        }
+    }
+
+    /// Whom the session acts as, where that is not the login: `"$user"` is that role.
+    #[must_use]
+    pub fn acting_as(&self) -> Option<String> {
+        let role = self.value("role").map(|value| split_names(value).concat());
+        role.filter(|role| role != "none").or_else(|| {
+            self.value("session_authorization").map(|value| split_names(value).concat())
+        })
+    }
+
     /// `search_path` as a list of schemas; `"$user"` is replaced, `pg_catalog` stays if named.
     #[must_use]
     pub fn search_path(&self, user: &str) -> Vec<Box<str>> {
-        let Some(value) = self.value("search_path") else {
-            return vec![user.into(), "public".into()];
-        };
-        let value = value.trim();
-        // `SET search_path TO 'a, b'` names one schema in SQL but a list in a startup packet,
-        // which is how such values get here quoted: split inside the quotes as the server does
-        // for a single string only when it came from there (see `startup_value`).
-        split_names(value)
+        let acting = self.acting_as();
+        let user = acting.as_deref().unwrap_or(user);
+        split_names(self.value("search_path").unwrap_or(SEARCH_PATH))
             .into_iter()
             .map(|name| if name == "$user" { user.to_owned() } else { name })
             .map(String::into_boxed_str)
@@ -91,7 +177,10 @@ fn quoted_name(name: &str) -> String {
 pub fn startup_value(name: &str, value: &str) -> Box<str> {
     let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
     let sql = if name == "search_path" {
-        split_names(value).iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ")
+        match split_names(value) {
+            names if names.is_empty() => quote(""),
+            names => names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", "),
+        }
     } else {
         quote(value)
     };
@@ -115,6 +204,27 @@ mod tests {
             "RESET \"work_mem\";SET \"app\".\"user\" TO 7;SET \"timezone\" TO 'Asia/Tokyo';"
         );
         assert_eq!(a.change_from(&a.clone()), "");
+    }
+
+    #[test]
+    fn a_role_is_left_before_and_taken_after_everything_else() {
+        let mut a = Settings::default();
+        a.set("role", Some("clerk"));
+        a.set("search_path", Some("a"));
+        let mut b = Settings::default();
+        b.set("session_authorization", Some("ada"));
+        b.set("role", Some("boss"));
+        b.set("work_mem", Some("'1MB'"));
+        assert_eq!(
+            b.change_from(&a),
+            "RESET role;SET search_path TO \"$user\", public;SET \"work_mem\" TO '1MB';\
+             SET \"session_authorization\" TO ada;SET \"role\" TO boss;"
+        );
+        b.clear();
+        assert_eq!(b.value("role"), Some("boss"), "RESET ALL leaves it");
+        assert_eq!(&*b.search_path("login")[0], "boss");
+        b.set("session_authorization", Some("eve"));
+        assert_eq!(b.value("role"), None);
     }
 
     #[test]

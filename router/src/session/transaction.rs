@@ -21,12 +21,15 @@ pub enum Transaction {
 pub struct Block {
     /// Sent to each shard when it joins: BEGIN with the client's options.
     pub begin: Box<str>,
-    /// Then these, in order: SET LOCAL, SET TRANSACTION, SAVEPOINT.
+    /// Then these, in order: SET, SET TRANSACTION, SAVEPOINT.
     pub replay: Vec<Replay>,
     pub implicit: bool,
     pub failed: bool,
-    /// The client's settings when it began: a rollback brings them back.
+    /// The client's settings when it began: a shard that joins has these first, and a rollback
+    /// brings them back.
     pub settings: Rc<Settings>,
+    /// What the client's settings are after a commit: without what was SET LOCAL.
+    pub lasting: Rc<Settings>,
     /// The map as this transaction has changed it.
     pub map: Option<Arc<ShardMap>>,
     /// Something changed the schema: the map is loaded anew after the commit.
@@ -43,6 +46,7 @@ pub enum Replay {
         sql: Box<str>,
         /// What ROLLBACK TO brings back: the client's settings, and the transaction's own map.
         settings: Rc<Settings>,
+        lasting: Rc<Settings>,
         map: Option<Arc<ShardMap>>,
         schema_changed: bool,
     },
@@ -83,15 +87,18 @@ impl Transaction {
 impl Block {
     #[must_use]
     pub fn new(begin: &str, implicit: bool, settings: Rc<Settings>) -> Self {
+        let usual = settings.word("default_transaction_isolation");
+        let serializable = usual.is_some_and(|word| word.eq_ignore_ascii_case("serializable"));
         Self {
             begin: begin.into(),
             replay: Vec::new(),
             implicit,
             failed: false,
+            lasting: Rc::clone(&settings),
             settings,
             map: None,
             schema_changed: false,
-            serializable: false,
+            serializable,
         }
     }
 
@@ -108,6 +115,7 @@ impl Block {
             name: name.into(),
             sql: sql.into(),
             settings,
+            lasting: Rc::clone(&self.lasting),
             map: self.map.clone(),
             schema_changed: self.schema_changed,
         });
@@ -151,7 +159,8 @@ impl Block {
         self.replay.truncate(at + 1);
         self.failed = false;
         match self.replay.last() {
-            Some(Replay::Savepoint { settings, map, schema_changed, .. }) => {
+            Some(Replay::Savepoint { settings, lasting, map, schema_changed, .. }) => {
+                self.lasting = Rc::clone(lasting);
                 self.map.clone_from(map);
                 self.schema_changed = *schema_changed;
                 Some(Rc::clone(settings))

@@ -146,6 +146,32 @@ pub fn columns(frame: &[u8]) -> Result<Vec<ColumnDescription>, Malformed> {
         .collect()
 }
 
+/// Below this, numbers of types and tables are PostgreSQL's own (`FirstNormalObjectId`).
+pub const FIRST_USER_OID: u32 = 16384;
+
+/// What a number in a RowDescription stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Numbered {
+    Type,
+    Table,
+}
+
+/// Changes the numbers of types and tables in a whole RowDescription frame, as far as it is well
+/// formed.
+pub fn renumber_columns(frame: &mut [u8], mut number: impl FnMut(Numbered, u32) -> u32) {
+    let mut rest = frame.get_mut(HEADER + 2..).unwrap_or_default();
+    while let Some(end) = memchr::memchr(0, rest) {
+        // Table, column, type, length, modifier, format.
+        let Some((field, after)) = rest[end + 1..].split_at_mut_checked(18) else { return };
+        for (what, at) in [(Numbered::Table, 0), (Numbered::Type, 6)] {
+            if let Some(bytes) = field[at..].first_chunk_mut::<4>() {
+                *bytes = number(what, u32::from_be_bytes(*bytes)).to_be_bytes();
+            }
+        }
+        rest = after;
+    }
+}
+
 /// A RowDescription frame without its last `hidden` columns.
 pub fn cut_columns(frame: &[u8], hidden: u16, out: &mut Vec<u8>) -> Result<(), Malformed> {
     let mut reader = Reader::new(&frame[HEADER.min(frame.len())..]);

@@ -25,6 +25,8 @@ pub enum Expect {
     KnownParse,
     Bind,
     Describe,
+    /// The router's own Describe: the client takes columns, but not the word that there are none.
+    Columns,
     Execute,
     /// Close of a statement is answered by the router: the server keeps it for others.
     KnownClose,
@@ -58,6 +60,10 @@ pub enum Step {
     Error(usize),
     /// ErrorResponse within a reply that the router asked for itself.
     HiddenError(usize),
+    /// NotificationResponse: for a client that listens.
+    News(usize),
+    /// RowDescription, to be passed on with the home shard's numbers.
+    Columns(usize),
     /// CopyInResponse: pass it on, then it is the client's turn.
     CopyIn(usize),
 }
@@ -67,6 +73,8 @@ pub struct ReplyScanner {
     /// Replies, each up to its ReadyForQuery, that come first and are not for the client.
     pub hidden: u32,
     pub expects: VecDeque<Expect>,
+    /// The server is not the home shard: RowDescriptions are waited for whole.
+    pub foreign: bool,
     /// How many ParseComplete the server has sent since [`Self::reset`].
     pub parsed: usize,
     /// How many of the client's messages have been answered since then, as far as they are
@@ -138,6 +146,15 @@ impl ReplyScanner {
                 self.status_frame(tag, size, buf)
             }
             b'W' => Err(Malformed::Rule("unexpected CopyBothResponse")),
+            b'T' if self.foreign && size <= WHOLE_MAX => {
+                if buf.len() < size {
+                    return Ok(Step::More);
+                }
+                Ok(match self.reply_frame(tag, size, size) {
+                    Step::Pass(size) => Step::Columns(size),
+                    step => step,
+                })
+            }
             _ => Ok(self.reply_frame(tag, size, buf.len())),
         }
     }
@@ -162,8 +179,8 @@ impl ReplyScanner {
                 self.expects.clear();
                 Step::Error(size)
             }
-            // Nobody listens on a pooled connection, and hidden replies are nobody's news.
-            b'A' => Step::Drop(size),
+            b'A' => Step::News(size),
+            // Hidden replies are nobody's news.
             b'S' if hidden => Step::HiddenParameter(size),
             b'S' => Step::Parameter(size),
             b'G' if hidden => return Err(Malformed::Rule("unexpected CopyInResponse")),
@@ -179,9 +196,10 @@ impl ReplyScanner {
                 self.parsed += 1;
                 self.passing = self.expects.front() != Some(&Expect::HiddenParse);
             }
-            if tag == b'2' {
-                self.passing = self.expects.front() != Some(&Expect::HiddenBind);
-            }
+            self.passing &= !matches!(
+                (tag, self.expects.front()),
+                (b'2', Some(Expect::HiddenBind)) | (b'n', Some(Expect::Columns))
+            );
             if matches!(tag, b'1' | b'2' | b'3' | b'T' | b'n' | b'C' | b'I' | b's') {
                 let answered = self.expects.pop_front();
                 let own = [Some(Expect::HiddenParse), Some(Expect::HiddenBind)];
@@ -210,12 +228,14 @@ mod tests {
                 | Step::Parameter(n)
                 | Step::Error(n)
                 | Step::CopyIn(n)
+                | Step::Columns(n)
                 | Step::Ready { size: n, .. } => {
                     out.extend_from_slice(&bytes[..n]);
                     bytes = &bytes[n..];
                     have -= n;
                 }
                 Step::Drop(n)
+                | Step::News(n)
                 | Step::HiddenParameter(n)
                 | Step::HiddenError(n)
                 | Step::HiddenReady { size: n, .. } => {

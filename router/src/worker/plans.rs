@@ -5,6 +5,7 @@
 //! (epoch, search_path, user, settings), so a plan of another context is never found.
 
 use std::hash::BuildHasher;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use pgherd_shard_map::{ShardId, ShardMap};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::session::Settings;
+use crate::session::settings::IDLE_SESSION_TIMEOUT;
 
 /// Entries of each level; a plan is some hundred bytes, so both stay below a few megabytes.
 const ENTRIES_MAX: usize = 4096;
@@ -38,9 +40,13 @@ pub struct Planning {
     pub map: Arc<ShardMap>,
     settings: Rc<Settings>,
     search_path: Box<[Box<str>]>,
+    temporary: Rc<[Box<str>]>,
     pub scatter: bool,
     pub pinned: Option<ShardId>,
     pub one_phase: bool,
+    /// `idle_session_timeout` and `idle_in_transaction_session_timeout` in milliseconds, as far as
+    /// the router minds them itself.
+    pub idle_limits: [Option<NonZeroU32>; 2],
     pub seed: u64,
     /// A transaction has changed the map for itself: its plans are not for others.
     private: bool,
@@ -48,29 +54,42 @@ pub struct Planning {
 
 impl Planning {
     #[must_use]
-    pub fn new(map: Arc<ShardMap>, settings: &Rc<Settings>, user: &str, private: bool) -> Self {
+    pub fn new(
+        map: Arc<ShardMap>,
+        settings: &Rc<Settings>,
+        user: &str,
+        temporary: &Rc<[Box<str>]>,
+        private: bool,
+    ) -> Self {
         let search_path = settings.search_path(user).into_boxed_slice();
         let word = |name: &str| settings.value(name).map(|v| v.trim_matches('\'').to_lowercase());
         let scatter = word("pgherd.scatter").is_none_or(|v| !matches!(&*v, "off" | "false" | "0"));
         let pinned = word("pgherd.shard").and_then(|v| v.parse().ok()).map(ShardId);
         let one_phase = word("pgherd.multi_shard_commit").is_some_and(|v| v == "1pc");
-        let seed = FixedState::default().hash_one((map.epoch, &search_path, scatter, pinned, user));
+        let seen = (map.epoch, &search_path, temporary, scatter, pinned, user);
+        let seed = FixedState::default().hash_one(seen);
+        let limit = |name: &str| settings.word(name).and_then(milliseconds);
         Self {
             map,
             settings: Rc::clone(settings),
             search_path,
+            temporary: Rc::clone(temporary),
             scatter,
             pinned,
             one_phase,
+            idle_limits: [
+                limit(IDLE_SESSION_TIMEOUT),
+                limit("idle_in_transaction_session_timeout"),
+            ],
             seed,
             private,
         }
     }
 
-    /// Whether it was made with these settings.
+    /// Whether it was made with these settings and temporary relations.
     #[must_use]
-    pub fn has_settings(&self, settings: &Rc<Settings>) -> bool {
-        Rc::ptr_eq(&self.settings, settings)
+    pub fn is_of(&self, settings: &Rc<Settings>, temporary: &Rc<[Box<str>]>) -> bool {
+        Rc::ptr_eq(&self.settings, settings) && Rc::ptr_eq(&self.temporary, temporary)
     }
 
     /// For the planner.
@@ -79,6 +98,7 @@ impl Planning {
         Context {
             map: &self.map,
             search_path: &self.search_path,
+            temporary: &self.temporary,
             scatter: self.scatter,
             pinned: self.pinned,
             auto_distribute,
@@ -91,6 +111,24 @@ impl Planning {
     pub fn shared_seed(&self) -> Option<u64> {
         (!self.private).then_some(self.seed)
     }
+}
+
+/// A time limit as settings have it: a number and a unit, milliseconds without one; 0 is none.
+fn milliseconds(text: &str) -> Option<NonZeroU32> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let factor = match text[digits..].trim() {
+        // Rounded as PostgreSQL rounds it.
+        "us" => return NonZeroU32::new(u32::try_from(number.saturating_add(500) / 1000).ok()?),
+        "" | "ms" => 1,
+        "s" => 1000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    NonZeroU32::new(u32::try_from(number.checked_mul(factor)?).ok()?)
 }
 
 impl Plans {

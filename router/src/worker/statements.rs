@@ -8,7 +8,8 @@
 use std::rc::Rc;
 
 use foldhash::HashMap;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
+use pgherd_shard_map::Epoch;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
 
 use crate::session::Prepared;
 
@@ -27,10 +28,13 @@ pub struct Statements {
     pub hits: u64,
 }
 
-/// What names the statement on servers: equal for equal text and declared parameter types.
+/// What names the statement on servers: equal for equal text and declared parameter types, as the
+/// schema was when the client prepared it. A server that has kept it from before a change may
+/// refuse it ("cached plan must not change result type"), as PostgreSQL does to whoever prepared it
+/// then; who prepares it anew must not see that.
 #[must_use]
-pub fn statement_id(sql: &str, types: &[u8]) -> u128 {
-    xxh3_128_with_seed(sql.as_bytes(), xxh3_64(types))
+pub fn statement_id(sql: &str, types: &[u8], epoch: Epoch) -> u128 {
+    xxh3_128_with_seed(sql.as_bytes(), xxh3_64_with_seed(types, epoch.0))
 }
 
 impl Statements {

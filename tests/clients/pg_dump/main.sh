@@ -10,7 +10,7 @@ section() { echo "== $1"; }
 
 psql -XAtq "$DSN" -c "INSERT INTO items (id, t, m) VALUES (1, 'one', 'ok'), (2, 'two', NULL)"
 section "schema"
-pg_dump -n public --schema-only "$DSN" 2>&1 | tidy | grep -v create_
+pg_dump -n public --schema-only "$DSN" 2>&1 | tidy
 section "data of a home table"
 pg_dump -t notes --data-only "$DSN" 2>&1 | tidy
 section "data of a reference table"
@@ -20,7 +20,7 @@ pg_dump -t items --data-only "$DSN" 2>&1 | tidy | sort
 section "drop and restore"
 pg_dump -n public --schema-only -Fc -f "$folder/schema" "$DSN" 2>&1
 pg_restore -l "$folder/schema" | grep -E 'TABLE|TYPE|CONSTRAINT' | sed -E 's/^[0-9]+; [0-9]+ [0-9]+ //' | sort
-pg_restore -l "$folder/schema" | grep -Ev 'SCHEMA|FUNCTION' > "$folder/list"
+pg_restore -l "$folder/schema" | grep -v SCHEMA > "$folder/list"
 psql -XAtq "$DSN" -c "DROP TABLE items; DROP TABLE kinds; DROP TABLE notes; DROP TYPE mood" 2>&1
 pg_restore -L "$folder/list" -d "$DSN" "$folder/schema" 2>&1
 psql -XAtq "$DSN" -c '\d items' -c '\d kinds' -c '\d notes' -c '\dT public.*' 2>&1

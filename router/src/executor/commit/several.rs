@@ -176,12 +176,15 @@ impl Conn {
         let server = &mut self.servers[at];
         match (sent.request, answer) {
             (_, Answer::Lost) => server.spoiled = true,
-            (Request::End, Answer::Done) => server.joined = false,
-            // PREPARE kept what was set inside as a COMMIT does; only ROLLBACK undoes it.
-            (Request::RollBackPrepared, _) => server.joined = false,
-            (Request::RollBack, Answer::Done) => {
+            // PREPARE keeps what was set inside as COMMIT does, whatever becomes of it.
+            (Request::End | Request::MarkAndPrepare, Answer::Done) => {
+                server.joined = sent.request != Request::End;
+                if let Some(block) = self.session.transaction.block() {
+                    server.settings = Rc::clone(&block.lasting);
+                }
+            }
+            (Request::RollBackPrepared, _) | (Request::RollBack, Answer::Done) => {
                 server.joined = false;
-                server.settings = Rc::clone(&server.settings_before);
             }
             (Request::RollBack | Request::CommitPrepared(_), Answer::Refused) => {
                 server.spoiled = true;

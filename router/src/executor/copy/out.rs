@@ -79,8 +79,8 @@ impl Conn {
             while let Some((tag, frame)) = self.next_frame(at)? {
                 match tag {
                     b'Z' => {
-                        self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
                         if hidden == 0 {
+                            self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
                             ended = true;
                             break;
                         }

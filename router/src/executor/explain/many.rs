@@ -73,7 +73,10 @@ impl Conn {
         let tasks = self.tasks(shards, Some(sql), "").await?;
         let at = tasks[0].at;
         self.join(at).await?;
-        let types = inner.portal.map(|portal| piece_types(sql, portal)).transpose()?;
+        let types = inner
+            .portal
+            .map(|portal| piece_types(sql, portal, self.servers[at].shard))
+            .transpose()?;
         let mut request = Vec::new();
         frontend::put_parse(&mut request, b"", sql, types.as_deref().unwrap_or_default());
         request.extend_from_slice(frontend::DESCRIBE_UNNAMED_STATEMENT);

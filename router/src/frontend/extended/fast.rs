@@ -113,8 +113,8 @@ impl Conn {
         let server = &mut self.servers[at];
         if self.scanner.parsed > 0 && !route.unnamed {
             server.statements.insert(route.statement.id);
-            // Statements are never closed one by one: a server with too many starts afresh.
-            server.spoiled |= !server.has_room();
+            // Statements are never closed one by one: a server with too many forgets them all.
+            server.forget |= !server.has_room();
         }
         match end {
             Ok(_) if self.was_turned(at).await => {
@@ -160,6 +160,9 @@ impl Conn {
             }
             Rc::clone(statement)
         };
+        if statement.user_types().next().is_some() {
+            return None;
+        }
         let unnamed = bind.statement.is_empty();
         let tail = BindTail::new(bind.tail).ok()?;
         if statement.params.is_some_and(|wanted| usize::from(wanted) != tail.count()) {

@@ -3,13 +3,12 @@
 use std::rc::Rc;
 
 use pgherd_planner::{Action, Plan, SessionStatement, StatementKind};
-use pgherd_shard_map::ShardId;
 
 use super::Op;
 use crate::error::{ErrorInfo, Failure};
-use crate::executor::{Conn, Statement};
+use crate::executor::{Conn, Statement, runs_in_block};
 use crate::session::Prepared;
-use crate::wire::{backend, frontend};
+use crate::wire::backend;
 
 impl Conn {
     /// One message that no single shard can answer.
@@ -22,7 +21,12 @@ impl Conn {
             }
             Op::DescribeStatement { statement, .. } => {
                 self.client.out.extend_from_slice(backend::NO_PARAMETERS);
-                self.describe_own(&statement.plan);
+                match &statement.plan.action {
+                    Action::Session(SessionStatement::Execute { name, .. }) => {
+                        self.describe_executed(name, &[0, 0]).await?;
+                    }
+                    _ => self.describe_own(&statement.plan),
+                }
             }
             Op::DescribePortal { portal, .. } => {
                 let own = match &portal.statement.plan.action {
@@ -36,18 +40,17 @@ impl Conn {
                             | Action::CopyOut(_)
                     ),
                 };
-                if own {
+                if let Action::Session(SessionStatement::Execute { name, .. }) =
+                    &portal.statement.plan.action
+                {
+                    let results = portal.params()?.tail.results.to_vec();
+                    self.describe_executed(name, &results).await?;
+                } else if own {
                     let plan = Rc::clone(&portal.statement.plan);
                     self.describe_own(&plan);
                 } else {
                     // Bound on the home shard for its description only: nothing runs.
-                    let home = self.planning.map.home;
-                    let name: Box<[u8]> = b""[..].into();
-                    let ops = [
-                        (Op::Bind { portal: Rc::clone(portal), name: name.clone() }, Some(home)),
-                        (Op::DescribePortal { portal: Rc::clone(portal), name }, Some(home)),
-                    ];
-                    self.describe_at_home(&ops).await?;
+                    self.describe_at_home(portal, backend::NO_DATA).await?;
                 }
             }
             Op::Execute { portal, limit, .. } => {
@@ -63,7 +66,7 @@ impl Conn {
                 let statement = Rc::clone(&portal.statement);
                 let plan = Rc::clone(&statement.plan);
                 self.refuse_if_failed(&plan.action)?;
-                if !alone && !matches!(plan.action, Action::Session(_)) {
+                if !alone && runs_in_block(&plan.action) {
                     self.open_implicit();
                 }
                 let started = self.worker.metrics.start();
@@ -75,39 +78,6 @@ impl Conn {
                 }))
                 .await?;
                 self.observe(&plan, None, started, statement.sql.as_bytes());
-            }
-        }
-        Ok(())
-    }
-
-    /// Binds and describes on the home shard; the client sees the description only.
-    async fn describe_at_home(&mut self, ops: &[(Op, Option<ShardId>)]) -> Result<(), Failure> {
-        let home = self.planning.map.home;
-        let [(Op::Bind { portal, .. }, _), ..] = ops else { return Ok(()) };
-        let at = self.server_for(home).await?;
-        let mut request = Vec::new();
-        let hidden = self.put_join(at, &mut request);
-        let statement = &portal.statement;
-        frontend::put_parse(&mut request, b"", &statement.sql, &statement.types);
-        frontend::put_bind(&mut request, b"", b"", &portal.tail, &[]);
-        request.extend_from_slice(frontend::DESCRIBE_UNNAMED_PORTAL);
-        request.extend_from_slice(frontend::SYNC);
-        if let Err(error) = self.servers[at].send(&request).await {
-            return Err(self.lost(at, &error));
-        }
-        for round in 0..=hidden {
-            let reply = match self.servers[at].collect().await {
-                Ok(reply) => reply,
-                Err(error) => return Err(self.lost(at, &error)),
-            };
-            if let Some(error) = reply.error {
-                return Err(Failure::Shard(error));
-            }
-            if round == hidden {
-                match reply.description {
-                    Some(description) => self.client.out.extend_from_slice(&description),
-                    None => self.client.out.extend_from_slice(backend::NO_DATA),
-                }
             }
         }
         Ok(())

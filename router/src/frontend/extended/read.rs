@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use pgherd_planner::{Action, Scan, SessionStatement, StatementKind, scan};
+use pgherd_planner::{Action, SessionStatement};
 use pgherd_shard_map::ShardId;
 
 use super::Op;
@@ -11,7 +11,6 @@ use crate::executor::{Conn, Route};
 use crate::session::{Portal, Prepared};
 use crate::wire::frontend::{BindTail, Named};
 use crate::wire::{self, HEADER, frontend};
-use crate::worker::statements::statement_id;
 
 impl Conn {
     /// One message and the shard that it runs on (`None`: the router does it).
@@ -112,68 +111,6 @@ impl Conn {
         }
     }
 
-    /// The statement of a Parse: one that this worker has already, or a new one.
-    ///
-    /// # Errors
-    /// The planner's; 42601 for several statements.
-    pub(super) fn prepare(&self, query: &str, types: &[u8]) -> Result<Rc<Prepared>, Failure> {
-        let sql = query.trim_end().trim_end_matches(';');
-        let id = statement_id(sql, types);
-        let seed = self.planning.shared_seed();
-        if let Some(seed) = seed
-            && let Some(known) = self.worker.statements.borrow_mut().find(id, seed, sql, types)
-        {
-            return Ok(known);
-        }
-        let mut scanned = Scan::default();
-        let end = scan(sql.as_bytes(), 0, self.planning.seed, &mut scanned);
-        if end < sql.len() && !sql[end..].trim().is_empty() {
-            return Err(ErrorInfo::new(
-                "42601",
-                "cannot insert multiple commands into a prepared statement",
-            )
-            .into());
-        }
-        let plan = self
-            .find_plan(sql, &scanned)
-            .map_err(|failure| failure.with_text(query).with_types(types))?;
-        let declared = (types.len() / 4) as u16;
-        let prepared = Rc::new(Prepared {
-            params: has_parameters(plan.kind).then_some(scanned.params.max(declared)),
-            plan,
-            sql: sql.into(),
-            types: types.into(),
-            id,
-            server_name: format!("pgherd_{id:032x}").into_bytes().into(),
-            seed,
-            literals: scanned.literals.into_boxed_slice(),
-        });
-        if let Some(seed) = seed {
-            self.worker.statements.borrow_mut().keep(seed, &prepared);
-        }
-        Ok(prepared)
-    }
-
-    /// A statement by the client's name for it, planned for the map and settings of now.
-    fn statement(&mut self, name: &[u8]) -> Result<Rc<Prepared>, Failure> {
-        let statement = self.session.statements.get(name).cloned().ok_or_else(|| {
-            let message = if name.is_empty() {
-                "unnamed prepared statement does not exist".to_owned()
-            } else {
-                let name = String::from_utf8_lossy(name);
-                format!("prepared statement \"{name}\" does not exist")
-            };
-            Failure::from(ErrorInfo::new("26000", message))
-        })?;
-        let seed = self.planning.shared_seed();
-        if seed.is_some() && statement.seed == seed {
-            return Ok(statement);
-        }
-        let statement = self.prepare(&statement.sql, &statement.types)?;
-        self.session.statements.insert(name.into(), Rc::clone(&statement));
-        Ok(statement)
-    }
-
     fn portal(&self, name: &[u8]) -> Result<Rc<Portal>, Failure> {
         self.session.portals.get(name).cloned().ok_or_else(|| {
             let name = String::from_utf8_lossy(name);
@@ -191,17 +128,4 @@ impl Conn {
             _ => Some(self.planning.map.home),
         }
     }
-}
-
-/// Statements of which PostgreSQL counts the parameters when it reads them.
-fn has_parameters(kind: StatementKind) -> bool {
-    matches!(
-        kind,
-        StatementKind::Select
-            | StatementKind::Insert
-            | StatementKind::Update
-            | StatementKind::Delete
-            | StatementKind::Merge
-            | StatementKind::Explain
-    )
 }

@@ -88,10 +88,10 @@ impl Conn {
     }
 
     /// "cached plan must not change result type": the schema has changed under a statement that
-    /// the server keeps. Its connection is closed when it comes back, and with it all of these.
+    /// the server keeps. It forgets all of these.
     pub(super) fn forget_stale_statements(&mut self, at: usize, failed: bool) {
-        if failed && self.last_sqlstate == *b"0A000" && !self.servers[at].statements.is_empty() {
-            self.servers[at].spoiled = true;
+        if failed && self.last_sqlstate == *b"0A000" {
+            self.servers[at].forget = true;
         }
     }
 }
@@ -111,13 +111,13 @@ impl Sent {
                 if known {
                     expects.push_back(Expect::KnownParse);
                 } else {
-                    self.parse(statement, *unnamed, request);
+                    self.parse(statement, *unnamed, server.shard, request);
                     expects.push_back(Expect::Parse);
                 }
             }
             Op::Bind { portal, name } => {
                 self.need(&portal.statement, portal.unnamed, server, request, expects);
-                put_bind(request, portal, name);
+                put_bind(request, portal, name, server.shard);
                 expects.push_back(Expect::Bind);
                 self.ran = Some(Rc::clone(&portal.statement));
             }
@@ -157,7 +157,7 @@ impl Sent {
             false => self.knows(server, statement),
         };
         if !known {
-            self.parse(statement, unnamed, request);
+            self.parse(statement, unnamed, server.shard, request);
             expects.push_back(Expect::HiddenParse);
         }
     }
@@ -166,9 +166,15 @@ impl Sent {
         server.statements.contains(&statement.id) || self.parsed.contains(&statement.id)
     }
 
-    fn parse(&mut self, statement: &Prepared, unnamed: bool, request: &mut Vec<u8>) {
+    fn parse(
+        &mut self,
+        statement: &Prepared,
+        unnamed: bool,
+        shard: ShardId,
+        request: &mut Vec<u8>,
+    ) {
         let name = statement.name(unnamed);
-        frontend::put_parse(request, name, &statement.sql, &statement.types);
+        frontend::put_parse(request, name, &statement.sql, statement.types_on(shard));
         if unnamed {
             self.unnamed = Some(statement.id);
             self.parsed.push(0);
@@ -181,14 +187,14 @@ impl Sent {
     pub(super) fn keep_statements(&self, confirmed: usize, server: &mut Server) {
         let confirmed = confirmed.min(self.parsed.len());
         server.statements.extend(self.parsed[..confirmed].iter().copied().filter(|id| *id != 0));
-        // Statements are never closed one by one: a server that has too many starts afresh.
-        server.spoiled |= !server.has_room() && server.status == b'I';
+        // Statements are never closed one by one: a server that has too many forgets them all.
+        server.forget |= !server.has_room();
     }
 }
 
-pub(super) fn put_bind(request: &mut Vec<u8>, portal: &Portal, name: &[u8]) {
+fn put_bind(request: &mut Vec<u8>, portal: &Portal, name: &[u8], shard: ShardId) {
     let statement = portal.statement.name(portal.unnamed);
-    frontend::put_bind(request, name, statement, &portal.tail, &[]);
+    frontend::put_bind(request, name, statement, &portal.tail_on(shard), &[]);
 }
 
 /// For messages that no plan was made for.

@@ -8,10 +8,9 @@
 //! memory does not grow with the results.
 
 use std::io;
-use std::rc::Rc;
 use std::task::Poll;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use pgherd_planner::{Access, StatementKind};
 use pgherd_shard_map::ShardId;
 
@@ -20,7 +19,7 @@ use super::send::Sent;
 use crate::client::AHEAD_MAX;
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::Conn;
-use crate::pool::server::note_parameter;
+use crate::session::note_parameter;
 use crate::wire::reply::{ReplyScanner, Step};
 use crate::wire::{backend, frontend};
 
@@ -119,6 +118,7 @@ impl Conn {
                     let mut request = Vec::new();
                     let mut scanner = ReplyScanner::default();
                     scanner.hidden = self.put_join(at, &mut request);
+                    scanner.foreign = shard != self.planning.map.home;
                     lanes.push(Lane {
                         shard,
                         at,
@@ -149,7 +149,7 @@ impl Conn {
     /// Passes on the reply to the lane's next message. `true` when it was an error.
     async fn answer_next(&mut self, lanes: &mut [Lane], lane: usize) -> Result<bool, Failure> {
         let until = lanes[lane].scanner.done + 1;
-        while let Taken::More = self.take_replies(&mut lanes[lane], Some(until))? {
+        while let Taken::More = self.take_replies(&mut lanes[lane], Some(until)).await? {
             self.client.flush_if_high().await?;
             self.exchange(lanes, lane).await?;
         }
@@ -159,7 +159,7 @@ impl Conn {
     /// Reads the rest of a lane's replies, which nobody waits for.
     async fn end_lane(&mut self, lanes: &mut [Lane], lane: usize) -> Result<(), Failure> {
         while !lanes[lane].ended && !self.servers[lanes[lane].at].spoiled {
-            if let Taken::More = self.take_replies(&mut lanes[lane], None)? {
+            if let Taken::More = self.take_replies(&mut lanes[lane], None).await? {
                 self.exchange(lanes, lane).await?;
             }
         }
@@ -168,7 +168,11 @@ impl Conn {
 
     /// Takes what has arrived from a lane's server: up to the end of its reply number `until`, or,
     /// unseen by the client, to the end of all.
-    fn take_replies(&mut self, lane: &mut Lane, until: Option<usize>) -> Result<Taken, Failure> {
+    async fn take_replies(
+        &mut self,
+        lane: &mut Lane,
+        until: Option<usize>,
+    ) -> Result<Taken, Failure> {
         let mut failure = None;
         while failure.is_none() {
             let reached = until.is_some_and(|until| lane.scanner.done >= until);
@@ -199,12 +203,20 @@ impl Conn {
                     }
                     size
                 }
+                Step::Columns(size) => {
+                    if until.is_some() {
+                        let frame = Bytes::copy_from_slice(&server.inbuf[..size]);
+                        let frame = self.with_home_oids(lane.at, frame).await;
+                        self.client.out.extend_from_slice(&frame);
+                    }
+                    size
+                }
                 Step::Parameter(size) | Step::HiddenParameter(size) => {
                     let seen = matches!(step, Step::Parameter(_)) && until.is_some();
-                    note_parameter(&mut server.parameters, &server.inbuf[..size]);
-                    if seen {
-                        out.extend_from_slice(&server.inbuf[..size]);
-                        self.session.reported = Rc::clone(&server.parameters);
+                    let frame = &server.inbuf[..size];
+                    note_parameter(&mut server.parameters, frame);
+                    if seen && self.session.is_news(frame, &server.parameters) {
+                        out.extend_from_slice(frame);
                     }
                     size
                 }
@@ -230,13 +242,19 @@ impl Conn {
                     lane.ended = true;
                     size
                 }
+                Step::News(size) => {
+                    if self.kept.is_some() {
+                        out.extend_from_slice(&server.inbuf[..size]);
+                    }
+                    size
+                }
                 Step::Drop(size) | Step::HiddenReady { size, .. } => size,
                 Step::CopyIn(_) => {
                     let error = io::Error::other("unexpected CopyInResponse");
                     return Err(self.lane_lost(lane, &error));
                 }
             };
-            server.inbuf.advance(size);
+            self.servers[lane.at].inbuf.advance(size);
         }
         failure.map_or(Ok(Taken::More), Err)
     }

@@ -50,14 +50,43 @@ CREATE TABLE kept (a int PRIMARY KEY, b text);
 INSERT INTO kept VALUES (1, 'x');
 COMMIT;
 SELECT * FROM kept;
+CREATE TABLE as_select AS SELECT 1 AS a, 'x'::text AS b, g FROM generate_series(1, 3) g;
+SELECT * FROM as_select ORDER BY g;
+CREATE TABLE as_select AS SELECT 1;
+CREATE TABLE IF NOT EXISTS as_select AS SELECT 1;
+CREATE TABLE as_named (n, m) AS SELECT a, b FROM kept ORDER BY a WITH DATA;
+SELECT * FROM as_named;
+CREATE TABLE as_nothing AS TABLE as_select WITH NO DATA;
+SELECT count(*) FROM as_nothing;
+SELECT a, b AS c INTO as_into FROM as_select WHERE g > 1;
+SELECT a, b AS c INTO as_into FROM as_select WHERE g > 1;
+SELECT * FROM as_into;
+WITH w AS (SELECT g FROM as_select) SELECT g * 2 AS d INTO UNLOGGED TABLE public.as_with FROM w UNION ALL SELECT 9 -- all
+;
+SELECT d FROM as_with ORDER BY d;
+--@ router: SELECT create_distributed_table('as_with', 'd')
+--@ setup
+SELECT sum(d) FROM as_with;
+INSERT INTO as_with VALUES (100), (101), (102), (103);
+SELECT sum(d) FROM as_with;
 --@ refused 0A000
-CREATE TABLE as_select AS SELECT 1 AS a, 'x'::text AS b;
+CREATE TABLE as_sharded AS SELECT * FROM as_with;
+--@ refused 0A000
+SELECT * INTO as_sharded FROM as_with;
+BEGIN;
+CREATE TABLE as_undone AS SELECT 1 AS a;
+SELECT * FROM as_undone;
+ROLLBACK;
+SELECT * FROM as_undone;
+DROP TABLE as_select, as_named, as_nothing, as_into, as_with;
 CREATE VIEW home_view AS SELECT a FROM kept;
 SELECT * FROM home_view;
 DROP VIEW home_view;
 CREATE SEQUENCE s START 5;
+BEGIN;
 SELECT nextval('s'), nextval('s');
 SELECT currval('s');
+COMMIT;
 DROP SEQUENCE s;
 CREATE TYPE mood AS ENUM ('sad', 'happy');
 CREATE TABLE moods (k int PRIMARY KEY, m mood);
@@ -94,6 +123,5 @@ SELECT * FROM other.t;
 DROP TABLE t, "Quoted Name";
 SELECT * FROM t;
 CREATE TABLE IF NOT EXISTS kept (a int);
---@ refused 0A000
 CREATE TEMP TABLE tmp (a int);
 DROP TABLE IF EXISTS kept;

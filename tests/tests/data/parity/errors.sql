@@ -59,7 +59,6 @@ ALTER TABLE nothing ADD x int;
 ALTER TABLE t ADD v int;
 CREATE INDEX i ON t (nothing);
 RELEASE x;
---@ known-difference: refused before PostgreSQL can say what is wrong
 EXECUTE nothing;
 DEALLOCATE nothing;
 SET nothing = 1;

@@ -25,7 +25,6 @@ SELECT one.t.v FROM one.t WHERE one.t.k = 1;
 SELECT a.v, b.v FROM one.t a, two.t b WHERE a.k = 1 AND b.k = 1;
 BEGIN;
 SET LOCAL search_path = two;
---@ known-difference: WRONG ANSWER: SET LOCAL search_path is not what the statement is planned with
 SELECT v FROM t WHERE k = 1;
 COMMIT;
 SELECT v FROM t WHERE k = 1;

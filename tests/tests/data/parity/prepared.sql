@@ -1,40 +1,24 @@
 -- PREPARE, EXECUTE and bound parameters.
 CREATE TABLE t (k int PRIMARY KEY, v text, d date, j jsonb, a int[]);
 --@ router: SELECT create_distributed_table('t', 'k')
---@ refused 0A000
 PREPARE ins (int, text) AS INSERT INTO t (k, v) VALUES ($1, $2);
---@ refused 0A000
 EXECUTE ins (1, 'one');
---@ refused 0A000
 EXECUTE ins (2, 'two');
---@ refused 0A000
 EXECUTE ins (1, 'again');
---@ refused 0A000
 PREPARE get AS SELECT v FROM t WHERE k = $1;
---@ refused 0A000
 EXECUTE get (1);
---@ refused 0A000
 EXECUTE get ('2');
---@ refused 0A000
 EXECUTE get (3);
---@ refused 0A000
 EXECUTE get;
---@ refused 0A000
 PREPARE get AS SELECT 1;
---@ refused 0A000
 PREPARE total AS SELECT count(*), max(v) FROM t;
---@ refused 0A000
 EXECUTE total;
---@ refused 0A000
 PREPARE up (text) AS UPDATE t SET v = v || $1;
---@ refused 0A000
 EXECUTE up ('!');
 SELECT * FROM t ORDER BY k;
 DEALLOCATE get;
---@ refused 0A000
 EXECUTE get (1);
 DEALLOCATE ALL;
---@ refused 0A000
 EXECUTE total;
 --@ bind: 10|bound
 INSERT INTO t (k, v) VALUES ($1, $2);

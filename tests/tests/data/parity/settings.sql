@@ -35,11 +35,9 @@ SET work_mem = '8MB';
 SHOW work_mem;
 RESET work_mem;
 BEGIN;
---@ known-difference: a changed setting is not reported at SET LOCAL or at the end of its transaction
 SET LOCAL timezone = 'Asia/Tokyo';
 SELECT at FROM t WHERE k = 1;
 SELECT at FROM t ORDER BY k;
---@ known-difference: a changed setting is not reported at SET LOCAL or at the end of its transaction
 COMMIT;
 SELECT at FROM t WHERE k = 1;
 BEGIN;
@@ -52,15 +50,12 @@ BEGIN;
 SAVEPOINT a;
 SET timezone = 'Europe/Berlin';
 SELECT at FROM t WHERE k = 1;
---@ known-difference: a changed setting is not reported at SET LOCAL or at the end of its transaction
 ROLLBACK TO a;
---@ known-difference[simple text]: WRONG ANSWER: ROLLBACK TO does not undo SET
 SELECT at FROM t WHERE k = 1;
 SET timezone = 'Asia/Kolkata';
 COMMIT;
 SHOW timezone;
 SELECT at FROM t WHERE k = 2;
---@ refused 0A000
 SELECT set_config('timezone', 'UTC', false);
 SHOW timezone;
 SELECT at FROM t ORDER BY k;
@@ -78,10 +73,8 @@ RESET standard_conforming_strings;
 SET application_name = 'other';
 SHOW application_name;
 SELECT current_setting('application_name') FROM t WHERE k = 1;
---@ refused 0A000
 SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE;
 SHOW default_transaction_isolation;
---@ known-difference: application_name is emptied instead of what the client started with
 RESET ALL;
 SHOW default_transaction_isolation;
 SHOW timezone;

@@ -32,9 +32,11 @@ DROP FUNCTION plus_one(int);
 DROP FUNCTION rows_of_t();
 CREATE TABLE s (id serial PRIMARY KEY, v text);
 INSERT INTO s (v) VALUES ('a') RETURNING id;
+BEGIN;
 INSERT INTO s (v) VALUES ('b'), ('c') RETURNING id;
 SELECT currval('s_id_seq');
 SELECT lastval();
+COMMIT;
 SELECT * FROM s ORDER BY id;
 CREATE TABLE ids (k int PRIMARY KEY, id bigint GENERATED ALWAYS AS IDENTITY, v text);
 --@ router: SELECT create_distributed_table('ids', 'k')

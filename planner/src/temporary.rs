@@ -1,0 +1,134 @@
+//! Statements that make, change or drop temporary relations: to the home shard, in whose session
+//! these live. All other schema changes go to every shard, so what a name means must be certain:
+//! a statement that names temporary relations along with others is refused.
+
+use crate::ddl::object_word;
+use crate::route::plan_of;
+use crate::token::{Kind, Range, Tokens};
+use crate::{Access, Action, Context, Plan, PlanError, Reuse, Stateful, StatementKind};
+
+const WORDS: &[&str] = &[
+    "create", "alter", "drop", "comment", "grant", "revoke", "security", "refresh", "truncate",
+    "vacuum", "analyze", "analyse", "reindex", "cluster", "lock",
+];
+
+pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<Plan>, PlanError> {
+    if !tokens.is_any(0, WORDS) {
+        return Ok(None);
+    }
+    let creates = creates_temporary(tokens, context);
+    let named = tokens.all().any(|at| names_temporary(tokens, context, at));
+    if !creates && !named {
+        return Ok(None);
+    }
+    let (targets, rest) = if creates { created(tokens) } else { targets(tokens) };
+    let alike = creates
+        || (!targets.is_empty()
+            && targets.iter().all(|at| names_temporary(tokens, context, at.start)));
+    let others = context.may_name_sharded(tokens, &rest);
+    let elsewhere = !creates && rest.clone().any(|at| names_temporary(tokens, context, at));
+    if !alike || others.is_some() || elsewhere {
+        return Err(PlanError::unsupported(
+            "temporary relations cannot be named together with others here",
+            "A temporary relation lives in this session on the home shard only.",
+            "Use a statement for each of them, and names that differ.",
+        ));
+    }
+    let kind = StatementKind::Ddl;
+    let action = Action::Stateful(Stateful::Leaves);
+    Ok(Some(plan_of(context, action, Access::Write, Reuse::Once, kind)))
+}
+
+/// CREATE TEMP …, in the schema `pg_temp`, or with `pg_temp` first in search_path.
+fn creates_temporary(tokens: &Tokens<'_>, context: &Context<'_>) -> bool {
+    if !tokens.is(0, "create") {
+        return false;
+    }
+    let mut at = 1;
+    while tokens.is_any(at, &["or", "replace", "local", "global"]) {
+        at += 1;
+    }
+    if tokens.is_any(at, &["temp", "temporary"]) && tokens.word(at + 1).is_some() {
+        return true;
+    }
+    let schema = |at: usize| tokens.name(at).is_some_and(is_temporary_schema);
+    let (targets, _) = created(tokens);
+    targets.first().is_some_and(|target| match target.len() {
+        1 => context.search_path.first().is_some_and(|path| is_temporary_schema(path)),
+        _ => schema(target.start),
+    })
+}
+
+pub(crate) fn is_temporary_schema(name: &str) -> bool {
+    name.starts_with("pg_temp")
+}
+
+/// A relation of the temporary schema is named here.
+fn names_temporary(tokens: &Tokens<'_>, context: &Context<'_>, at: usize) -> bool {
+    let Some(name) = tokens.name(at) else { return false };
+    if at > 0 && tokens.sign(at - 1, ".") {
+        return false;
+    }
+    if tokens.sign(at + 1, ".") {
+        return is_temporary_schema(name);
+    }
+    context.is_temporary(name)
+}
+
+/// The name of what a CREATE makes, and what follows it.
+fn created(tokens: &Tokens<'_>) -> (Vec<Range>, Range) {
+    let Some(object) = object_word(tokens) else { return (Vec::new(), tokens.all()) };
+    let mut at = object + 1;
+    while tokens.is_any(at, &["if", "not", "exists", "concurrently"]) {
+        at += 1;
+    }
+    // An index is made in the schema of its table.
+    if tokens.is(object, "index") {
+        return (Vec::new(), tokens.all());
+    }
+    match tokens.qualified(at) {
+        Some((_, after)) => (std::iter::once(at..after).collect(), after..tokens.len()),
+        None => (Vec::new(), tokens.all()),
+    }
+}
+
+/// What a statement is about, where that is certain, and the tokens after it.
+fn targets(tokens: &Tokens<'_>) -> (Vec<Range>, Range) {
+    const KINDS: &[&str] = &["table", "view", "sequence", "index"];
+    let unknown = (Vec::new(), tokens.all());
+    let mut at = match tokens.word(0) {
+        Some("drop" | "alter") if tokens.is_any(1, KINDS) => 2,
+        Some("comment") if tokens.is(1, "on") && tokens.is_any(2, KINDS) => 3,
+        Some("truncate" | "lock") => 1 + usize::from(tokens.is(1, "table")),
+        Some("reindex") if tokens.is_any(1, &["table", "index"]) => 2,
+        Some("vacuum" | "analyze" | "analyse" | "cluster") => match tokens.kind(1) {
+            Some(Kind::Open) => tokens.after(1),
+            _ => 1,
+        },
+        Some("create") => {
+            let index = object_word(tokens).filter(|at| tokens.is(*at, "index"));
+            let on = index.and_then(|at| {
+                tokens.find(&(at..tokens.len().min(at + 6)), |at| tokens.is(at, "on"))
+            });
+            match on {
+                Some(on) => on + 1,
+                None => return unknown,
+            }
+        }
+        _ => return unknown,
+    };
+    let noise = ["if", "exists", "only", "concurrently", "verbose", "full", "freeze", "analyze"];
+    while tokens.is_any(at, &noise) {
+        at += 1;
+    }
+    let mut found = Vec::new();
+    loop {
+        let Some((_, after)) = tokens.qualified(at) else { return unknown };
+        found.push(at..after);
+        at = after;
+        if !tokens.sign(at, ",") || tokens.is(0, "create") || tokens.is(0, "alter") {
+            return (found, at..tokens.len());
+        }
+        at += 1;
+    }
+}

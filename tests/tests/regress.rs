@@ -1,0 +1,178 @@
+//! PostgreSQL's own regression scripts, on demand (`tests/regress`): psql runs each one through the
+//! router, where nothing is distributed, and on a plain server, and what it prints must be the same.
+//!
+//! `data/regress_known.txt` names the differences that are accepted, each with its reason. The
+//! scripts build on each other, so both sides run them in the order of PostgreSQL's schedule, one
+//! at a time. The outputs stay in `target/regress`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use pgherd_tests::{cluster, cluster_with};
+
+/// How long one script may take on one side: the longest one takes 20 seconds on a quiet machine.
+const LONGEST: Duration = Duration::from_secs(300);
+
+#[test]
+fn scripts_print_the_same() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/regress");
+    let root = root.canonicalize().expect("tests/regress brought the scripts");
+    let chosen = std::env::var("PGHERD_REGRESS").unwrap_or_default();
+    let chosen: Vec<&str> = chosen.split_whitespace().collect();
+    let scripts = schedule(&root, &chosen);
+    let (routed, plain) = (cluster(), cluster_with(|options| options.shards = 1));
+    let sides = [
+        Side::new(&root, "plain", &plain.file.shards[0].dsn),
+        Side::new(&root, "router", routed.dsn()),
+    ];
+    let known = Known::read();
+    let mut report = String::new();
+    let (mut same, mut accepted, mut refused) = (0, 0, BTreeMap::new());
+    for script in &scripts {
+        let [plain, router] = sides.each_ref().map(|side| side.run(&root, script));
+        let hunks = hunks(&plain, &router);
+        let (known, new): (Vec<_>, Vec<_>) =
+            hunks.into_iter().partition(|hunk| known.accepts(script, hunk));
+        accepted += known.len();
+        same += u32::from(new.is_empty());
+        println!("{script}: {} new differences, {} known", new.len(), known.len());
+        for hunk in new {
+            for error in hunk.lines().filter_map(|line| line.split_once("ERROR:  ")) {
+                if error.0.starts_with('+') {
+                    *refused.entry(error.1.to_owned()).or_insert(0) += 1;
+                }
+            }
+            let _ = writeln!(report, "== {script}\n{hunk}");
+        }
+    }
+    fs::write(root.join("differences.txt"), &report).expect("the report is written");
+    let mut refused: Vec<_> = refused.into_iter().collect();
+    refused.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    for (error, count) in refused.iter().take(40) {
+        println!("{count:5} {error}");
+    }
+    println!("{same} of {} scripts print the same; {accepted} differences accepted", scripts.len());
+    assert!(report.is_empty(), "see target/regress/differences.txt; repeat: tests/regress SCRIPT");
+}
+
+/// The scripts in PostgreSQL's order: all, or the chosen ones after what all others build on.
+fn schedule(root: &Path, chosen: &[&str]) -> Vec<String> {
+    let text = fs::read_to_string(root.join("source/parallel_schedule")).expect("the schedule");
+    let all = text.lines().filter_map(|line| line.strip_prefix("test: "));
+    let all = all.flat_map(str::split_whitespace).map(str::to_owned);
+    let foundation = ["test_setup", "create_index", "create_misc", "create_type", "create_table"];
+    let wanted = |name: &String| {
+        chosen.is_empty() || chosen.contains(&&**name) || foundation.contains(&&**name)
+    };
+    all.filter(wanted).collect()
+}
+
+struct Side {
+    dsn: String,
+    outputs: PathBuf,
+}
+
+impl Side {
+    /// A database of its own with PostgreSQL's settings for these scripts.
+    fn new(root: &Path, name: &str, dsn: &str) -> Self {
+        let outputs = root.join(name);
+        // A run before this one may have left some.
+        let _ = fs::remove_dir_all(&outputs);
+        fs::create_dir_all(outputs.join("results")).expect("a directory for the outputs");
+        // Servers write there, too, and they are the user postgres.
+        let all = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o777);
+        for dir in [&outputs, &outputs.join("results")] {
+            fs::set_permissions(dir, all.clone()).expect("the directory is ours");
+        }
+        Self { dsn: dsn.to_owned(), outputs }
+    }
+
+    /// What psql prints.
+    fn run(&self, root: &Path, script: &str) -> PathBuf {
+        let source = root.join("source");
+        let output = self.outputs.join(format!("{script}.out"));
+        let file = File::create(&output).expect("a file for the output");
+        let mut child = Command::new("psql")
+            .args(["-X", "-a", "-q", "-v", "HIDE_TABLEAM=on", "-v", "HIDE_TOAST_COMPRESSION=on"])
+            .args(["-f", &format!("{}/sql/{script}.sql", source.display()), &self.dsn])
+            .current_dir(&self.outputs)
+            .env("PG_ABS_SRCDIR", &source)
+            .env("PG_ABS_BUILDDIR", &self.outputs)
+            .env("PG_LIBDIR", "/usr/lib/postgresql/15/lib")
+            .env("PG_DLSUFFIX", ".so")
+            .env("PGTZ", "PST8PDT")
+            .env("PGDATESTYLE", "Postgres, MDY")
+            .env("PGOPTIONS", "-c intervalstyle=postgres_verbose")
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("the file is open"))
+            .stderr(file)
+            .spawn()
+            .expect("psql runs");
+        let deadline = Instant::now() + LONGEST;
+        while child.try_wait().expect("psql can be waited for").is_none() {
+            if Instant::now() > deadline {
+                child.kill().expect("psql is there");
+                child.wait().expect("psql ends");
+                println!("{script}: ended after {LONGEST:?}");
+                break;
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        output
+    }
+}
+
+/// Each place where the outputs differ, with a line of context.
+fn hunks(plain: &Path, router: &Path) -> Vec<String> {
+    let diff = Command::new("diff").args(["-a", "-U1"]).args([plain, router]).output();
+    let diff = diff.expect("diff runs").stdout;
+    let text = String::from_utf8_lossy(&diff);
+    let mut hunks: Vec<String> = Vec::new();
+    for line in text.lines().skip(2) {
+        match hunks.last_mut() {
+            _ if line.starts_with("@@") => hunks.push(format!("{line}\n")),
+            Some(hunk) => {
+                hunk.push_str(line);
+                hunk.push('\n');
+            }
+            None => {}
+        }
+    }
+    hunks
+}
+
+/// The accepted differences: script (or `*`), what the router's side prints there, the reason.
+struct Known(Vec<(String, String)>);
+
+impl Known {
+    fn read() -> Self {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/regress_known.txt");
+        let text = fs::read_to_string(file).expect("the list is there");
+        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        Self(
+            lines
+                .map(|line| {
+                    let parts: Vec<&str> = line.split(" | ").collect();
+                    let [script, needle, reason] = parts.as_slice() else {
+                        panic!("regress_known.txt: \"script | what it prints | reason\": {line}");
+                    };
+                    assert!(!reason.is_empty(), "regress_known.txt: no reason: {line}");
+                    ((*script).to_owned(), (*needle).to_owned())
+                })
+                .collect(),
+        )
+    }
+
+    fn accepts(&self, script: &str, hunk: &str) -> bool {
+        self.0.iter().any(|(name, needle)| {
+            (name == "*" || name == script)
+                && hunk.lines().any(|line| {
+                    line.strip_prefix('+').is_some_and(|line| line.contains(needle.as_str()))
+                })
+        })
+    }
+}
