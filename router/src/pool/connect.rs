@@ -76,6 +76,7 @@ pub async fn introduce(server: &mut Server, tag: RouterTag, epoch: Epoch) -> Res
     if at.is_some_and(|at| at > epoch.0) {
         return Err(unreachable(shard, "this router has not heard of its latest change"));
     }
+    server.tag = Some(tag);
     Ok(())
 }
 

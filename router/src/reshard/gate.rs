@@ -18,6 +18,7 @@ use super::stream::Stream;
 use super::{GATE, Problem};
 
 /// The first half of the locks' keys; the second is the sequence's oid.
+/// (1885825124, as `executor/kept.rs` leaves it out.)
 const LOCK_CLASS: i32 = 0x7067_6864;
 
 /// How long making a trigger may hold up a table's writers at a time, and how often it is tried.

@@ -7,7 +7,8 @@ use tokio_postgres::Client;
 use super::{Catalog, FOLLOWER, StoreError, bounded};
 use crate::Epoch;
 
-/// The first half of the locks' keys. The number only has to be nobody else's.
+/// The first half of the locks' keys. The number (1885825138) only has to be nobody
+/// else's; the router leaves it out where it looks for its clients' locks.
 const CLASS: i32 = 0x7067_6872;
 
 /// A router, for as long as its process lives.
