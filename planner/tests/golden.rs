@@ -179,8 +179,14 @@ fn the_parser_is_named_in_one_file_only() {
 /// The text for shard 1 while rows of group 2 move, with its condition made short.
 fn own_answer(sql: &str, map: &ShardMap) -> String {
     let path: [Box<str>; 1] = ["public".into()];
-    let context =
-        Context { map, search_path: &path, scatter: true, pinned: None, auto_distribute: &[] };
+    let context = Context {
+        map,
+        search_path: &path,
+        scatter: true,
+        pinned: None,
+        auto_distribute: &[],
+        temporary: &[],
+    };
     match owned_rows(sql, &context, ShardId(1)) {
         Ok(Some(text)) => short(&text),
         Ok(None) => "as it is".to_owned(),
