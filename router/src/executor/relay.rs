@@ -250,12 +250,12 @@ impl Conn {
             Turning::No | Turning::GivenUp => {}
             // Nobody hears of it: it is run again.
             Turning::Turned { out } => {
-                client.out.truncate(out);
+                client.out.truncate(out as usize);
                 inbuf.advance(to);
                 return Ok(passed);
             }
             // The replies to BEGIN and its kin, which come before a statement that waits.
-            Turning::May { out } if from == to && client.out.len() == out => {
+            Turning::May { out } if from == to && client.out.len() == out as usize => {
                 inbuf.advance(to);
                 return Ok(passed);
             }

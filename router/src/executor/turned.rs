@@ -22,10 +22,10 @@ pub(super) enum Turning {
     No,
     /// Output beyond this length is its own.
     May {
-        out: usize,
+        out: u32,
     },
     Turned {
-        out: usize,
+        out: u32,
     },
     /// No map has come that says where its rows are: the shard's error is the client's.
     GivenUp,
@@ -54,7 +54,7 @@ impl Conn {
             }
         };
         if may {
-            self.turning = Turning::May { out: self.client.out.len() };
+            self.turning = Turning::May { out: self.client.out.len() as u32 };
         }
     }
 

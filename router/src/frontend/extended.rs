@@ -13,6 +13,7 @@ mod read;
 mod send;
 mod spread;
 
+use fast::Fast;
 use send::Sending;
 pub(super) use send::nothing_planned;
 
@@ -70,10 +71,13 @@ const BYTES_MAX: usize = 1 << 20;
 impl Conn {
     /// Reads messages up to Sync or Flush and runs them.
     pub(super) async fn pipeline(&mut self) -> Result<(), Failure> {
-        if self.fast_pipeline().await? {
-            return Ok(());
+        loop {
+            match self.fast_pipeline().await? {
+                Fast::Done => return Ok(()),
+                Fast::Other => return Box::pin(self.slow_pipeline()).await,
+                Fast::Turned => {}
+            }
         }
-        Box::pin(self.slow_pipeline()).await
     }
 
     async fn slow_pipeline(&mut self) -> Result<(), Failure> {

@@ -75,7 +75,8 @@ impl Conn {
         self.may_turn(at, hidden);
         let end = self.relay(at, &request, hidden, Ready::Pass, &plan).await;
         match end {
-            Ok(_) if self.was_turned(at).await => {
+            Ok(_) if self.is_turned() => {
+                Box::pin(self.was_turned(at)).await;
                 self.client.unread(&request[request.len() - size..]);
                 return Ok(Fast::Turned);
             }

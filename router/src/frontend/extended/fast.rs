@@ -51,7 +51,7 @@ impl Shape {
 }
 
 /// What has become of a recognized pipeline.
-enum Fast {
+pub(super) enum Fast {
     Done,
     /// The general path is to look at it.
     Other,
@@ -68,23 +68,13 @@ struct FastRoute {
 
 impl Conn {
     /// Runs the pipeline at the start of the client's buffer, if it is of the usual shape.
-    pub(super) async fn fast_pipeline(&mut self) -> Result<bool, Failure> {
+    pub(super) async fn fast_pipeline(&mut self) -> Result<Fast, Failure> {
         let block = self.session.transaction.block();
         if self.session.skip_to_sync || block.is_some_and(|block| block.failed || block.implicit) {
-            return Ok(false);
+            return Ok(Fast::Other);
         }
-        let Some(shape) = Shape::of(&self.client.inbuf) else { return Ok(false) };
-        loop {
-            self.refresh_planning();
-            match self.fast_once(shape).await? {
-                Fast::Done => return Ok(true),
-                Fast::Other => return Ok(false),
-                Fast::Turned => {}
-            }
-        }
-    }
-
-    async fn fast_once(&mut self, shape: Shape) -> Result<Fast, Failure> {
+        let Some(shape) = Shape::of(&self.client.inbuf) else { return Ok(Fast::Other) };
+        self.refresh_planning();
         let Some(route) = self.fast_route(shape) else { return Ok(Fast::Other) };
         let at = match self.server_for(route.shard).await {
             Ok(at) => at,
@@ -102,7 +92,7 @@ impl Conn {
         }
         // Kept only while rows move: it may have to go elsewhere.
         let moving = !self.planning.map.moving.is_empty();
-        let kept = moving.then(|| self.client.inbuf[..shape.end].to_vec());
+        let kept: Option<Box<[u8]>> = moving.then(|| self.client.inbuf[..shape.end].into());
         self.client.inbuf.advance(shape.end);
         let started = self.worker.metrics.start();
         self.may_turn(at, hidden);
@@ -117,7 +107,8 @@ impl Conn {
             server.forget |= !server.has_room();
         }
         match end {
-            Ok(_) if self.was_turned(at).await => {
+            Ok(_) if self.is_turned() => {
+                Box::pin(self.was_turned(at)).await;
                 self.client.unread(kept.as_deref().unwrap_or_default());
                 return Ok(Fast::Turned);
             }
