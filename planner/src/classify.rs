@@ -8,8 +8,8 @@ use crate::route::{home, one, plan_of, unread};
 use crate::token::{Kind, Range, Tokens};
 use crate::{
     Access, Action, BeginWord, ClusterFunction, Context, Discard, Isolation, ManyShards, Merge,
-    Plan, PlanError, Reuse, SessionStatement, Stateful, StatementKind, Target, cluster, copy, ddl,
-    explain, functions, live, route, temporary, write,
+    Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Stateful, StatementKind, Target,
+    cluster, copy, ddl, explain, functions, insert, live, route, temporary, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -40,7 +40,20 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     if tokens.is(0, "explain") {
         return explain::plan(tokens, context);
     }
-    let pin = hint(tokens)?.or(context.pinned);
+    let hint = hint(tokens)?;
+    let mut plan = statement(tokens, context, hint.shard.or(context.pinned))?;
+    plan.consistency = hint.consistency;
+    Ok(plan)
+}
+
+fn statement(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    pin: Option<ShardId>,
+) -> Result<Plan, PlanError> {
+    if pin.is_none() {
+        functions::refuse_reading(tokens, context)?;
+    }
     // A procedure that was sent to another shard leaves nothing at home.
     let away = tokens.is_any(0, &["call", "do"]) && pin.is_some_and(|pin| pin != context.map.home);
     if !away && let Some(plan) = stateful(tokens, context)? {
@@ -76,7 +89,8 @@ fn pinned(
                 ["insert", "update", "delete", "merge"].iter().any(|word| keyword(tokens, at, word))
                     && !(at > 0 && tokens.is_any(at - 1, &["for", "key"]))
             });
-            let sharded = context.may_name_sharded(tokens, &tokens.all()).is_some();
+            let sharded = context.may_name_sharded(tokens, &tokens.all()).is_some()
+                || functions::reading_call(tokens, context).is_some();
             Ok((sharded && !writes).then_some(there))
         }
         StatementKind::Update | StatementKind::Delete => {
@@ -95,6 +109,8 @@ fn pinned(
 }
 
 fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+    // Also where a pin does not hold: new rows.
+    functions::refuse_reading(tokens, context)?;
     if let Some(plan) = live::read(tokens, context)? {
         return Ok(plan);
     }
@@ -116,7 +132,7 @@ fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErro
             false => route::select(tokens, context),
         },
         "" if starts_query(tokens, 0) => route::select(tokens, context),
-        "insert" => write::insert(tokens, context),
+        "insert" => insert::insert(tokens, context),
         "update" => write::update(tokens, context),
         "delete" => write::delete(tokens, context),
         "merge" => only_home(tokens, context, StatementKind::Merge, "MERGE"),
@@ -129,7 +145,11 @@ fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErro
         "truncate" => {
             let many = ManyShards { target: Target::All, sql: None, merge: Merge::Same };
             let (action, kind) = (Action::Many(many), StatementKind::Ddl);
-            Ok(plan_of(context, action, Access::Write, Reuse::Once, kind))
+            // Sequences that start again are another state of the schema: routers forget their
+            // numbers.
+            let restarts = tokens.all().any(|at| tokens.are(at, &["restart", "identity"]));
+            let access = if restarts { Access::Schema } else { Access::Write };
+            Ok(plan_of(context, action, access, Reuse::Once, kind))
         }
         "declare" => declare(tokens, context),
         "fetch" | "move" | "close" => Ok(home(context, Access::Write, StatementKind::Utility)),
@@ -147,23 +167,37 @@ fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErro
     }
 }
 
-/// `/* pgherd: shard=2 */`
-fn hint(tokens: &Tokens<'_>) -> Result<Option<ShardId>, PlanError> {
-    let mut shard = None;
-    for hint in &tokens.hints {
-        for part in hint.split([',', ' ']).filter(|part| !part.is_empty()) {
-            let number = part.strip_prefix("shard=").and_then(|n| n.parse().ok());
-            let Some(number) = number else {
-                return Err(PlanError::new(
-                    "22023",
-                    format!("the hint \"{part}\" is not understood"),
-                )
-                .with_hint("The hint is /* pgherd: shard=2 */."));
-            };
-            shard = Some(ShardId(number));
+/// What comments say: `/* pgherd: shard=2, read_consistency=atomic */`
+#[derive(Default)]
+struct Hint {
+    shard: Option<ShardId>,
+    consistency: Option<ReadConsistency>,
+}
+
+fn hint(tokens: &Tokens<'_>) -> Result<Hint, PlanError> {
+    let mut found = Hint::default();
+    for part in tokens.hints.iter().flat_map(|hint| hint.split([',', ' '])) {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        let understood = match name {
+            "" => true,
+            "shard" => {
+                found.shard = value.parse().ok().map(ShardId);
+                found.shard.is_some()
+            }
+            "read_consistency" => {
+                found.consistency = ReadConsistency::parse(value);
+                found.consistency.is_some()
+            }
+            _ => false,
+        };
+        if !understood {
+            let message = format!("the hint \"{part}\" is not understood");
+            return Err(PlanError::new("22023", message).with_hint(
+                "Hints are shard=2 and read_consistency=atomic, as in /* pgherd: shard=2 */.",
+            ));
         }
     }
-    Ok(shard)
+    Ok(found)
 }
 
 fn query_kind(tokens: &Tokens<'_>) -> Option<StatementKind> {
@@ -391,9 +425,15 @@ fn set(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
     }
     // Settings of the transaction by their own names.
     if let "transaction_isolation" | "transaction_read_only" | "transaction_deferrable" = &*name {
-        let serializable = &*name == "transaction_isolation"
-            && tokens.list.get(after).is_some_and(|t| t.text.contains("serializable"));
-        let isolation = serializable.then_some(Isolation::Serializable);
+        let word = tokens.list.get(after).map_or("", |token| token.text.trim_matches('\''));
+        let isolation = match word.to_ascii_lowercase().as_str() {
+            _ if &*name != "transaction_isolation" => None,
+            "serializable" => Some(Isolation::Serializable),
+            "repeatable read" => Some(Isolation::RepeatableRead),
+            "read committed" => Some(Isolation::ReadCommitted),
+            "read uncommitted" => Some(Isolation::ReadUncommitted),
+            _ => None,
+        };
         return Ok(Some(SessionStatement::SetTransaction { isolation }));
     }
     let value = (!default).then(|| tokens.text(&(after..tokens.len().max(after))).into());
@@ -448,6 +488,7 @@ fn call(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
         {
             let inner = Tokens::new(&body);
             only_home(&inner, context, StatementKind::Utility, "DO").map_err(no_block)?;
+            functions::refuse_reading(&inner, context)?;
         }
     }
     only_home(tokens, context, StatementKind::Utility, "CALL").map_err(no_block)

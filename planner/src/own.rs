@@ -6,11 +6,12 @@
 //! The condition is spliced into WHERE; where a table is on the side of an outer join that may be
 //! missing, the table's name becomes a subquery. A shape for which neither is certain is refused.
 
-use pgherd_shard_map::{Placement, ShardId, Table, TableKind};
+use pgherd_shard_map::{Column, ColumnDefault, Placement, ShardId, Table, TableKind};
 
+use crate::insert::read_insert;
 use crate::query::{Body, From, JoinKind, Query, Select, read_from_item, starts_query};
 use crate::token::{Kind, Range, Tokens};
-use crate::write::{read_change, read_insert};
+use crate::write::read_change;
 use crate::{Context, PlanError};
 
 /// The text for one shard; `None` where it is the statement as it is.
@@ -248,9 +249,12 @@ impl Own<'_> {
         };
         let columns = match listed {
             true => tokens.text(&(at + 1..after - 1)).to_owned(),
-            // Generated columns are not among what COPY gives.
-            false if table.columns.iter().any(|column| column.has_default) => return Err(Refused),
-            false => "*".to_owned(),
+            false => {
+                // Generated columns are not among what COPY gives.
+                let given = |column: &&Column| column.default != ColumnDefault::Generated;
+                let names = table.columns.iter().filter(given).map(|column| quoted(&column.name));
+                names.collect::<Vec<_>>().join(", ")
+            }
         };
         let condition = self.condition(table, "")?;
         let text = format!("(SELECT {columns} FROM {} WHERE {condition})", tokens.text(&(1..at)));

@@ -9,8 +9,12 @@
 //! on all of them or on none.
 //!
 //! - `relay`: one shard, bytes passed on as they come. The hot path.
-//! - `many`: several shards, merged. `borrow`: copies of rows, and PostgreSQL over them.
+//! - `many`: several shards, merged. `ordered`, `ranked`: sorted rows. `combine`, `grouped`: partial
+//!   aggregates. `insert`: rows by their keys. `gather`: rows made at home.
+//! - `borrow`: copies of rows, and PostgreSQL over them. `informed`: writes with copies of what they
+//!   read.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
+//! - `consistent`: snapshots of several shards that tear no transaction.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `live`: transactions between the phases of their commit, on all shards.
 //! - `turned`: statements that a shard has turned away since their rows move.
@@ -21,12 +25,20 @@ mod borrow;
 mod cluster;
 mod combine;
 mod commit;
+mod consistent;
 mod copy;
+mod drawn;
 mod explain;
+mod gather;
+mod grouped;
+mod informed;
+mod insert;
 mod kept;
 mod live;
 mod many;
+mod ordered;
 mod prepared;
+mod ranked;
 mod refused;
 mod relay;
 mod set;
@@ -38,8 +50,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgherd_planner::{
-    Action, Literal, OneShard, Otherwise, ParamValue, Params, Plan, Scan, ShardSet, StatementKind,
-    Target,
+    Access, Action, Literal, OneShard, Otherwise, ParamValue, Params, Plan, Scan, ShardSet,
+    StatementKind, Target,
 };
 use pgherd_shard_map::ShardId;
 use smallvec::SmallVec;
@@ -207,9 +219,10 @@ impl Conn {
     }
 
     /// The plan of a SELECT whose keys name several shards, which it cannot run on each by itself.
-    pub(super) fn plan_borrowed(&self, sql: &str) -> Result<Plan, Failure> {
+    pub(super) fn plan_borrowed(&self, statement: Statement<'_>) -> Result<Plan, Failure> {
         let auto = &self.worker.shared.settings.auto_distribute;
-        Ok(pgherd_planner::plan_borrowed(sql, &self.planning.context(auto))?)
+        let plan = pgherd_planner::plan_borrowed(statement.sql, &self.planning.context(auto))?;
+        Ok(Plan { consistency: statement.plan.consistency, ..plan })
     }
 
     /// The one shard of a plan, if it has one.
@@ -277,22 +290,19 @@ impl Conn {
     /// No connection to be had (53300, 08006).
     pub async fn server_for(&mut self, shard: ShardId) -> Result<usize, Failure> {
         self.cancel.turn.set(self.cancel.turn.get().wrapping_add(1));
+        if self.session.transaction.block().is_some_and(|block| block.cut_due) {
+            Box::pin(self.begin_block()).await?;
+        }
         if let Some(at) = self.servers.iter().position(|server| server.shard == shard) {
             if !self.servers[at].joined && self.differs(at) {
                 Box::pin(self.bring_settings(at)).await?;
             }
             return Ok(at);
         }
-        if self.session.transaction.block().is_some_and(|block| block.serializable)
+        if self.session.transaction.block().is_some_and(|block| block.is_serializable())
             && self.servers.iter().any(|server| server.joined || !server.kept)
         {
-            return Err(ErrorInfo::new(
-                "0A000",
-                "a SERIALIZABLE transaction cannot touch several shards",
-            )
-            .detail("Each shard would be serializable by itself, but not all together.")
-            .hint("Use REPEATABLE READ, or keep the transaction to one key.")
-            .into());
+            return Err(serializable_over_shards().into());
         }
         if !matches!(self.session.transaction, Transaction::Idle) || self.kept.is_some() {
             self.take_ticket().await?;
@@ -553,12 +563,26 @@ impl Conn {
             Action::Stateful(state) => self.run_stateful(state, statement).await?,
             Action::Cluster(call) => self.run_cluster(call, statement).await?,
             Action::Live(live) => Box::pin(self.run_live(live, statement)).await?,
-            Action::Explain(explain) => Box::pin(self.run_explain(explain, statement)).await?,
+            Action::Explain(explain) => {
+                Box::pin(self.run_explain(explain, statement)).await?;
+            }
             Action::Role(role) => self.run_role(role, statement).await?,
             Action::CopyIn(copy) => self.copy_in(copy, statement).await?,
             Action::CopyOut(copy) => self.copy_out(copy, statement).await?,
             Action::Insert(insert) => self.run_split_insert(insert, statement).await?,
-            Action::Borrow(borrow) => Box::pin(self.run_borrowed(borrow, statement)).await?,
+            Action::Informed(informed) => {
+                Box::pin(self.run_informed(informed, statement)).await?;
+            }
+            Action::Gather(gather) => Box::pin(self.run_gather(gather, statement)).await?,
+            Action::Borrow(borrow) => {
+                if plan.access == Access::Schema {
+                    self.open_implicit();
+                }
+                Box::pin(self.run_borrowed(borrow, statement)).await?;
+                if plan.access == Access::Schema {
+                    Box::pin(self.schema_changed()).await?;
+                }
+            }
             Action::Many(many) => {
                 self.run_many(many, statement).await?;
                 if let Some(call) = &plan.then {
@@ -572,7 +596,7 @@ impl Conn {
                     Route::Other => match one.otherwise.as_deref() {
                         Some(Otherwise::Many(many)) => self.run_many(many, statement).await?,
                         Some(Otherwise::Borrow) => {
-                            let plan = self.plan_borrowed(statement.sql)?;
+                            let plan = self.plan_borrowed(statement)?;
                             let statement = Statement { plan: &plan, ..statement };
                             return Box::pin(self.run_once(statement)).await;
                         }
@@ -629,6 +653,12 @@ enum Ran {
     Done,
     /// Nothing of it has been done, and the map has changed.
     Turned,
+}
+
+fn serializable_over_shards() -> ErrorInfo {
+    ErrorInfo::new("0A000", "a SERIALIZABLE transaction cannot touch several shards")
+        .detail("Each shard would be serializable by itself, but not all together.")
+        .hint("Use REPEATABLE READ, or keep the transaction to one key.")
 }
 
 /// How a server is reached by CancelRequest.

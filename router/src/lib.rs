@@ -1,13 +1,14 @@
 //! The router: PostgreSQL's protocol towards clients, plans executed on pooled server connections.
 //!
 //! Layers, each importing only lower ones: `error`, `telemetry`, `config` · `wire` · pure machines
-//! (`scram`, `md5`, `hba`, `throttle`, `seats`, `proofs`, `session`, `two_phase`, `copy_rows`) · IO (`tls`, `dial`,
-//! `client`, `verifiers`, `pool`, `worker`) · `executor`, `recovery`, `deadlock`, `admin` · `frontend` · `serve`, `dev`, `cli`.
+//! (`scram`, `md5`, `hba`, `throttle`, `seats`, `proofs`, `session`, `two_phase`, `consistent_read`,
+//! `copy_rows`, `merge`) · IO (`tls`, `dial`, `client`, `verifiers`, `recovery`, `gate`, `pool`, `worker`) · `executor`, `deadlock`, `admin` · `frontend` · `serve`, `dev`, `cli`.
 
 pub mod admin;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod consistent_read;
 pub mod copy_rows;
 pub mod deadlock;
 pub mod dev;
@@ -15,8 +16,11 @@ pub mod dial;
 pub mod error;
 pub mod executor;
 pub mod frontend;
+pub mod gate;
 pub mod hba;
 pub mod md5;
+pub mod merge;
+pub mod numbers;
 pub mod oids;
 pub mod pool;
 pub mod proofs;

@@ -192,6 +192,19 @@ pub async fn look_up(dialer: &Dialer, dsn: &str, gid: &Gid) -> Verdict {
     }
 }
 
+/// Brings one transaction that is decided to its end on one shard, over new connections.
+pub async fn finish(dialer: &Dialer, there: (ShardId, &str), decider: &str, gid: &Gid) -> End {
+    let (shard, dsn) = there;
+    let (there, decider) = futures_util::join!(connect(dialer, dsn), connect(dialer, decider));
+    match there {
+        Ok(client) => attend(shard, &client, decider.ok().as_ref(), gid).await,
+        Err(error) => {
+            tracing::warn!(%shard, %gid, %error, "in doubt: it is left for later");
+            End::Left
+        }
+    }
+}
+
 /// A shard has lost what was committed.
 pub fn alarm(shard: ShardId, gid: &Gid) {
     tracing::error!(%shard, %gid, "a committed transaction is lost on this shard: it is neither \

@@ -39,6 +39,15 @@ pub enum Outcome {
     Unknown,
 }
 
+/// How snapshots of several shards were got that tear no transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    AtOnce,
+    /// A transaction was half visible; later it was not.
+    LookedAgain,
+    GaveUp,
+}
+
 /// The counters of all workers.
 #[derive(Debug)]
 pub struct Metrics {
@@ -53,6 +62,7 @@ pub struct WorkerMetrics {
     clients_connected: AtomicU64,
     clients_left: AtomicU64,
     two_phase: [AtomicU64; 3],
+    cuts: [AtomicU64; 3],
     latency: Box<[Histogram]>,
 }
 
@@ -76,6 +86,7 @@ impl WorkerMetrics {
             clients_connected: AtomicU64::new(0),
             clients_left: AtomicU64::new(0),
             two_phase: Default::default(),
+            cuts: Default::default(),
             latency: (0..SHARDS).map(|_| Histogram::default()).collect(),
         }
     }
@@ -117,6 +128,11 @@ impl WorkerMetrics {
 
     pub fn client_left(&self) {
         add(&self.clients_left, 1);
+    }
+
+    /// Snapshots of several shards were taken, or given up.
+    pub fn cut(&self, cut: Cut) {
+        add(&self.cuts[cut as usize], 1);
     }
 
     pub fn two_phase(&self, outcome: Outcome) {
@@ -196,6 +212,16 @@ impl Metrics {
         for (at, outcome) in ["committed", "aborted", "unknown"].iter().enumerate() {
             let count = self.sum(|worker| &worker.two_phase[at]);
             writeln!(out, "pgherd_two_phase_total{{outcome=\"{outcome}\"}} {count}")?;
+        }
+        writeln!(
+            out,
+            "# HELP pgherd_consistent_reads_total Snapshots of several shards that tear no \
+             transaction, by how they were got.\n\
+             # TYPE pgherd_consistent_reads_total counter"
+        )?;
+        for (at, got) in ["at_once", "looked_again", "gave_up"].iter().enumerate() {
+            let count = self.sum(|worker| &worker.cuts[at]);
+            writeln!(out, "pgherd_consistent_reads_total{{got=\"{got}\"}} {count}")?;
         }
         self.render_latency(out)
     }

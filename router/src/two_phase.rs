@@ -20,7 +20,7 @@ mod simulation;
 pub use coordinator::{Action, Coordinator, Event, Outcome};
 pub use gid::Gid;
 pub use orphan::{End, Event as OrphanEvent, Orphan, Step};
-pub use sql::{READ_MARKER, TOMBSTONE};
+pub use sql::{GATE, READ_MARKER, TOMBSTONE, TURN};
 
 /// A participant: its place in the list that the commit was started with. 0 decides.
 pub type Participant = usize;

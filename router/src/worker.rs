@@ -23,7 +23,9 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use crate::client::Stream;
 use crate::config::{Config, Dsn, PoolMode};
 use crate::dial::Dialer;
+use crate::gate::Gate;
 use crate::hba::Hba;
+use crate::numbers::Numbers;
 use crate::oids::{self, Oids};
 use crate::pool::{PoolFigures, PoolLimits, Pools};
 use crate::proofs::Proofs;
@@ -65,11 +67,15 @@ pub struct Shared {
     /// Of roles with a connection limit.
     pub seats: Arc<Seats>,
     pub proofs: Arc<Proofs>,
+    /// Of sequences, taken and not used yet.
+    pub numbers: Numbers,
     pub dialer: Arc<Dialer>,
     /// Who this router is, to the catalog and the shards.
     pub tag: store::RouterTag,
     /// For clients that ask for TLS.
     pub tls: Option<Acceptor>,
+    /// For readers that find no whole snapshots.
+    pub gate: Gate,
     /// What recovery found at its last look.
     pub health: ArcSwap<Vec<ShardHealth>>,
     /// How each worker is reached, by its index.

@@ -21,6 +21,8 @@ struct Document {
     shards: Vec<ShardRow>,
     groups: Vec<GroupRow>,
     relations: Vec<RelationRow>,
+    #[serde(default)]
+    reading_functions: Vec<Box<str>>,
 }
 
 #[derive(Deserialize)]
@@ -93,7 +95,8 @@ impl ShardMap {
             shards,
             groups,
             relations,
-        )?;
+        )
+        .map(|map| map.with_reading_functions(document.reading_functions))?;
         map.moving = document.moving;
         Ok(map)
     }

@@ -8,6 +8,7 @@
 //! - `chaos`: routers, shards and links fail at random under load. `PGHERD_ROUTER_KILLS=100` makes
 //!   a long run of it.
 //! - `cost`: what a commit costs that keeps all this: round trips and fsyncs.
+//! - `reads`: what is read meanwhile shows no half of a transfer.
 //! - `durable`: a decision outlives its shard, whatever the client has set.
 
 #[path = "crashes/bank.rs"]
@@ -20,3 +21,5 @@ mod cost;
 mod durable;
 #[path = "crashes/failpoints.rs"]
 mod failpoints;
+#[path = "crashes/reads.rs"]
+mod reads;

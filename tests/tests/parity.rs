@@ -11,20 +11,31 @@ use pgherd_tests::{cluster, run};
 
 #[test]
 fn scripts_read_the_same_in_the_simple_protocol() {
-    check(Mode::Simple);
+    check(Mode::Simple, "shard");
 }
 
 #[test]
 fn scripts_read_the_same_in_the_extended_protocol() {
-    check(Mode::Text);
+    check(Mode::Text, "shard");
 }
 
 #[test]
 fn scripts_read_the_same_with_binary_results() {
-    check(Mode::Binary);
+    check(Mode::Binary, "shard");
 }
 
-fn check(mode: Mode) {
+#[test]
+fn scripts_read_the_same_where_reads_are_atomic() {
+    check(Mode::Simple, "atomic");
+}
+
+#[test]
+fn scripts_read_the_same_where_transactions_are_snapshots() {
+    check(Mode::Text, "snapshot");
+}
+
+/// `level` is the database's own `pgherd.read_consistency`.
+fn check(mode: Mode, level: &str) {
     let filter = std::env::var("PGHERD_PARITY").unwrap_or_default();
     let (file, line) = match filter.split_once(':') {
         Some((file, line)) => (file, Some(line.parse().expect("file:line"))),
@@ -35,6 +46,14 @@ fn check(mode: Mode) {
     assert!(!scripts.is_empty(), "no script is named {file}");
     let cluster = cluster();
     let sides = sides(&cluster);
+    for shard in &cluster.file.shards {
+        let database = &cluster.file.database;
+        run(
+            &shard.dsn,
+            &format!("ALTER DATABASE {database} SET pgherd.read_consistency = {level}"),
+        );
+    }
+    assert_eq!(run(cluster.dsn(), "SHOW pgherd.read_consistency"), level);
     let mut differences = Vec::new();
     for script in &scripts {
         reset(&cluster, &sides);

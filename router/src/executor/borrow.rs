@@ -11,14 +11,14 @@
 
 use std::rc::Rc;
 
-use pgherd_planner::{Borrow, Pull};
-use pgherd_shard_map::ShardId;
+use pgherd_planner::{Borrow, Isolation, Pull};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::copy::CopyStream;
-use super::many::{Counter, Task};
+use super::many::Task;
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
+use crate::merge::Counter;
 use crate::pool::Ticket;
 use crate::wire::{HEADER, backend, frontend};
 
@@ -47,8 +47,9 @@ impl Conn {
         let at = self.server_for(home).await?;
         self.refuse_unseen(borrow, at)?;
         self.parse_first(at, statement).await?;
+        self.read_copies_together(borrow, statement).await?;
         let sources = self.sources(borrow, statement).await?;
-        let (scratch, _apart) = self.open_scratch(home).await?;
+        let (scratch, _apart) = self.open_scratch(at, borrow.local).await?;
         let result = self.run_on(scratch, &sources, borrow, statement).await;
         self.close_scratch();
         result
@@ -60,9 +61,10 @@ impl Conn {
         let Some(block) = self.session.transaction.block().filter(|block| !block.implicit) else {
             return Ok(());
         };
-        let begin = block.begin.to_ascii_lowercase();
+        // A snapshot that is kept can be handed over, but not from behind a savepoint.
         let own_view = self.servers[home].wrote
-            || ["repeatable", "serializable"].iter().any(|word| begin.contains(word));
+            || block.is_serializable()
+            || block.isolation() == Isolation::RepeatableRead && block.last_savepoint().is_some();
         let detail = if block.schema_changed {
             "Rows are copied through another connection, which does not see the new schema."
         } else if borrow.local && own_view {
@@ -77,6 +79,24 @@ impl Conn {
         .detail(detail)
         .hint("Run it before the transaction, or after its commit.")
         .into())
+    }
+
+    /// All copies are of one cut, and so is what is read at home.
+    pub(super) async fn read_copies_together(
+        &mut self,
+        borrow: &Borrow,
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
+        let mut shards = Vec::new();
+        for pull in &borrow.pulls {
+            shards.extend(self.shards_of(&pull.target, statement)?);
+        }
+        if borrow.local {
+            shards.push(self.planning.map.home);
+        }
+        shards.sort_unstable();
+        shards.dedup();
+        self.read_together(&shards, statement.plan).await
     }
 
     /// Finds the shards of each table and checks their servers out, before the scratch connection
@@ -99,7 +119,13 @@ impl Conn {
     }
 
     /// A fresh connection, in the last place of `self.servers`.
-    pub(super) async fn open_scratch(&mut self, home: ShardId) -> Result<(usize, Ticket), Failure> {
+    pub(super) async fn open_scratch(
+        &mut self,
+        home_at: usize,
+        local: bool,
+    ) -> Result<(usize, Ticket), Failure> {
+        let home = self.servers[home_at].shard;
+        let snapshot = if local { self.export_snapshot(home_at).await? } else { None };
         let pools = Rc::clone(&self.worker.pools);
         let (mut server, apart) = pools.open_apart(home, &self.login, &self.planning.map).await?;
         // It is in no transaction of the client's, and must not be put into one.
@@ -114,6 +140,13 @@ impl Conn {
             // What the transaction itself has locked would be waited for without an end.
             ready = self.query(at, LOCK_TIMEOUT).await.map(drop);
         }
+        if let (Ok(()), Some(snapshot)) = (&ready, snapshot) {
+            let sql = format!("SET TRANSACTION SNAPSHOT {}", escape_literal(&snapshot));
+            ready = self.query(at, "BEGIN ISOLATION LEVEL REPEATABLE READ").await.map(drop);
+            if ready.is_ok() {
+                ready = self.query(at, &sql).await.map(drop);
+            }
+        }
         match ready {
             Ok(()) => Ok((at, apart)),
             Err(failure) => {
@@ -121,6 +154,19 @@ impl Conn {
                 Err(failure)
             }
         }
+    }
+
+    /// The snapshot of a block that keeps one, for the scratch connection to read the home shard's
+    /// own tables by. A transaction that has exported one cannot be prepared: the home shard's never
+    /// is.
+    async fn export_snapshot(&mut self, home_at: usize) -> Result<Option<String>, Failure> {
+        let block = self.session.transaction.block();
+        if block.is_none_or(|block| block.isolation() != Isolation::RepeatableRead) {
+            return Ok(None);
+        }
+        self.join(home_at).await?;
+        let reply = self.query(home_at, "SELECT pg_catalog.pg_export_snapshot()").await?;
+        Ok(reply.scalar())
     }
 
     /// The last that was added; closing it drops the scratch tables.
@@ -144,7 +190,7 @@ impl Conn {
                 self.add_primary_key(scratch, source.pull).await?;
             }
         }
-        let task = Task { at: scratch, sql: Some(borrow.sql.to_string()) };
+        let task = Task::new(scratch, Some(&borrow.sql));
         self.stream(vec![task], statement, Some(Counter::unlimited())).await
     }
 

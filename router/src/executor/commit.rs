@@ -22,25 +22,25 @@ impl Conn {
             self.client.complete("COMMIT");
             return Ok(());
         };
-        let begin = block.begin.clone();
+        let next = and_chain.then(|| block.chained(Rc::clone(&block.settings)));
         if block.failed {
             self.roll_back_all().await;
-            self.chain(and_chain, &begin);
+            self.chain(next);
             self.client.complete("ROLLBACK");
             return Ok(());
         }
         self.commit_all().await?;
-        self.chain(and_chain, &begin);
+        self.chain(next);
         self.client.complete("COMMIT");
         Ok(())
     }
 
     pub(super) async fn roll_back(&mut self, and_chain: bool) -> Result<(), Failure> {
         self.need_own_block(and_chain, "ROLLBACK AND CHAIN")?;
-        let begin = self.session.transaction.block().map(|block| block.begin.clone());
-        if let Some(begin) = begin {
+        if let Some(block) = self.session.transaction.block() {
+            let next = and_chain.then(|| block.chained(Rc::clone(&block.settings)));
             self.roll_back_all().await;
-            self.chain(and_chain, &begin);
+            self.chain(next);
         }
         self.client.complete("ROLLBACK");
         Ok(())
@@ -61,11 +61,12 @@ impl Conn {
         Ok(())
     }
 
-    fn chain(&mut self, and_chain: bool, begin: &str) {
-        if and_chain {
-            let settings = Rc::clone(&self.session.settings);
-            self.session.transaction =
-                Transaction::Open(Box::new(Block::new(begin, false, settings)));
+    /// `next` is what the ended block has chained to it; its settings are those of now.
+    fn chain(&mut self, next: Option<Block>) {
+        if let Some(mut block) = next {
+            block.settings = Rc::clone(&self.session.settings);
+            block.lasting = Rc::clone(&self.session.settings);
+            self.session.transaction = Transaction::Open(Box::new(block));
         }
     }
 

@@ -15,6 +15,7 @@ mod many;
 mod shard_plan;
 mod tree;
 mod why;
+mod written;
 
 use std::time::Instant;
 
@@ -137,7 +138,7 @@ impl Conn {
                     return self.explain_many(many, asked).await;
                 }
                 (Route::Other, _) => {
-                    let plan = self.plan_borrowed(inner.sql)?;
+                    let plan = self.plan_borrowed(inner)?;
                     let asked = Asked { inner: Statement { plan: &plan, ..inner }, ..asked };
                     return Box::pin(self.explain_plan(asked)).await;
                 }
@@ -156,6 +157,8 @@ impl Conn {
             }
             Action::Insert(insert) => self.explain_insert(insert, asked).await,
             Action::Borrow(borrow) => self.explain_borrowed(borrow, asked).await,
+            Action::Gather(gather) => self.explain_gather(gather, asked),
+            Action::Informed(informed) => self.explain_informed(informed, asked),
             // PostgreSQL has no plan of anything else, and has said so.
             _ => Err(not_explained()),
         }
@@ -178,7 +181,7 @@ impl Conn {
         let mut root = self.root(Tier::Route, "Route", title, &[shard]);
         root.texts("Why", self.why(target, None, asked)?);
         let at = self.server_for(shard).await?;
-        let task = Task { at, sql: Some(asked.whole.sql.to_owned()) };
+        let task = Task::new(at, Some(asked.whole.sql));
         let plans = self.ask(&[task], asked).await?;
         root.stats = plans.first().map_or_else(Stats::default, |plan| plan.stats);
         self.hang_shards(&mut root, &[shard], plans, asked);

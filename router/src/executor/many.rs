@@ -4,20 +4,19 @@
 //! no order are passed on as they arrive; nothing is read from the shards faster than the client
 //! takes it. An error of one shard is the statement's error: the others are cancelled.
 
+use std::borrow::Cow;
 use std::io;
 use std::task::Poll;
 
 use bytes::Bytes;
-use pgherd_planner::{
-    Access, Limit, ManyShards, Merge, Params, Role, RowCount, ShardSet, Span, SplitInsert,
-};
-use pgherd_shard_map::{ShardId, ShardMap};
+use pgherd_planner::{Access, Limit, ManyShards, Merge, Params, Role, RowCount, ShardSet};
+use pgherd_shard_map::ShardId;
 
 use postgres_protocol::escape::escape_literal;
 
-use super::combine::Finish;
 use super::{Conn, Statement, verb};
 use crate::error::{ErrorInfo, Failure};
+use crate::merge::Counter;
 use crate::pool::server::Reply;
 use crate::scram::Verifier;
 use crate::session::Portal;
@@ -29,6 +28,24 @@ use crate::worker::send_cancel;
 pub(super) struct Task {
     pub(super) at: usize,
     pub(super) sql: Option<String>,
+    /// It is bound already, and its snapshot taken.
+    pub(super) portal: Option<&'static [u8]>,
+}
+
+impl Task {
+    pub(super) fn new(at: usize, sql: Option<&str>) -> Self {
+        Self { at, sql: sql.map(str::to_owned), portal: None }
+    }
+}
+
+/// How rows come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rows<'a> {
+    /// As the client wants them.
+    AsAsked,
+    Binary,
+    /// In these formats, as Bind has them.
+    Formats(&'a [u8]),
 }
 
 impl Conn {
@@ -38,21 +55,27 @@ impl Conn {
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
         let shards = self.shards_of(&many.target, statement)?;
+        if self.session.drawn.is_some() {
+            self.note_home_write(statement.plan);
+        }
         if statement.plan.access == Access::Schema
             && let Some(block) = self.session.transaction.block_mut()
         {
             block.schema_changed = true;
         }
+        if matches!(many.merge, Merge::Concat { .. } | Merge::Ordered(_) | Merge::Combine(_)) {
+            self.read_together(&shards, statement.plan).await?;
+        }
         match &many.merge {
             Merge::EachAlone => self.each_alone(&shards, statement).await,
             Merge::Same => {
                 self.open_implicit();
-                let tasks = self.tasks(&shards, many.sql.as_deref(), statement.sql).await?;
+                let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
                 self.run_same(tasks, statement).await
             }
             Merge::HomeFills { elsewhere } => {
                 self.open_implicit();
-                let mut tasks = self.tasks(&shards, None, "").await?;
+                let mut tasks = self.tasks(&shards, None).await?;
                 for (task, shard) in tasks.iter_mut().zip(&shards) {
                     task.sql = (*shard != self.planning.map.home).then(|| elsewhere.to_string());
                 }
@@ -60,24 +83,25 @@ impl Conn {
             }
             Merge::Sum => {
                 self.open_implicit();
-                let tasks = self.tasks(&shards, many.sql.as_deref(), statement.sql).await?;
+                let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
                 self.stream(tasks, statement, None).await
             }
             Merge::Concat { limit } => {
                 if statement.plan.access != Access::Read {
                     self.open_implicit();
                 }
-                let limit = Counter::new(limit, statement.portal)?;
-                let tasks = self.tasks(&shards, many.sql.as_deref(), statement.sql).await?;
+                let limit = row_counter(limit, statement.portal)?;
+                let mut tasks = self.tasks(&shards, many.sql.as_deref()).await?;
+                self.bind_together(&mut tasks, statement, Rows::AsAsked).await?;
                 self.stream(tasks, statement, Some(limit)).await
             }
             Merge::Ordered(ordered) => {
-                let tasks = self.tasks(&shards, many.sql.as_deref(), statement.sql).await?;
-                self.run_combined(tasks, statement, Finish::Sort(ordered)).await
+                let sql = many.sql.as_deref().unwrap_or(statement.sql);
+                Box::pin(self.run_ordered(&shards, sql, ordered, statement)).await
             }
             Merge::Combine(combine) => {
-                let tasks = self.tasks(&shards, many.sql.as_deref(), statement.sql).await?;
-                self.run_combined(tasks, statement, Finish::Combine(combine)).await
+                let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
+                Box::pin(self.run_combined(tasks, statement, combine)).await
             }
         }
     }
@@ -111,7 +135,7 @@ impl Conn {
         let sql = format!("{head}{}{tail}", escape_literal(&verifier));
         self.open_implicit();
         let shards = self.shard_list(&ShardSet::All);
-        let tasks = self.tasks(&shards, Some(&sql), statement.sql).await?;
+        let tasks = self.tasks(&shards, Some(&sql)).await?;
         self.run_same(tasks, statement).await
     }
 
@@ -119,16 +143,14 @@ impl Conn {
         &mut self,
         shards: &[ShardId],
         sql: Option<&str>,
-        statement: &str,
     ) -> Result<Vec<Task>, Failure> {
         if shards.len() > 1 {
             self.take_ticket().await?;
         }
         let mut tasks = Vec::with_capacity(shards.len());
         for shard in shards {
-            let own = self.own_rows(sql.unwrap_or(statement), *shard)?;
             let at = self.server_for(*shard).await?;
-            tasks.push(Task { at, sql: own.or_else(|| sql.map(str::to_owned)) });
+            tasks.push(Task::new(at, sql));
         }
         Ok(tasks)
     }
@@ -142,20 +164,15 @@ impl Conn {
         Ok(pgherd_planner::owned_rows(sql, &self.planning.context(auto), shard)?)
     }
 
-    /// A multi-row INSERT: each shard gets the rows of its keys.
-    pub(super) async fn run_split_insert(
-        &mut self,
-        insert: &SplitInsert,
-        statement: Statement<'_>,
-    ) -> Result<(), Failure> {
-        let params = statement.params()?;
-        let texts = split_rows(insert, &self.planning.map, statement, &params)?;
-        self.open_implicit();
-        let mut tasks = Vec::with_capacity(texts.len());
-        for (shard, sql) in texts {
-            tasks.push(Task { at: self.server_for(shard).await?, sql: Some(sql) });
+    /// The same for each task that is not bound yet.
+    pub(super) fn keep_to_own(&self, tasks: &mut [Task], sql: &str) -> Result<(), Failure> {
+        for task in tasks.iter_mut().filter(|task| task.portal.is_none()) {
+            let shard = self.servers[task.at].shard;
+            if let Some(own) = self.own_rows(task.sql.as_deref().unwrap_or(sql), shard)? {
+                task.sql = Some(own);
+            }
         }
-        self.stream(tasks, statement, None).await
+        Ok(())
     }
 
     /// Sends each task; servers join the open block first.
@@ -166,18 +183,27 @@ impl Conn {
     ) -> Result<Vec<u32>, Failure> {
         let mut hidden = Vec::with_capacity(tasks.len());
         for task in tasks {
+            let shard = self.servers[task.at].shard;
+            let text = task.sql.as_deref().unwrap_or(statement.sql);
+            let own = match task.portal {
+                None => self.own_rows(text, shard)?,
+                Some(_) => None,
+            };
+            let own = own.map(|sql| Task { sql: Some(sql), ..Task::new(task.at, None) });
+            let task = own.as_ref().unwrap_or(task);
             let mut request = Vec::new();
             hidden.push(self.put_join(task.at, &mut request));
             let sql = task.sql.as_deref().unwrap_or(statement.sql);
             match (statement.portal, &task.sql) {
+                _ if task.portal.is_some() => {
+                    put_run(&mut request, task, statement.portal.is_none());
+                }
                 // A piece of the statement may use some of its parameters only.
-                (Some(portal), Some(sql)) => {
-                    put_piece(&mut request, sql, portal, self.servers[task.at].shard)?;
+                (Some(_), Some(_)) => {
+                    put_bound(&mut request, b"", task, shard, statement, Rows::AsAsked)?;
+                    put_run(&mut request, task, false);
                 }
-                _ => {
-                    let shard = self.servers[task.at].shard;
-                    self.put_statement(&mut request, shard, sql, statement.portal);
-                }
+                _ => self.put_statement(&mut request, shard, sql, statement.portal),
             }
             let server = &mut self.servers[task.at];
             server.wrote |= statement.plan.access != Access::Read;
@@ -237,7 +263,7 @@ impl Conn {
 
     /// The same on every shard, one answer. The home shard goes first where locks are taken, so
     /// that two clients who change the schema meet there and not crosswise.
-    async fn run_same(
+    pub(super) async fn run_same(
         &mut self,
         tasks: Vec<Task>,
         statement: Statement<'_>,
@@ -313,7 +339,7 @@ impl Conn {
         let mut tag = None;
         let mut notices = Vec::new();
         let mut failure = None;
-        let tasks = self.tasks(shards, None, statement.sql).await?;
+        let tasks = self.tasks(shards, None).await?;
         for task in &tasks {
             let mut request = Vec::new();
             frontend::put_query(&mut request, statement.sql);
@@ -490,7 +516,14 @@ impl Conn {
     /// The statement has failed on one shard: the others need not finish it. Their connections
     /// are not used again, since the cancel may arrive late.
     pub(super) fn cancel_others(&mut self, failed: usize, open: &[(usize, u32)]) {
-        for (at, _) in open.iter().filter(|(at, _)| *at != failed) {
+        let others: Vec<(usize, u32)> =
+            open.iter().filter(|(at, _)| *at != failed).copied().collect();
+        self.cancel_running(&others);
+    }
+
+    /// Cancels what runs on these servers; their connections are not used again.
+    pub(super) fn cancel_running(&mut self, servers: &[(usize, u32)]) {
+        for (at, _) in servers {
             let server = &mut self.servers[*at];
             server.spoiled = true;
             tokio::task::spawn_local(send_cancel(server.address, server.pid, server.secret));
@@ -498,61 +531,62 @@ impl Conn {
     }
 }
 
-/// The INSERT that each shard gets: the statement's own text, with its rows only.
-pub(super) fn split_rows(
-    insert: &SplitInsert,
-    map: &ShardMap,
-    statement: Statement<'_>,
-    params: &dyn Params,
-) -> Result<Vec<(ShardId, String)>, Failure> {
-    let piece = |span: Span| span.of(statement.sql);
-    let mut texts: Vec<(ShardId, String)> = Vec::new();
-    for (row, key) in &insert.rows {
-        let shard = key
-            .shard_of_new_row(
-                map,
-                insert.group,
-                statement.sql.as_bytes(),
-                statement.literals,
-                params,
-            )?
-            // PostgreSQL will refuse the value: any shard says so.
-            .unwrap_or(map.home);
-        match texts.iter_mut().find(|(other, _)| *other == shard) {
-            Some((_, text)) => {
-                text.push_str(", ");
-                text.push_str(piece(*row));
-            }
-            None => texts.push((shard, format!("{} {}", piece(insert.head), piece(*row)))),
+impl<'a> Rows<'a> {
+    /// Result formats, where the client has asked for these.
+    fn formats(self, asked: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::AsAsked => asked,
+            Self::Binary => &[0, 1, 0, 1],
+            Self::Formats(formats) => formats,
         }
     }
-    for (_, text) in &mut texts {
-        text.push(' ');
-        text.push_str(piece(insert.tail));
-    }
-    Ok(texts)
 }
 
-/// A part of a client's statement with all of its parameters: PostgreSQL cannot infer the types of
-/// those that this part does not name, so these are declared as what takes any value.
-fn put_piece(
+/// Parses and binds a task's statement, the client's parameters with it.
+pub(super) fn put_bound(
     request: &mut Vec<u8>,
-    sql: &str,
-    portal: &Portal,
+    name: &[u8],
+    task: &Task,
     shard: ShardId,
+    statement: Statement<'_>,
+    rows: Rows<'_>,
 ) -> Result<(), Failure> {
-    let types = piece_types(sql, portal, shard)?;
+    let sql = task.sql.as_deref().unwrap_or(statement.sql);
+    let binary = rows == Rows::Binary;
+    let Some(portal) = statement.portal else {
+        let results = rows.formats(&[0, 0]);
+        frontend::put_parse(request, b"", sql, &[]);
+        frontend::put_bind(request, name, b"", &[0, 0, 0, 0], results);
+        return Ok(());
+    };
+    let types = match task.sql.is_some() && !binary {
+        true => Cow::Owned(piece_types(sql, portal, shard)?),
+        false => Cow::Borrowed(portal.statement.types_on(shard)),
+    };
     let tail = portal.tail_on(shard);
-    let tail =
-        frontend::BindTail::new(&tail).map_err(|error| ErrorInfo::protocol(error.to_string()))?;
+    let tail = frontend::BindTail::new(&tail);
+    let tail = tail.map_err(|error| ErrorInfo::protocol(error.to_string()))?;
+    let results = rows.formats(tail.results);
     frontend::put_parse(request, b"", sql, &types);
-    frontend::put_bind(request, b"", b"", tail.parameters, tail.results);
-    frontend::put_execute(request, b"", 0);
-    request.extend_from_slice(frontend::SYNC);
+    frontend::put_bind(request, name, b"", tail.parameters, results);
     Ok(())
 }
 
-/// The types that the parameters of a piece are declared with.
+/// Runs what [`put_bound`] has bound.
+pub(super) fn put_run(request: &mut Vec<u8>, task: &Task, described: bool) {
+    let name = task.portal.unwrap_or_default();
+    if described {
+        frontend::put_describe(request, b'P', name);
+    }
+    frontend::put_execute(request, name, 0);
+    if task.portal.is_some() {
+        frontend::put_close(request, b'P', name);
+    }
+    request.extend_from_slice(frontend::SYNC);
+}
+
+/// The types that the parameters of a piece are declared with: PostgreSQL cannot infer those of
+/// parameters that this part does not name, so these are declared as what takes any value.
 pub(super) fn piece_types(sql: &str, portal: &Portal, shard: ShardId) -> Result<Vec<u8>, Failure> {
     let tail = portal.params()?.tail;
     let named = pgherd_planner::parameters(sql);
@@ -572,42 +606,14 @@ pub(super) fn piece_types(sql: &str, portal: &Portal, shard: ShardId) -> Result<
     Ok(types)
 }
 
-/// LIMIT and OFFSET over all shards' rows.
-pub(super) struct Counter {
-    skip: u64,
-    left: Option<u64>,
-}
-
-impl Counter {
-    fn new(limit: &Limit, portal: Option<&Portal>) -> Result<Self, Failure> {
-        let value = |count: &Option<RowCount>| match count {
-            None => Ok(None),
-            Some(RowCount::Rows(rows)) => Ok(Some(*rows)),
-            Some(RowCount::Param(number)) => param_count(portal, *number),
-        };
-        Ok(Self { skip: value(&limit.offset)?.unwrap_or(0), left: value(&limit.count)? })
-    }
-
-    /// Every row.
-    pub(super) fn unlimited() -> Self {
-        Self { skip: 0, left: None }
-    }
-
-    /// Whether the next row is one that the client gets.
-    fn take(&mut self) -> bool {
-        if self.skip > 0 {
-            self.skip -= 1;
-            return false;
-        }
-        match &mut self.left {
-            None => true,
-            Some(0) => false,
-            Some(left) => {
-                *left -= 1;
-                true
-            }
-        }
-    }
+/// LIMIT and OFFSET with their parameters' values.
+pub(super) fn row_counter(limit: &Limit, portal: Option<&Portal>) -> Result<Counter, Failure> {
+    let value = |count: &Option<RowCount>| match count {
+        None => Ok(None),
+        Some(RowCount::Rows(rows)) => Ok(Some(*rows)),
+        Some(RowCount::Param(number)) => param_count(portal, *number),
+    };
+    Ok(Counter::new(value(&limit.offset)?.unwrap_or(0), value(&limit.count)?))
 }
 
 /// A row count that is a parameter: an integer in text or binary.

@@ -10,6 +10,7 @@ use pgherd_planner::{Discard, Params, SetConfig, SettingName};
 use postgres_protocol::escape::escape_literal;
 
 use super::{Conn, Statement};
+use crate::consistent_read::ReadConsistency;
 use crate::error::{ErrorInfo, Failure};
 use crate::session::settings::{IDLE_SESSION_TIMEOUT, Settings, startup_value};
 use crate::session::transaction::Replay;
@@ -247,6 +248,7 @@ impl Conn {
                 self.clean_kept().await?;
                 self.session.statements.clear();
                 self.session.portals.clear();
+                self.session.drawn = None;
                 let startup = Rc::clone(&self.session.startup);
                 if !Rc::ptr_eq(&self.session.settings, &startup) {
                     self.reset_all().await?;
@@ -256,6 +258,9 @@ impl Conn {
             // Each execution is planned by its server as if the plan were new.
             Discard::Plans => {}
             Discard::Sequences | Discard::Temp => {
+                if what == Discard::Sequences {
+                    self.session.drawn = None;
+                }
                 for at in 0..self.servers.len() {
                     if self.servers[at].kept || self.servers[at].joined {
                         self.query(at, statement.sql).await?;
@@ -289,9 +294,8 @@ impl Conn {
             "pgherd.multi_shard_commit" if !matches!(&*word, "2pc" | "1pc") => {
                 bad("It is 2pc or 1pc.")
             }
-            "pgherd.read_consistency" if word != "shard" => {
-                Err(ErrorInfo::new("0A000", "only the read consistency \"shard\" is supported")
-                    .into())
+            "pgherd.read_consistency" if ReadConsistency::parse(&word).is_none() => {
+                bad("It is shard, atomic or snapshot.")
             }
             "pgherd.read_preference" if word != "primary" => {
                 Err(ErrorInfo::new("0A000", "only the read preference \"primary\" is supported")
@@ -322,7 +326,7 @@ impl Conn {
         let own = match name {
             "pgherd.scatter" => Some("on"),
             "pgherd.multi_shard_commit" => Some("2pc"),
-            "pgherd.read_consistency" => Some("shard"),
+            "pgherd.read_consistency" => Some(ReadConsistency::DEFAULT.as_str()),
             "pgherd.read_preference" => Some("primary"),
             "pgherd.shard" | "pgherd.sharding_key" => Some(""),
             IDLE_SESSION_TIMEOUT if self.session.settings.value(name).is_some() => Some("0"),

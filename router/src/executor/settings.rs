@@ -8,13 +8,29 @@ use std::rc::Rc;
 use pgherd_planner::{Action, BeginWord, Isolation, SessionStatement};
 
 use super::{Conn, Statement};
+use crate::consistent_read::ReadConsistency;
 use crate::error::{ErrorInfo, Failure};
-use crate::session::transaction::Replay;
+use crate::session::transaction::{Replay, isolation_statement};
 use crate::session::{Block, Transaction};
 use crate::wire::backend;
 
 impl Conn {
     pub(super) async fn run_session(
+        &mut self,
+        session: &SessionStatement,
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
+        // What comes before a transaction's first query may still change its isolation level.
+        let block = self.session.transaction.block_mut().filter(|_| is_before_query(session));
+        let due = block.is_some_and(|block| std::mem::take(&mut block.cut_due));
+        let ran = self.run_session_now(session, statement).await;
+        if let Some(block) = self.session.transaction.block_mut() {
+            block.cut_due |= due;
+        }
+        ran
+    }
+
+    async fn run_session_now(
         &mut self,
         session: &SessionStatement,
         statement: Statement<'_>,
@@ -52,11 +68,10 @@ impl Conn {
                 Box::pin(self.set(name, value.as_deref(), *local, statement)).await
             }
             SessionStatement::SetTransaction { isolation } => {
-                let serializable = *isolation == Some(Isolation::Serializable);
-                self.set_in_block("SET", serializable, statement).await
+                self.set_in_block("SET", *isolation, statement).await
             }
             SessionStatement::SetConstraints => {
-                self.set_in_block("SET CONSTRAINTS", false, statement).await
+                self.set_in_block("SET CONSTRAINTS", None, statement).await
             }
             SessionStatement::SetCharacteristics(settings) => {
                 Box::pin(self.set_characteristics(settings, statement)).await
@@ -94,16 +109,8 @@ impl Conn {
             Some(block) if block.implicit => {
                 block.implicit = false;
                 if let Some(isolation) = isolation {
-                    block.serializable = isolation == Isolation::Serializable;
-                    let level = match isolation {
-                        Isolation::ReadUncommitted => "READ UNCOMMITTED",
-                        Isolation::ReadCommitted => "READ COMMITTED",
-                        Isolation::RepeatableRead => "REPEATABLE READ",
-                        Isolation::Serializable => "SERIALIZABLE",
-                    };
-                    let sql = format!("SET TRANSACTION ISOLATION LEVEL {level}");
-                    block.replay.push(Replay::Statement(sql.as_str().into()));
-                    self.on_joined(&sql).await?;
+                    block.isolate(isolation);
+                    self.on_joined(isolation_statement(isolation)).await?;
                 }
             }
             Some(_) => {
@@ -113,8 +120,9 @@ impl Conn {
             None => {
                 let settings = Rc::clone(&self.session.settings);
                 let mut block = Block::new(sql, false, settings);
-                if let Some(isolation) = isolation {
-                    block.serializable = isolation == Isolation::Serializable;
+                block.isolation = isolation;
+                if self.planning.consistency == ReadConsistency::Snapshot {
+                    block.keep_snapshot();
                 }
                 self.session.transaction = Transaction::Open(Box::new(block));
             }
@@ -159,7 +167,7 @@ impl Conn {
     async fn set_in_block(
         &mut self,
         tag: &'static str,
-        serializable: bool,
+        isolation: Option<Isolation>,
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
         if matches!(self.session.transaction, Transaction::Idle) {
@@ -172,7 +180,7 @@ impl Conn {
         }
         self.on_joined(statement.sql).await?;
         if let Some(block) = self.session.transaction.block_mut() {
-            block.serializable |= serializable;
+            block.isolation = isolation.or(block.isolation);
             block.replay.push(Replay::Statement(statement.sql.into()));
         }
         self.client.complete(tag);
@@ -193,6 +201,19 @@ impl Conn {
         }
         Ok(())
     }
+}
+
+/// Whether PostgreSQL takes no snapshot for it.
+fn is_before_query(session: &SessionStatement) -> bool {
+    matches!(
+        session,
+        SessionStatement::Set { .. }
+            | SessionStatement::SetTransaction { .. }
+            | SessionStatement::SetConstraints
+            | SessionStatement::SetCharacteristics(_)
+            | SessionStatement::Reset(_)
+            | SessionStatement::Show(_)
+    )
 }
 
 /// Whether a statement that is not alone in its pipeline shares a transaction with its neighbours.

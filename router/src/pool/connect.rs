@@ -2,6 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use pgherd_shard_map::store::{LOCAL_EPOCH_SQL, RouterTag};
@@ -85,13 +86,17 @@ async fn own_settings(mut server: Server) -> Result<Server, ErrorInfo> {
     let shard = server.shard;
     let columns: Vec<String> =
         PLANNED_WITH.iter().map(|name| format!("current_setting('{name}', true)")).collect();
-    let reply = server.run(&format!("SELECT {}", columns.join(", "))).await;
+    let columns = columns.join(", ");
+    let reply = server.run(&format!("SELECT {columns}, pg_catalog.pg_current_snapshot()")).await;
     let reply = reply.map_err(|error| unreachable(shard, &error.to_string()))?;
     if let Some(error) = &reply.error {
         return Err(shard_error(error));
     }
+    let mut row = reply.first_row();
+    let snapshot = row.pop().flatten();
+    server.earlier = snapshot.map(|snapshot| (snapshot.into(), Instant::now()));
     let mut settings = Settings::default();
-    for (name, value) in PLANNED_WITH.iter().zip(reply.first_row()) {
+    for (name, value) in PLANNED_WITH.iter().zip(row) {
         let usual = match *name {
             "search_path" => SEARCH_PATH,
             "default_transaction_isolation" => "read committed",

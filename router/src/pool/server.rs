@@ -47,6 +47,8 @@ pub struct Server {
     /// The session that used it last, by its cancel key's number, and whether it did so before.
     pub last_user: u32,
     pub same_user: bool,
+    /// A snapshot of an earlier time, and when it was taken: what became visible since then is new.
+    pub earlier: Option<(Box<str>, Instant)>,
     /// This transaction may have written here.
     pub wrote: bool,
     /// This transaction's BEGIN was sent here.
@@ -110,6 +112,7 @@ impl Server {
             secret: 0,
             last_user: 0,
             same_user: false,
+            earlier: None,
             wrote: false,
             joined: false,
             kept: false,

@@ -111,6 +111,7 @@ mod tests {
             reuse: Reuse::Once,
             action: Action::Empty,
             then: None,
+            consistency: None,
             kind: StatementKind::Select,
         };
         Prepared {

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use pgherd_planner::Isolation;
 use pgherd_shard_map::ShardMap;
 
 use super::Settings;
@@ -34,8 +35,12 @@ pub struct Block {
     pub map: Option<Arc<ShardMap>>,
     /// Something changed the schema: the map is loaded anew after the commit.
     pub schema_changed: bool,
-    /// SERIALIZABLE, which does not compose over shards: it may use one only.
-    pub serializable: bool,
+    /// What it has said of its isolation level.
+    pub isolation: Option<Isolation>,
+    /// What holds if it says nothing.
+    usual_isolation: Isolation,
+    /// Its snapshots on all shards are still to be taken, at its first statement.
+    pub cut_due: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -87,8 +92,12 @@ impl Transaction {
 impl Block {
     #[must_use]
     pub fn new(begin: &str, implicit: bool, settings: Rc<Settings>) -> Self {
-        let usual = settings.word("default_transaction_isolation");
-        let serializable = usual.is_some_and(|word| word.eq_ignore_ascii_case("serializable"));
+        let usual = settings.word("default_transaction_isolation").map(str::to_ascii_lowercase);
+        let usual_isolation = match usual.as_deref() {
+            Some("serializable") => Isolation::Serializable,
+            Some("repeatable read") => Isolation::RepeatableRead,
+            _ => Isolation::ReadCommitted,
+        };
         Self {
             begin: begin.into(),
             replay: Vec::new(),
@@ -98,8 +107,44 @@ impl Block {
             settings,
             map: None,
             schema_changed: false,
-            serializable,
+            isolation: None,
+            usual_isolation,
+            cut_due: !implicit,
         }
+    }
+
+    #[must_use]
+    pub fn isolation(&self) -> Isolation {
+        self.isolation.unwrap_or(self.usual_isolation)
+    }
+
+    /// SERIALIZABLE does not compose over shards: it may use one only.
+    #[must_use]
+    pub fn is_serializable(&self) -> bool {
+        self.isolation() == Isolation::Serializable
+    }
+
+    /// From now on it has this level; a shard that joins hears of it.
+    pub fn isolate(&mut self, isolation: Isolation) {
+        self.isolation = Some(isolation);
+        self.replay.push(Replay::Statement(isolation_statement(isolation).into()));
+    }
+
+    /// REPEATABLE READ, unless it has said what it wants.
+    pub fn keep_snapshot(&mut self) {
+        if self.isolation.is_none() && self.usual_isolation == Isolation::ReadCommitted {
+            self.isolate(Isolation::RepeatableRead);
+        }
+    }
+
+    /// The block that AND CHAIN opens after this one's end.
+    #[must_use]
+    pub fn chained(&self, settings: Rc<Settings>) -> Self {
+        let mut block = Self::new(&self.begin, false, settings);
+        if let Some(isolation) = self.isolation {
+            block.isolate(isolation);
+        }
+        block
     }
 
     /// Everything that a shard is sent when it joins, one statement each.
@@ -167,6 +212,16 @@ impl Block {
             }
             _ => None,
         }
+    }
+}
+
+#[must_use]
+pub fn isolation_statement(isolation: Isolation) -> &'static str {
+    match isolation {
+        Isolation::ReadUncommitted => "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED",
+        Isolation::ReadCommitted => "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        Isolation::RepeatableRead => "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        Isolation::Serializable => "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
     }
 }
 

@@ -7,7 +7,7 @@ use pgherd_shard_map::ShardId;
 
 /// `pgherd_<database>_<deciding shard>_<router>_<number>`, below PostgreSQL's limit of 200 bytes.
 /// The number has 32 hexadecimal digits: twelve of the time in milliseconds, twenty random.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Gid(String);
 
 /// Bytes of a name that are kept.

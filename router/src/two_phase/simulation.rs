@@ -7,10 +7,11 @@
 //!
 //! - a transaction is committed once on all shards that it wrote on, or on none;
 //! - what its client was told is true;
-//! - nothing is prepared any more, and no alarm was raised for what is not lost.
+//! - nothing is prepared any more, and no alarm was raised for what is not lost;
+//! - no read over several shards has seen half of a transaction.
 //!
 //! ```text
-//! world ── moves ──► Coordinator, Orphan (the product's own)
+//! world ── moves ──► Coordinator, Orphan, Cut (the product's own)
 //!   │                    │ requests, questions
 //!   └── shard ◄──────────┘   PostgreSQL, as far as the protocol relies on it
 //! ```
@@ -111,6 +112,12 @@ fn every_shard_has_one_outcome_and_the_client_was_told_no_other() {
         "standby promoted",
         "markers deleted",
         "question asked twice",
+        "reader consistent",
+        "reader consistent after looking again",
+        "reader asked",
+        "reader finishes",
+        "gate closed",
+        "reader died",
         "late request",
     ];
     for event in expected {

@@ -18,6 +18,14 @@ pub const READ_MARKER: &str = "SELECT state FROM pgherd.tx WHERE gid = $1";
 const DURABLE: &str = "SELECT pg_catalog.set_config('synchronous_commit', 'local', true) \
                        WHERE pg_catalog.current_setting('synchronous_commit') = 'off'";
 
+/// The gate: an advisory lock of each shard, whose key is `pghr`. Deciders share it from their
+/// marker to their commit; a reader that has it for itself keeps decisions off for a moment
+/// ([`consistent_read`](crate::consistent_read)).
+pub const GATE: &str = "1885825138, 0";
+
+/// Whose turn it is to close the gate: of the first shard.
+pub const TURN: &str = "1885825138, 1";
+
 impl Request {
     /// To be sent together, one Query message each.
     #[must_use]
@@ -29,7 +37,10 @@ impl Request {
             )
         };
         match self {
-            Self::Mark => smallvec![format!("{DURABLE}; {}", mark())],
+            Self::Mark => smallvec![format!(
+                "{DURABLE}; SELECT pg_catalog.pg_advisory_xact_lock_shared({GATE}); {}",
+                mark()
+            )],
             Self::MarkAndPrepare => smallvec![mark(), format!("PREPARE TRANSACTION '{gid}'")],
             Self::Commit | Self::End => smallvec!["COMMIT".to_owned()],
             Self::RollBack => smallvec!["ROLLBACK".to_owned()],

@@ -14,6 +14,7 @@ use pgherd_planner::{Context, Plan, PlanError, Reuse, Scan, plan};
 use pgherd_shard_map::{ShardId, ShardMap};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use crate::consistent_read::ReadConsistency;
 use crate::session::Settings;
 use crate::session::settings::IDLE_SESSION_TIMEOUT;
 
@@ -44,6 +45,7 @@ pub struct Planning {
     pub scatter: bool,
     pub pinned: Option<ShardId>,
     pub one_phase: bool,
+    pub consistency: ReadConsistency,
     /// `idle_session_timeout` and `idle_in_transaction_session_timeout` in milliseconds, as far as
     /// the router minds them itself.
     pub idle_limits: [Option<NonZeroU32>; 2],
@@ -66,6 +68,7 @@ impl Planning {
         let scatter = word("pgherd.scatter").is_none_or(|v| !matches!(&*v, "off" | "false" | "0"));
         let pinned = word("pgherd.shard").and_then(|v| v.parse().ok()).map(ShardId);
         let one_phase = word("pgherd.multi_shard_commit").is_some_and(|v| v == "1pc");
+        let consistency = word("pgherd.read_consistency").and_then(|v| ReadConsistency::parse(&v));
         let seen = (map.epoch, &search_path, temporary, scatter, pinned, user);
         let seed = FixedState::default().hash_one(seen);
         let limit = |name: &str| settings.word(name).and_then(milliseconds);
@@ -77,6 +80,7 @@ impl Planning {
             scatter,
             pinned,
             one_phase,
+            consistency: consistency.unwrap_or(ReadConsistency::DEFAULT),
             idle_limits: [
                 limit(IDLE_SESSION_TIMEOUT),
                 limit("idle_in_transaction_session_timeout"),

@@ -8,6 +8,10 @@ CREATE TABLE IF NOT EXISTS pgherd.tx (
     participants text,
     at timestamptz NOT NULL DEFAULT now()
 );
+-- Reads over several shards ask which rows a snapshot sees and an older one did not.
+ALTER TABLE pgherd.tx
+    ADD COLUMN IF NOT EXISTS xid xid8 NOT NULL DEFAULT pg_current_xact_id();
+CREATE INDEX IF NOT EXISTS tx_xid ON pgherd.tx (xid);
 GRANT SELECT, INSERT ON pgherd.tx TO PUBLIC;
 -- Who this server is, and the epoch that it is at: a router reads it when it connects, and uses
 -- the connection only with a map at least that new.

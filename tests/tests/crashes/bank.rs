@@ -13,6 +13,9 @@ use pgherd_tests::{cluster_with, run};
 const ACCOUNTS: u32 = 400;
 const BALANCE: i64 = 1000;
 
+/// What all accounts hold together, at all times.
+pub(crate) const TOTAL: i64 = ACCOUNTS as i64 * BALANCE;
+
 /// A cluster whose routers reach the shards through proxies. Its own router is gone.
 pub(crate) struct Bank {
     pub(crate) cluster: LocalCluster,
@@ -116,7 +119,7 @@ impl Bank {
             }
         }
         assert_eq!(balances.len(), ACCOUNTS as usize);
-        assert_eq!(balances.values().sum::<i64>(), i64::from(ACCOUNTS) * BALANCE);
+        assert_eq!(balances.values().sum::<i64>(), TOTAL);
         for (transfer, told) in ledger {
             let legs = journal.remove(&transfer.number).unwrap_or_default();
             let expected: BTreeMap<u32, i64> = transfer.legs().collect();

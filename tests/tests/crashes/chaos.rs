@@ -8,7 +8,7 @@ use pgherd_tests::router::RouterProcess;
 use pgherd_tests::wire::Client;
 use pgherd_tests::{DEADLINE, wait_until};
 
-use super::bank::{Bank, Ledger, Told, Transfer};
+use super::bank::{Bank, Ledger, TOTAL, Told, Transfer};
 
 /// Kills of an ordinary test run.
 const ROUTER_KILLS: u32 = 4;
@@ -38,6 +38,22 @@ struct Stage {
     next: AtomicU64,
 }
 
+impl Stage {
+    /// To one of the routers; none, after a moment, if it is down.
+    fn connect(&self, random: &mut Random) -> Option<Client> {
+        let router = {
+            let routers = self.routers.lock().expect("nobody panics");
+            let at = random.below(routers.len() as u64) as usize;
+            routers[at].parse().expect("an address")
+        };
+        let client = Client::connect(router, "app").ok();
+        if client.is_none() {
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        client
+    }
+}
+
 /// Transfers until it is over, through one router after the other.
 fn transfer(bank: &[Vec<u32>], stage: &Stage, seed: u64) -> Ledger {
     let mut random = Random(seed);
@@ -45,15 +61,8 @@ fn transfer(bank: &[Vec<u32>], stage: &Stage, seed: u64) -> Ledger {
     let mut connection: Option<Client> = None;
     while !stage.over.load(Ordering::Relaxed) {
         if connection.is_none() {
-            let router = {
-                let routers = stage.routers.lock().expect("nobody panics");
-                let at = random.below(routers.len() as u64) as usize;
-                routers[at].parse().expect("an address")
-            };
-            connection = Client::connect(router, "app").ok();
+            connection = stage.connect(&mut random);
             if connection.is_none() {
-                // It is down for a moment.
-                std::thread::park_timeout(Duration::from_millis(20));
                 continue;
             }
         }
@@ -73,6 +82,25 @@ fn transfer(bank: &[Vec<u32>], stage: &Stage, seed: u64) -> Ledger {
         ledger.push((transfer, told));
     }
     ledger
+}
+
+/// Reads the total until it is over, through one router after the other: how often it was told.
+fn read(stage: &Stage, seed: u64) -> u32 {
+    let mut random = Random(seed);
+    let mut told = 0;
+    while !stage.over.load(Ordering::Relaxed) {
+        let Some(mut client) = stage.connect(&mut random) else { continue };
+        let mut ask = |sql: &str| client.simple(sql, "").ok().filter(|a| a.error.is_none());
+        if ask("SET pgherd.read_consistency = atomic").is_none() {
+            continue;
+        }
+        while !stage.over.load(Ordering::Relaxed) {
+            let Some(answer) = ask("SELECT sum(balance)::bigint FROM accounts") else { break };
+            assert_eq!(answer.rows, [format!("row: '{TOTAL}'")]);
+            told += 1;
+        }
+    }
+    told
 }
 
 /// Breaks things until so many routers were killed; heals all that it broke.
@@ -158,9 +186,13 @@ fn money_is_neither_made_nor_lost_when_routers_shards_and_links_fail() {
                 scope.spawn(move || transfer(accounts, stage, seed ^ (number + 1) << 20 | 1))
             })
             .collect();
+        let reader = scope.spawn(move || read(stage, seed << 8 | 1));
         let ledgers = clients.into_iter().flat_map(|client| client.join().expect("it ends"));
         let ledger = ledgers.collect();
         breaking.join().expect("it ends");
+        let totals = reader.join().expect("it ends");
+        println!("{totals} totals were read");
+        assert!(totals > 0, "nothing was read");
         ledger
     });
     let count = |wanted| ledger.iter().filter(|(_, told)| *told == wanted).count();

@@ -46,6 +46,26 @@ fn a_commit_takes_three_round_trips_whoever_took_part() {
 }
 
 #[test]
+fn a_read_that_tears_nothing_takes_two_round_trips_more() {
+    let bank = Bank::open();
+    let router = bank.router("reader");
+    let address = router.listen.parse().expect("an address");
+    let mut client = Client::connect(address, "app").expect("the router lets us in");
+    let sql = "SELECT balance FROM accounts";
+    for (level, trips) in [("shard", 1), ("atomic", 3), ("snapshot", 3)] {
+        ask(&mut client, &format!("SET pgherd.read_consistency = {level}"));
+        // Its connections know a recent snapshot now.
+        ask(&mut client, sql);
+        bank.proxies.iter().for_each(|proxy| proxy.delay(FAR));
+        let started = Instant::now();
+        ask(&mut client, sql);
+        let took = started.elapsed();
+        bank.proxies.iter().for_each(|proxy| proxy.delay(Duration::ZERO));
+        assert!(took >= FAR * trips && took < FAR * (trips + 1), "{level}: {took:?}");
+    }
+}
+
+#[test]
 fn the_decider_syncs_once_and_the_others_twice() {
     let bank = Bank::open_with(&["fsync=on", "autovacuum=off", "wal_writer_delay=10s"]);
     let router = bank.router("owner");

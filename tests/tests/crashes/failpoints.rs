@@ -7,11 +7,11 @@ use pgherd_tests::{kill, wait_until};
 use super::bank::{Bank, Ledger, Told, Transfer};
 
 /// A place in the protocol, with three shards that write, and what must become of the transfer.
-struct Point {
-    name: &'static str,
-    sight: Sight,
-    nth: u32,
-    committed: bool,
+pub(crate) struct Point {
+    pub(crate) name: &'static str,
+    pub(crate) sight: Sight,
+    pub(crate) nth: u32,
+    pub(crate) committed: bool,
 }
 
 const fn point(name: &'static str, sight: Sight, nth: u32, committed: bool) -> Point {
@@ -34,11 +34,11 @@ fn commits(text: &str) -> bool {
     text == "COMMIT"
 }
 
-fn commits_prepared(text: &str) -> bool {
+pub(crate) fn commits_prepared(text: &str) -> bool {
     text.starts_with("COMMIT PREPARED")
 }
 
-const POINTS: [Point; 10] = [
+pub(crate) const POINTS: [Point; 10] = [
     point("before the decider marks", Sight::Request(decider_marks), 1, false),
     point("before the first participant marks", Sight::Request(participant_marks), 1, false),
     point("before the first PREPARE", Sight::Request(prepares), 1, false),

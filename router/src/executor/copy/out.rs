@@ -41,6 +41,7 @@ impl Conn {
         if !reads {
             self.open_implicit();
         }
+        self.read_together(&shards, statement.plan).await?;
         let mut open = Vec::with_capacity(shards.len());
         for shard in shards {
             let at = self.server_for(shard).await?;

@@ -25,8 +25,11 @@ impl Conn {
         let home = self.planning.map.home;
         let at = self.server_for(home).await?;
         self.refuse_unseen(borrow, at)?;
+        if asked.analyze() {
+            self.read_copies_together(borrow, asked.inner).await?;
+        }
         let sources = self.sources(borrow, asked.inner).await?;
-        let (scratch, _apart) = self.open_scratch(home).await?;
+        let (scratch, _apart) = self.open_scratch(at, borrow.local).await?;
         let result = self.explain_over(scratch, &sources, borrow, asked).await;
         self.close_scratch();
         result
@@ -73,7 +76,7 @@ impl Conn {
         if !asked.analyze() && asked.explain.options.costs {
             last.text("Note", "nothing is copied yet: the estimates are those of empty tables");
         }
-        let task = Task { at: scratch, sql: Some(asked.explaining(&borrow.sql)) };
+        let task = Task::new(scratch, Some(&asked.explaining(&borrow.sql)));
         let plan = self.ask(&[task], asked).await?.pop();
         root.stats = after(before, plan.as_ref().map_or_else(Stats::default, |plan| plan.stats));
         last.plan = plan;
@@ -103,11 +106,8 @@ impl Conn {
         let sql = pull_query(pull);
         node.text("Shard Query", shown_query(&sql));
         let explained = asked.explaining(&sql);
-        let tasks: Vec<Task> = source
-            .servers
-            .iter()
-            .map(|at| Task { at: *at, sql: Some(explained.clone()) })
-            .collect();
+        let tasks: Vec<Task> =
+            source.servers.iter().map(|at| Task::new(*at, Some(&explained))).collect();
         let plans = self.ask(&tasks, asked).await?;
         let mut moved = Moved::by(plans.iter().map(|plan| plan.stats), asked.analyze());
         if asked.analyze() {

@@ -206,5 +206,6 @@ pub(in crate::frontend) fn nothing_planned(epoch: pgherd_shard_map::Epoch, acces
         action: Action::Empty,
         kind: pgherd_planner::StatementKind::Utility,
         then: None,
+        consistency: None,
     }
 }

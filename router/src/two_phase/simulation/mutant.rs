@@ -22,10 +22,18 @@ pub(super) enum Mutant {
     KeepsMarkersTooShort,
     /// Only the decider is marked: what recovery has done looks lost to the owner.
     MarksDeciderOnly,
+    /// A reader lists what is prepared only when it has its snapshot.
+    ListsAfterSnapshot,
+    /// A reader looks back to a snapshot that is younger than another shard's list.
+    LooksBackTooLittle,
+    /// A reader reads markers only.
+    IgnoresPrepared,
+    /// A reader asks nobody for markers that it has not been told of.
+    TakesUnknownForVisible,
 }
 
 impl Mutant {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::AcknowledgesBeforeDecision,
         Self::CommitsBeforeAllArePrepared,
         Self::GuessesLostCommit,
@@ -36,5 +44,9 @@ impl Mutant {
         Self::ForgetsMarkers,
         Self::KeepsMarkersTooShort,
         Self::MarksDeciderOnly,
+        Self::ListsAfterSnapshot,
+        Self::LooksBackTooLittle,
+        Self::IgnoresPrepared,
+        Self::TakesUnknownForVisible,
     ];
 }

@@ -30,6 +30,8 @@ pub(super) struct Disk {
     pub(super) prepared: BTreeSet<Tx>,
     /// How often what the transaction wrote was committed.
     pub(super) applied: BTreeMap<Tx, u32>,
+    /// The order in which transactions became visible.
+    pub(super) history: Vec<Tx>,
 }
 
 #[derive(Debug)]
@@ -133,6 +135,7 @@ impl Shard {
 
     fn apply(&mut self, tx: Tx, now: Instant) {
         *self.disk.applied.entry(tx).or_default() += 1;
+        self.disk.history.push(tx);
         self.disk.markers.insert(tx, (true, now));
         self.unflushed = None;
     }

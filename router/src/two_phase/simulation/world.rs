@@ -1,11 +1,13 @@
 //! Routers, shards, and what lies between them; one move after the other, chosen by a seed.
 
 mod faults;
+mod readers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use self::readers::Reader;
 use super::shard::{Shard, Tx, Work};
 use super::{Mutant, Random, Seen};
 use crate::two_phase::{
@@ -85,6 +87,7 @@ enum Move {
     Call(usize),
     Reply(usize),
     Look(usize, usize),
+    Read(usize, usize),
     Clock,
     Clean,
     RestartShard(usize),
@@ -104,6 +107,10 @@ pub(super) struct World {
     shards: Vec<Shard>,
     routers: Vec<bool>,
     owners: Vec<Owner>,
+    readers: Vec<Reader>,
+    /// Which reader keeps decisions off each shard.
+    gates: Vec<Option<usize>>,
+    torn: Option<String>,
     attempts: BTreeMap<u32, Attempt>,
     next_attempt: u32,
     calls: Vec<Call>,
@@ -133,6 +140,9 @@ impl World {
             shards: (0..shards).map(|_| Shard::new(mutant)).collect(),
             routers: vec![true; routers],
             owners: Vec::new(),
+            readers: Vec::new(),
+            gates: vec![None; shards],
+            torn: None,
             attempts: BTreeMap::new(),
             next_attempt: 0,
             calls: Vec::new(),
@@ -151,6 +161,7 @@ impl World {
             }
             world.owners.push(owner);
         }
+        world.new_readers();
         world
     }
 
@@ -205,6 +216,9 @@ impl World {
             }
             let chosen = moves[self.random.below(moves.len())];
             self.make(chosen, seen);
+            if let Some(torn) = self.torn.take() {
+                return Err(torn);
+            }
         }
         self.faults = 0;
         self.tell(|| "everything heals".to_owned());
@@ -215,6 +229,9 @@ impl World {
             }
             let chosen = moves[self.random.below(moves.len())];
             self.make(chosen, seen);
+            if let Some(torn) = self.torn.take() {
+                return Err(torn);
+            }
         }
         Err("it never heals".to_owned())
     }
@@ -227,7 +244,10 @@ impl World {
                 moves.push(Move::Start(tx));
             }
             for (who, link) in owner.links.iter().enumerate() {
-                if link.shard_end && self.shards[link.shard].up && !link.to_shard.is_empty() {
+                let gated = link.to_shard.front() == Some(&Request::Mark)
+                    && self.gates[link.shard].is_some();
+                let waits = gated || link.to_shard.is_empty();
+                if link.shard_end && self.shards[link.shard].up && !waits {
                     moves.extend([Move::Deliver(tx, who); 2]);
                 }
                 if link.router_end && !link.to_router.is_empty() {
@@ -243,6 +263,7 @@ impl World {
                 }
             }
         }
+        moves.extend(self.reader_moves().map(|(reader, doing)| Move::Read(reader, doing)));
         moves.extend((0..self.calls.len()).map(Move::Call));
         moves.extend((0..self.replies.len()).map(Move::Reply));
         for (at, shard) in self.shards.iter().enumerate() {
@@ -300,8 +321,13 @@ impl World {
                 self.reply(caller, reply, seen);
             }
             Move::Look(router, shard) => self.look(router, shard, seen),
+            Move::Read(reader, doing) => self.move_reader(reader, doing, seen),
             Move::Clock => {
-                self.now += Duration::from_secs(1 + self.random.below(25) as u64);
+                let step = 1 + self.random.below(25) as u64;
+                // Who reads has less time than who commits.
+                let short = self.someone_reads() && !self.random.once_in(4);
+                let unit = if short { Duration::from_millis(20) } else { Duration::from_secs(1) };
+                self.now += unit * step as u32;
             }
             Move::Clean => self.clean(seen),
             Move::RestartShard(at) => {

@@ -35,6 +35,7 @@ impl World {
     /// No question is waited for: none takes a day.
     pub(super) fn is_idle(&self) -> bool {
         self.attempts.is_empty()
+            && self.reader_moves().next().is_none()
             && self.replies.is_empty()
             && self.owners.iter().all(|owner| owner.machine.is_none())
     }
@@ -48,12 +49,18 @@ impl World {
             *seen.entry("shard died while Prepared".to_owned()).or_default() += 1;
         }
         self.shards[at].crash();
-        self.cut(at);
+        self.cut(at, seen);
         self.tell(|| format!("shard {at} crashes"));
     }
 
     /// All connections to a shard end there; answers that were sent may still arrive.
-    pub(super) fn cut(&mut self, at: usize) {
+    pub(super) fn cut(&mut self, at: usize, seen: &mut Seen) {
+        for reader in 0..self.readers.len() {
+            if self.readers[reader].shards.contains(&at) {
+                self.end_reader(reader, seen);
+            }
+        }
+        self.gates[at] = None;
         let lost = self.random.once_in(2);
         for owner in &mut self.owners {
             for link in owner.links.iter_mut().filter(|link| link.shard == at) {
@@ -84,6 +91,11 @@ impl World {
             }
         }
         self.attempts.retain(|_, attempt| attempt.router != at);
+        for reader in 0..self.readers.len() {
+            if self.readers[reader].router == at {
+                self.end_reader(reader, seen);
+            }
+        }
         self.tell(|| format!("router {at} crashes"));
     }
 
@@ -96,7 +108,7 @@ impl World {
         shard.crash();
         shard.disk = disk;
         shard.up = true;
-        self.cut(at);
+        self.cut(at, seen);
         *seen.entry("standby promoted".to_owned()).or_default() += 1;
         self.tell(|| format!("a standby of shard {at} is promoted: 0 is prepared again"));
     }
