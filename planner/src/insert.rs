@@ -53,7 +53,7 @@ enum Overriding {
     User,
 }
 
-fn read_insert<'t>(tokens: &'t Tokens<'_>) -> Option<Insert<'t>> {
+pub(crate) fn read_insert<'t>(tokens: &'t Tokens<'_>) -> Option<Insert<'t>> {
     if !tokens.is(1, "into") {
         return None;
     }

@@ -31,6 +31,7 @@ mod lex;
 mod literal;
 mod live;
 mod ordered;
+mod own;
 mod parse;
 mod plan;
 mod query;
@@ -97,6 +98,19 @@ pub fn plan_borrowed(statement: &str, context: &Context<'_>) -> Result<Plan, Pla
     let tokens = token::Tokens::new(statement);
     let plan = route::select_as(&tokens, context, true)?;
     route::check_scatter(plan, context)
+}
+
+/// A statement's text for one of several shards, while rows of [`ShardMap::moving`] groups are on
+/// their way: without the copies that the shard holds of others' rows. `None`: as it is.
+///
+/// # Errors
+/// 55006 for a shape that does not show where.
+pub fn owned_rows(
+    sql: &str,
+    context: &Context<'_>,
+    shard: ShardId,
+) -> Result<Option<String>, PlanError> {
+    own::rows(sql, context, shard)
 }
 
 /// Plans one statement (as [`scan`] cut it, with or without its semicolon).

@@ -185,16 +185,16 @@ fn is_moving_time(tokens: &Tokens<'_>, at: usize) -> bool {
     ["now", "today", "tomorrow", "yesterday"].contains(&word)
 }
 
-struct Change<'t> {
-    table: Vec<&'t str>,
-    alias: Option<&'t str>,
+pub(crate) struct Change<'t> {
+    pub(crate) table: Vec<&'t str>,
+    pub(crate) alias: Option<&'t str>,
     set: Range,
-    from: Range,
-    filter: Range,
-    tail: Range,
+    pub(crate) from: Range,
+    pub(crate) filter: Range,
+    pub(crate) tail: Range,
 }
 
-fn read_change<'t>(tokens: &'t Tokens<'_>, update: bool) -> Option<Change<'t>> {
+pub(crate) fn read_change<'t>(tokens: &'t Tokens<'_>, update: bool) -> Option<Change<'t>> {
     let end = tokens.len();
     let mut at = if update { 1 } else { 2 };
     if !update && !tokens.is(1, "from") {

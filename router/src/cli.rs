@@ -6,6 +6,7 @@ mod cluster;
 mod dev;
 mod explain;
 mod guard;
+mod reshard;
 mod serve;
 mod shard;
 mod status;
@@ -37,6 +38,8 @@ enum Command {
     Shard(shard::ShardCommand),
     Status(status::StatusArgs),
     #[command(subcommand)]
+    Reshard(reshard::ReshardCommand),
+    #[command(subcommand)]
     Txn(txn::TxnCommand),
     Explain(explain::ExplainArgs),
     #[command(hide = true)]
@@ -51,6 +54,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Cluster(command) => block_on(cluster::run(command)),
         Command::Shard(command) => block_on(shard::run(command)),
+        Command::Reshard(command) => block_on(reshard::run(command)),
         Command::Txn(command) => block_on(txn::run(command)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Explain(args) => block_on(explain::run(args)),

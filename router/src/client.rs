@@ -182,6 +182,14 @@ impl Client {
         stream.peer_addr().ok()
     }
 
+    /// Puts messages back before what has been read since.
+    pub fn unread(&mut self, messages: &[u8]) {
+        let mut all = BytesMut::with_capacity(messages.len() + self.inbuf.len());
+        all.extend_from_slice(messages);
+        all.extend_from_slice(&self.inbuf);
+        self.inbuf = all;
+    }
+
     /// Reads what has arrived; `0` is the end of the connection.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         // A client that says nothing costs no buffer: its socket is asked first.

@@ -17,6 +17,7 @@
 //! - `consistent`: snapshots of several shards that tear no transaction.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `live`: transactions between the phases of their commit, on all shards.
+//! - `turned`: statements that a shard has turned away since their rows move.
 //! - `kept`: servers that stay beyond a transaction. `settings`, `set`: the session's own statements.
 //! - `explain`: the distributed plan with the shards' own.
 
@@ -42,6 +43,7 @@ mod refused;
 mod relay;
 mod set;
 mod settings;
+mod turned;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -102,6 +104,8 @@ pub struct Conn {
     pub statement_at: u32,
     /// Of the last error that was relayed.
     pub last_sqlstate: [u8; 5],
+    /// Whether the statement in hand may be run again on another shard.
+    turning: turned::Turning,
     /// Admission to hold connections of several shards.
     ticket: Option<Ticket>,
     /// Servers that stay beyond a transaction, if any do.
@@ -177,6 +181,7 @@ impl Conn {
             planning,
             statement_at: 0,
             last_sqlstate: *b"00000",
+            turning: turned::Turning::No,
             ticket: None,
             kept: None,
         }
@@ -546,24 +551,41 @@ impl Conn {
     /// # Errors
     /// A [`Failure`] that has not been told to the client yet.
     pub async fn run_statement(&mut self, statement: Statement<'_>) -> Result<(), Failure> {
+        let alone = matches!(self.session.transaction, Transaction::Idle);
+        loop {
+            let out = self.client.out.len();
+            match self.run_once(statement).await {
+                Ok(Ran::Done) => return Ok(()),
+                Ok(Ran::Turned) => {}
+                Err(failure) => {
+                    let alone = alone && self.client.out.len() == out;
+                    if !Box::pin(self.was_turned_everywhere(&failure, alone)).await {
+                        return Err(failure);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn run_once(&mut self, statement: Statement<'_>) -> Result<Ran, Failure> {
         let plan = statement.plan;
         match &plan.action {
             Action::Empty => self.client.out.extend_from_slice(backend::EMPTY_QUERY),
-            Action::Session(session) => return self.run_session(session, statement).await,
-            Action::Stateful(state) => return self.run_stateful(state, statement).await,
-            Action::Cluster(call) => return self.run_cluster(call, statement).await,
-            Action::Live(live) => return Box::pin(self.run_live(live, statement)).await,
+            Action::Session(session) => self.run_session(session, statement).await?,
+            Action::Stateful(state) => self.run_stateful(state, statement).await?,
+            Action::Cluster(call) => self.run_cluster(call, statement).await?,
+            Action::Live(live) => Box::pin(self.run_live(live, statement)).await?,
             Action::Explain(explain) => {
-                return Box::pin(self.run_explain(explain, statement)).await;
+                Box::pin(self.run_explain(explain, statement)).await?;
             }
-            Action::Role(role) => return self.run_role(role, statement).await,
-            Action::CopyIn(copy) => return self.copy_in(copy, statement).await,
-            Action::CopyOut(copy) => return self.copy_out(copy, statement).await,
-            Action::Insert(insert) => return self.run_split_insert(insert, statement).await,
+            Action::Role(role) => self.run_role(role, statement).await?,
+            Action::CopyIn(copy) => self.copy_in(copy, statement).await?,
+            Action::CopyOut(copy) => self.copy_out(copy, statement).await?,
+            Action::Insert(insert) => self.run_split_insert(insert, statement).await?,
             Action::Informed(informed) => {
-                return Box::pin(self.run_informed(informed, statement)).await;
+                Box::pin(self.run_informed(informed, statement)).await?;
             }
-            Action::Gather(gather) => return Box::pin(self.run_gather(gather, statement)).await,
+            Action::Gather(gather) => Box::pin(self.run_gather(gather, statement)).await?,
             Action::Borrow(borrow) => {
                 if plan.access == Access::Schema {
                     self.open_implicit();
@@ -582,28 +604,38 @@ impl Conn {
             Action::One(one) => {
                 let params = statement.params()?;
                 match self.route(plan, statement.sql, statement.literals, &params)? {
-                    Route::One(shard) => return self.run_one(shard, statement).await,
+                    Route::One(shard) => return self.run_at(shard, statement, true).await,
                     Route::Other => match one.otherwise.as_deref() {
-                        Some(Otherwise::Many(many)) => return self.run_many(many, statement).await,
+                        Some(Otherwise::Many(many)) => self.run_many(many, statement).await?,
                         Some(Otherwise::Borrow) => {
                             let plan = self.plan_borrowed(statement)?;
                             let statement = Statement { plan: &plan, ..statement };
-                            return Box::pin(self.run_statement(statement)).await;
+                            return Box::pin(self.run_once(statement)).await;
                         }
                         None => {}
                     },
                 }
             }
         }
-        Ok(())
+        Ok(Ran::Done)
     }
 
-    /// One statement of the simple protocol on one shard, without its ReadyForQuery.
+    /// One statement on one shard, without its ReadyForQuery.
     pub(super) async fn run_one(
         &mut self,
         shard: ShardId,
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
+        self.run_at(shard, statement, false).await.map(drop)
+    }
+
+    /// `again`: it can be run again elsewhere, if the shard turns it away.
+    async fn run_at(
+        &mut self,
+        shard: ShardId,
+        statement: Statement<'_>,
+        again: bool,
+    ) -> Result<Ran, Failure> {
         let at = self.server_for(shard).await?;
         let mut request = std::mem::take(&mut self.request);
         request.clear();
@@ -611,13 +643,28 @@ impl Conn {
         let hidden = self.put_join(at, &mut request);
         self.put_statement(&mut request, shard, statement.sql, statement.portal);
         self.expect_statement(statement.portal);
+        if again {
+            self.may_turn(at, hidden);
+        }
         let end = self.relay(at, &request, hidden, Ready::Keep, statement.plan).await;
         self.request = request;
-        if end?.failed {
+        let end = end?;
+        if self.was_turned(at).await {
+            return Ok(Ran::Turned);
+        }
+        if end.failed {
             return Err(Failure::Told);
         }
-        Ok(())
+        Ok(Ran::Done)
     }
+}
+
+/// What has become of a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ran {
+    Done,
+    /// Nothing of it has been done, and the map has changed.
+    Turned,
 }
 
 fn serializable_over_shards() -> ErrorInfo {

@@ -27,6 +27,7 @@ pub mod pool;
 pub mod proofs;
 pub mod recovery;
 pub mod reload;
+pub mod reshard;
 pub mod scram;
 pub mod seats;
 pub mod serve;

@@ -30,7 +30,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
-use pgherd_shard_map::{ShardId, ShardMap};
+use pgherd_shard_map::store::RouterTag;
+use pgherd_shard_map::{Epoch, ShardId, ShardMap};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::dial::Dialer;
@@ -109,6 +110,11 @@ pub struct Pools {
     apart: Arc<Semaphore>,
     dialer: Arc<Dialer>,
     proofs: Arc<Proofs>,
+    /// Who we are, to the shards.
+    tag: RouterTag,
+    /// Of the newest map that a connection was asked for with: a shard whose rows have moved since
+    /// is not to be read.
+    epoch: Cell<Epoch>,
 }
 
 #[derive(Debug)]
@@ -202,6 +208,7 @@ impl Pools {
         admissions: Arc<[Arc<Semaphore>]>,
         dialer: Arc<Dialer>,
         proofs: Arc<Proofs>,
+        tag: RouterTag,
     ) -> Self {
         Self {
             limits: Cell::new(limits),
@@ -218,6 +225,8 @@ impl Pools {
             apart: Arc::new(Semaphore::new(apart::places(&limits))),
             dialer,
             proofs,
+            tag,
+            epoch: Cell::new(Epoch(0)),
         }
     }
 
@@ -269,6 +278,7 @@ impl Pools {
         if let Some(server) = self.idle(shard, login) {
             return Ok(server);
         }
+        self.note_epoch(map);
         let dsn = map
             .shard(shard)
             .map(|shard| &*shard.dsn)
@@ -330,6 +340,16 @@ impl Pools {
         }
         self.open_for_queue(&key);
         Ok(receiver)
+    }
+
+    async fn connect(&self, shard: ShardId, dsn: &str, login: &Login) -> Result<Server, ErrorInfo> {
+        let mut server = connect::connect(&self.dialer, &self.proofs, shard, dsn, login).await?;
+        connect::introduce(&mut server, self.tag, self.epoch.get()).await?;
+        Ok(server)
+    }
+
+    fn note_epoch(&self, map: &ShardMap) {
+        self.epoch.set(self.epoch.get().max(map.epoch));
     }
 
     /// Takes a connection back: to the first who waits, or to the idle ones. One that is not clean

@@ -29,7 +29,7 @@ use crate::throttle::Throttle;
 use crate::tls::server::Acceptor;
 use crate::verifiers::Verifiers;
 use crate::worker::{Live, Mail, Phase, Shared, Worker, WorkerSettings};
-use crate::{frontend, recovery, reload};
+use crate::{frontend, recovery, reload, reshard};
 
 /// How often idle connections are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -98,7 +98,11 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     getrandom::fill(&mut secret).map_err(|error| format!("no random bytes: {error}"))?;
     let live = Live::from_config(&config);
     let tickets = live.share(workers).size;
+    let tag = store::RouterTag(i32::from_le_bytes([secret[0], secret[1], secret[2], secret[3]]));
+    // The rest is a secret of its own: nothing of it is told.
+    getrandom::fill(&mut secret).map_err(|error| format!("no random bytes: {error}"))?;
     let shared = Arc::new(Shared {
+        loaded: watch::Sender::new(map.epoch.0),
         known: watch::Sender::new(map.epoch.0),
         map: ArcSwap::from_pointee(map),
         reload: Notify::new(),
@@ -110,6 +114,7 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
         proofs: Arc::default(),
         numbers: Numbers::default(),
         dialer,
+        tag,
         tls,
         gate: crate::gate::Gate::default(),
         health: ArcSwap::default(),
@@ -325,12 +330,13 @@ async fn watch_map(shared: Arc<Shared>, dsn: String) {
         let epoch = map.epoch.0;
         if epoch >= shared.map.load().epoch.0 {
             shared.map.store(map);
+            shared.loaded.send_replace(epoch);
         }
     };
     let watching = Arc::clone(&shared);
     let (dialer, url) = (Arc::clone(&shared.dialer), dsn.clone());
     let find = move || dialer.catalog(&url).map_err(|error| error.to_string());
-    tokio::spawn(store::watch(find, Duration::from_secs(1), move |map| {
+    tokio::spawn(store::watch(shared.tag, find, Duration::from_secs(1), move |map| {
         publish(&watching, map);
     }));
     let mut catalog = None;
@@ -415,6 +421,14 @@ async fn recover(shared: Arc<Shared>, catalog: Dsn) {
             map.shards().map(|shard| (shard.id, catalog.login_for(&shard.dsn))).collect();
         let health = recovery.sweep(&shared.dialer, &shards).await;
         shared.health.store(Arc::new(health));
+        if !map.moving.is_empty() {
+            match reshard::rescue(&shared.dialer, &catalog).await {
+                Ok(false) => {}
+                Ok(true) => tracing::warn!("a change of owners that nobody drives was given up"),
+                // Most of the time somebody does drive it.
+                Err(problem) => tracing::debug!(%problem, "a run of pgherd reshard was left alone"),
+            }
+        }
     }
 }
 

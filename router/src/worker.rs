@@ -22,7 +22,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use foldhash::{HashMap, HashSet};
 use pgherd_planner::Scan;
-use pgherd_shard_map::{ShardId, ShardMap};
+use pgherd_shard_map::{ShardId, ShardMap, store};
 use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
@@ -67,6 +67,8 @@ pub struct Shared {
     pub map: ArcSwap<ShardMap>,
     /// Told when this router has changed the schema: load the map now.
     pub reload: Notify,
+    /// The epoch of `map`, for those who wait for a newer one.
+    pub loaded: watch::Sender<u64>,
     /// The epoch that all routers have: sessions wait for it after a change of their own.
     pub known: watch::Sender<u64>,
     /// The runtime for work that is not on the hot path: verifiers, recovery.
@@ -80,6 +82,8 @@ pub struct Shared {
     /// Of sequences, taken and not used yet.
     pub numbers: Numbers,
     pub dialer: Arc<Dialer>,
+    /// Who this router is, to the catalog and the shards.
+    pub tag: store::RouterTag,
     /// For clients that ask for TLS.
     pub tls: Option<Acceptor>,
     /// For readers that find no whole snapshots.
@@ -367,6 +371,7 @@ impl Worker {
                 Arc::clone(&shared.admissions),
                 Arc::clone(&shared.dialer),
                 Arc::clone(&shared.proofs),
+                shared.tag,
             )),
             plans: RefCell::default(),
             statements: RefCell::default(),

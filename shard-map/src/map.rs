@@ -6,8 +6,8 @@ use foldhash::HashMap;
 use thiserror::Error;
 
 use crate::{
-    ColocationGroup, ColumnDefault, Epoch, GroupId, KeyError, KeyHash, KeyInput, KeyType, Relation,
-    RelationKind, ShardId, TableKind, TableName,
+    ColocationGroup, ColumnDefault, Epoch, GroupId, HashRange, KeyError, KeyHash, KeyInput,
+    KeyType, Relation, RelationKind, ShardId, TableKind, TableName,
 };
 
 /// One PostgreSQL database that holds a part of the rows.
@@ -26,6 +26,9 @@ pub struct ShardMap {
     pub home: ShardId,
     /// Text comparison by bytes equals the database's default collation (C, POSIX, C.UTF-8).
     pub bytewise_collation: bool,
+    /// Groups whose rows are on their way from shard to shard: a shard may hold copies of another
+    /// one's, and may say of some that it has them no more.
+    pub moving: Box<[GroupId]>,
     shards: BTreeMap<ShardId, Shard>,
     groups: BTreeMap<GroupId, ColocationGroup>,
     relations: HashMap<TableName, RelationKind>,
@@ -67,6 +70,7 @@ impl ShardMap {
             epoch,
             home,
             bytewise_collation,
+            moving: Box::default(),
             shards: shards.into_iter().map(|shard| (shard.id, shard)).collect(),
             groups: groups.into_iter().map(|group| (group.id, group)).collect(),
             varchar_limits: varchar_limits(&relations),
@@ -206,5 +210,12 @@ impl ColocationGroup {
     #[must_use]
     pub fn shard_predicate(&self, shard: ShardId, column: &str) -> Option<String> {
         self.placement.predicate(self.key_type, shard, column)
+    }
+
+    /// SQL that is true for exactly the rows of a part of the hash space, and a publication accepts;
+    /// `None` for a key type whose hash PostgreSQL does not hold for immutable.
+    #[must_use]
+    pub fn range_predicate(&self, range: HashRange, column: &str) -> Option<String> {
+        Some(range.predicate(&self.key_type.hash_expression(column)?))
     }
 }

@@ -170,13 +170,8 @@ impl Placement {
         Some(match self {
             Self::Hash(ranges) => {
                 let hash = key_type.hash_expression(column)?;
-                any_of(ranges.iter().filter(|(_, owner)| *owner == shard).map(|(range, _)| {
-                    let start = format!("{hash} >= '{}'::pg_catalog.int8", range.start);
-                    match range.end {
-                        Some(end) => format!("{start} AND {hash} < '{end}'::pg_catalog.int8"),
-                        None => start,
-                    }
-                }))
+                let mine = ranges.iter().filter(|(_, owner)| *owner == shard);
+                any_of(mine.map(|(range, _)| range.predicate(&hash)))
             }
             Self::Range(ranges) => ranges.predicate(key_type, shard, column),
             Self::List(values) => values.predicate(key_type, shard, column),

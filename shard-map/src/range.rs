@@ -11,6 +11,24 @@ pub struct HashRange {
     pub end: Option<KeyHash>,
 }
 
+impl HashRange {
+    /// SQL that is true where `hash`, an expression, lies in the range.
+    #[must_use]
+    pub fn predicate(&self, hash: &str) -> String {
+        let start = format!("{hash} >= '{}'::pg_catalog.int8", self.start);
+        match self.end {
+            Some(end) => format!("{start} AND {hash} < '{end}'::pg_catalog.int8"),
+            None => start,
+        }
+    }
+
+    /// Whether the two have a hash in common.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.end.is_none_or(|end| other.start < end) && other.end.is_none_or(|end| self.start < end)
+    }
+}
+
 /// Ranges and their shards, ordered, without gap or overlap: so a lookup always finds one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RangeMap {

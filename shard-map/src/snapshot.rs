@@ -16,6 +16,8 @@ struct Document {
     epoch: u64,
     home: u32,
     bytewise_collation: bool,
+    #[serde(default)]
+    moving: Box<[GroupId]>,
     shards: Vec<ShardRow>,
     groups: Vec<GroupRow>,
     relations: Vec<RelationRow>,
@@ -86,7 +88,7 @@ impl ShardMap {
             .into_iter()
             .map(|row| Shard { id: ShardId(row.id), dsn: row.dsn })
             .collect();
-        Self::try_new(
+        let mut map = Self::try_new(
             Epoch(document.epoch),
             ShardId(document.home),
             document.bytewise_collation,
@@ -94,7 +96,9 @@ impl ShardMap {
             groups,
             relations,
         )
-        .map(|map| map.with_reading_functions(document.reading_functions))
+        .map(|map| map.with_reading_functions(document.reading_functions))?;
+        map.moving = document.moving;
+        Ok(map)
     }
 }
 

@@ -11,6 +11,8 @@
 //! shards as themselves, and routers with the catalog's own login.
 
 mod error;
+mod reshard;
+mod tag;
 mod watch;
 
 use std::future::Future;
@@ -21,6 +23,8 @@ use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
 
 use crate::{Epoch, GroupId, HashRange, MapError, ShardId, ShardMap};
 pub use error::StoreError;
+pub use reshard::{Move, MovedTable, Record};
+pub use tag::{RouterTag, end_sessions_of_others};
 use watch::FOLLOWER;
 pub use watch::watch;
 
@@ -28,8 +32,9 @@ pub use watch::watch;
 const SHARD_SQL: &str = include_str!("store/shard.sql");
 
 /// What the catalog's database needs beside.
-const CATALOG_SQL: [&str; 5] = [
+const CATALOG_SQL: [&str; 6] = [
     include_str!("store/catalog.sql"),
+    include_str!("store/reshard.sql"),
     include_str!("store/register.sql"),
     include_str!("store/placement.sql"),
     include_str!("store/numbers.sql"),
@@ -96,6 +101,9 @@ pub async fn init_shard(client: &Client, cluster: &str, shard: ShardId) -> Resul
     let found = read_local(client).await?.map(|local| local.cluster).unwrap_or_default();
     Err(StoreError::OtherCluster { found, expected: cluster.to_owned() })
 }
+
+/// One row, one column: the epoch that a shard is at, for a router that opens a session there.
+pub const LOCAL_EPOCH_SQL: &str = "SELECT epoch FROM pgherd.local";
 
 /// Who the server is; `None` before [`init_shard`].
 ///

@@ -1,21 +1,38 @@
 //! `pgherd shard …`: the servers of the cluster.
 
+mod join;
+
 use clap::Subcommand;
+use pgherd_shard_map::{Placement, ShardId, store};
 use tokio_postgres::Client;
 
 use super::Failure;
 use super::catalog::{CatalogArgs, check_server, connect, database_error, parse};
+use crate::config::Dsn;
+use crate::dial::Dialer;
 
 /// The cluster's shards.
 #[derive(Debug, Subcommand)]
 pub(super) enum ShardCommand {
     /// Add an empty database as a shard.
+    ///
+    /// It gets the roles, the schema and the rows of reference tables. Rows of distributed tables
+    /// stay where they are until `pgherd reshard` moves them.
     #[command(after_help = "Example:\n  pgherd shard add postgres://postgres@db1/app --catalog \
                             postgres://postgres@db0/app")]
     Add {
         /// Its URL, with a superuser.
         #[arg(value_name = "URL")]
         shard: String,
+        #[command(flatten)]
+        catalog: CatalogArgs,
+    },
+    /// Take a shard that holds no rows of distributed tables out of the cluster.
+    #[command(after_help = "Example:\n  pgherd reshard start --drain 2 --auto\n  \
+                            pgherd reshard finish\n  pgherd shard remove 2")]
+    Remove {
+        /// Its number.
+        shard: u32,
         #[command(flatten)]
         catalog: CatalogArgs,
     },
@@ -33,13 +50,14 @@ pub(super) enum ShardCommand {
 pub(super) async fn run(command: ShardCommand) -> Result<(), Failure> {
     match command {
         ShardCommand::Add { shard, catalog } => add(&shard, &catalog).await,
+        ShardCommand::Remove { shard, catalog } => remove(ShardId(shard), &catalog).await,
         ShardCommand::List { catalog, json } => list(&catalog, json).await,
     }
 }
 
 async fn add(shard: &str, catalog: &CatalogArgs) -> Result<(), Failure> {
     let dsn = parse("the shard's URL", shard)?;
-    let dialer = catalog.dialer()?;
+    let (dialer, home) = (catalog.dialer()?, catalog.dsn()?);
     let catalog = catalog.connect().await?;
     let client = connect(&dialer, &dsn).await?;
     check_server(&client).await?;
@@ -57,16 +75,99 @@ async fn add(shard: &str, catalog: &CatalogArgs) -> Result<(), Failure> {
             "A shard is added empty: take another database.",
         ));
     }
-    if map.relations().next().is_some() {
+    refuse_while_moving(&map)?;
+    refuse_twin(&dialer, &home, &map, &client).await?;
+    catalog.prepare_shard(&client).await.map_err(|error| error.to_string())?;
+    join::copy_schema(&home, &client).await?;
+    let home = connect(&dialer, &home).await?;
+    let (id, _) = join::add_with_references(&catalog, &map, &home, &client, &address).await?;
+    println!("{address} is shard {id}");
+    if map.groups().len() > 0 {
+        println!("It holds no rows yet: pgherd reshard plan --spread shows what could move.");
+    }
+    Ok(())
+}
+
+/// Prepared transactions have one name on a whole server, so it cannot be two shards.
+async fn refuse_twin(
+    dialer: &Dialer,
+    home: &Dsn,
+    map: &pgherd_shard_map::ShardMap,
+    client: &Client,
+) -> Result<(), Failure> {
+    let sql = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
+    let failed = |error: tokio_postgres::Error| database_error(&error);
+    let new: i64 = client.query_one(sql, &[]).await.map_err(failed)?.get(0);
+    for known in map.shards() {
+        let server = parse("the shard's address", &home.login_for(&known.dsn))?;
+        let server = connect(dialer, &server).await?;
+        let known_as: i64 = server.query_one(sql, &[]).await.map_err(failed)?.get(0);
+        if known_as == new {
+            return Err(Failure::new(
+                format!("it is on the server of shard {}", known.id),
+                "Each shard needs a server of its own.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn refuse_while_moving(map: &pgherd_shard_map::ShardMap) -> Result<(), Failure> {
+    if map.moving.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "rows are being moved",
+        "Finish or cancel first: pgherd reshard status tells of it.",
+    ))
+}
+
+async fn remove(shard: ShardId, args: &CatalogArgs) -> Result<(), Failure> {
+    let (dialer, dsn) = (args.dialer()?, args.dsn()?);
+    let catalog = args.connect().await?;
+    let map = catalog.load().await.map_err(|error| error.to_string())?;
+    let Some(known) = map.shard(shard) else {
+        let hint = "pgherd shard list shows all.";
+        return Err(Failure::new(format!("there is no shard {shard}"), hint));
+    };
+    if shard == map.home {
         return Err(Failure::new(
-            "a shard can only be added while the cluster has no tables",
-            "Add all shards first; moving tables to a new shard comes with resharding.",
+            format!("shard {shard} is the home shard"),
+            "It keeps the catalog and all tables that nobody distributed.",
         ));
     }
-    catalog.prepare_shard(&client).await.map_err(|error| error.to_string())?;
-    let (id, _) =
-        catalog.add_shard(&address, map.epoch).await.map_err(|error| error.to_string())?;
-    println!("{address} is shard {id}");
+    refuse_while_moving(&map)?;
+    let owns = map.groups().any(|group| match &group.placement {
+        Placement::Hash(ranges) => ranges.iter().any(|(_, owner)| owner == shard),
+        Placement::Range(ranges) => ranges.iter().any(|range| range.shard == shard),
+        Placement::List(values) => values.iter().any(|(_, owner)| owner == shard),
+    });
+    if owns {
+        return Err(Failure::new(
+            format!("shard {shard} holds rows"),
+            format!("pgherd reshard start --drain {shard} --auto moves them to the others."),
+        ));
+    }
+    let server = parse("the shard's address", &dsn.login_for(&known.dsn))?;
+    let client = connect(&dialer, &server).await?;
+    let prepared = client
+        .query_one(
+            "SELECT count(*) FROM pg_catalog.pg_prepared_xacts \
+             WHERE database = current_database() AND gid LIKE 'pgherd\\_%'",
+            &[],
+        )
+        .await
+        .map_err(|error| database_error(&error))?;
+    if prepared.get::<_, i64>(0) > 0 {
+        return Err(Failure::new(
+            format!("shard {shard} has transactions in doubt"),
+            "pgherd txn list shows them; routers finish them within seconds.",
+        ));
+    }
+    let epoch = catalog.remove_shard(shard, map.epoch).await.map_err(|error| error.to_string())?;
+    // Routers that have not heard of it cannot go on with what it holds.
+    store::raise_local_epoch(&client, epoch).await.map_err(|error| error.to_string())?;
+    println!("shard {shard} is not a part of the cluster any more; its database is left as it is");
     Ok(())
 }
 

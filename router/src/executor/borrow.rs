@@ -217,9 +217,12 @@ impl Conn {
         let pull = source.pull;
         let name = scratch_name(pull);
         let format = if pull.binary { "binary" } else { "text" };
-        let out = format!("COPY ({}) TO STDOUT (FORMAT {format})", pull_query(pull));
+        let query = pull_query(pull);
         let mut open = Vec::with_capacity(source.servers.len());
         for at in &source.servers {
+            let own = self.own_rows(&query, self.servers[*at].shard)?;
+            let query = own.as_deref().unwrap_or(&query);
+            let out = format!("COPY ({query}) TO STDOUT (FORMAT {format})");
             let mut request = Vec::new();
             let joins = self.put_join(*at, &mut request);
             frontend::put_query(&mut request, &out);

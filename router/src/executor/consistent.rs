@@ -114,6 +114,7 @@ impl Conn {
         statement: Statement<'_>,
         rows: Rows<'_>,
     ) -> Result<(), Failure> {
+        self.keep_to_own(tasks, statement.sql)?;
         let keeps_none = |block: &Block| {
             matches!(block.isolation(), Isolation::ReadCommitted | Isolation::ReadUncommitted)
         };

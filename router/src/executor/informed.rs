@@ -117,8 +117,9 @@ impl Conn {
         let mut joins = Vec::with_capacity(tasks.len());
         for task in &tasks {
             let mut request = Vec::new();
+            let own = self.own_rows(&query, self.servers[task.at].shard)?;
             joins.push(self.put_join(task.at, &mut request));
-            frontend::put_query(&mut request, &query);
+            frontend::put_query(&mut request, own.as_deref().unwrap_or(&query));
             if let Err(error) = self.servers[task.at].send(&request).await {
                 return Err(self.lost(task.at, &error));
             }

@@ -155,6 +155,27 @@ impl Conn {
         Ok(tasks)
     }
 
+    /// The text for one of several shards while rows move between them, if it is another one.
+    pub(super) fn own_rows(&self, sql: &str, shard: ShardId) -> Result<Option<String>, Failure> {
+        if self.planning.map.moving.is_empty() {
+            return Ok(None);
+        }
+        let live = self.worker.live.borrow();
+        let context = self.planning.context(&live.auto_distribute);
+        Ok(pgherd_planner::owned_rows(sql, &context, shard)?)
+    }
+
+    /// The same for each task that is not bound yet.
+    pub(super) fn keep_to_own(&self, tasks: &mut [Task], sql: &str) -> Result<(), Failure> {
+        for task in tasks.iter_mut().filter(|task| task.portal.is_none()) {
+            let shard = self.servers[task.at].shard;
+            if let Some(own) = self.own_rows(task.sql.as_deref().unwrap_or(sql), shard)? {
+                task.sql = Some(own);
+            }
+        }
+        Ok(())
+    }
+
     /// Sends each task; servers join the open block first.
     pub(super) async fn send_tasks(
         &mut self,
@@ -163,10 +184,17 @@ impl Conn {
     ) -> Result<Vec<u32>, Failure> {
         let mut hidden = Vec::with_capacity(tasks.len());
         for task in tasks {
+            let shard = self.servers[task.at].shard;
+            let text = task.sql.as_deref().unwrap_or(statement.sql);
+            let own = match task.portal {
+                None => self.own_rows(text, shard)?,
+                Some(_) => None,
+            };
+            let own = own.map(|sql| Task { sql: Some(sql), ..Task::new(task.at, None) });
+            let task = own.as_ref().unwrap_or(task);
             let mut request = Vec::new();
             hidden.push(self.put_join(task.at, &mut request));
             let sql = task.sql.as_deref().unwrap_or(statement.sql);
-            let shard = self.servers[task.at].shard;
             match (statement.portal, &task.sql) {
                 _ if task.portal.is_some() => {
                     put_run(&mut request, task, statement.portal.is_none());

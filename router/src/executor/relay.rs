@@ -11,6 +11,7 @@ use bytes::Buf;
 use pgherd_planner::{Access, Plan};
 
 use super::Conn;
+use super::turned::{Turning, is_gate};
 use crate::client::AHEAD_MAX;
 use crate::error::{ErrorInfo, Failure};
 use crate::pool::Server;
@@ -137,7 +138,9 @@ impl Conn {
         ready: Ready,
         failed: &mut bool,
     ) -> Result<Passed, Failure> {
-        let Self { client, servers, scanner, last_sqlstate, session, cancel, kept, .. } = self;
+        let Self {
+            client, servers, scanner, last_sqlstate, session, cancel, kept, turning, ..
+        } = self;
         let Server { inbuf, parameters, shard, .. } = &mut servers[at];
         let mut from = 0;
         let mut to = 0;
@@ -153,6 +156,13 @@ impl Conn {
             match step {
                 Step::More => break,
                 Step::Pass(size) if ready != Ready::Quiet => to += size,
+                Step::Error(size)
+                    if let Turning::May { out } = *turning
+                        && is_gate(&inbuf[to..to + size]) =>
+                {
+                    *turning = Turning::Turned { out };
+                    to += size;
+                }
                 Step::Error(size) => {
                     *failed = true;
                     *last_sqlstate = backend::sqlstate(&inbuf[to..to + size]);
@@ -238,6 +248,22 @@ impl Conn {
                     from = to;
                 }
             }
+        }
+        match *turning {
+            Turning::No | Turning::GivenUp => {}
+            // Nobody hears of it: it is run again.
+            Turning::Turned { out } => {
+                client.out.truncate(out as usize);
+                inbuf.advance(to);
+                return Ok(passed);
+            }
+            // The replies to BEGIN and its kin, which come before a statement that waits.
+            Turning::May { out } if from == to && client.out.len() == out as usize => {
+                inbuf.advance(to);
+                return Ok(passed);
+            }
+            // What has left cannot be taken back.
+            Turning::May { .. } => *turning = Turning::No,
         }
         self.worker.metrics.bytes_from_server((to - from) as u64);
         let keep = ready != Ready::Pass && matches!(passed, Passed::Ready(_));

@@ -13,6 +13,8 @@ mod read;
 mod send;
 mod spread;
 
+use fast::Fast;
+use send::Sending;
 pub(super) use send::nothing_planned;
 
 use std::rc::Rc;
@@ -69,16 +71,21 @@ const BYTES_MAX: usize = 1 << 20;
 impl Conn {
     /// Reads messages up to Sync or Flush and runs them.
     pub(super) async fn pipeline(&mut self) -> Result<(), Failure> {
-        if self.fast_pipeline().await? {
-            return Ok(());
+        loop {
+            match self.fast_pipeline().await? {
+                Fast::Done => return Ok(()),
+                Fast::Other => return Box::pin(self.slow_pipeline()).await,
+                Fast::Turned => {}
+            }
         }
-        Box::pin(self.slow_pipeline()).await
     }
 
     async fn slow_pipeline(&mut self) -> Result<(), Failure> {
         let mut ops: Vec<(Op, Option<ShardId>)> = Vec::new();
         let mut failure = None;
         let mut bytes = 0;
+        // Kept only while rows move: they may have to go elsewhere.
+        let mut kept = (!self.worker.map().moving.is_empty()).then(Vec::new);
         let sync = loop {
             if ops.len() >= OPS_MAX || bytes >= BYTES_MAX {
                 break false;
@@ -92,6 +99,9 @@ impl Conn {
                 Arrived::Unwanted(..) => break false,
                 Arrived::Whole(tag, size) => (tag, size),
             };
+            if let Some(kept) = &mut kept {
+                kept.extend_from_slice(&self.client.inbuf[..size]);
+            }
             match tag {
                 b'S' | b'H' => {
                     let skipped = self.session.skip_to_sync && tag == b'H';
@@ -125,9 +135,12 @@ impl Conn {
             }
         };
         self.session.in_pipeline = true;
-        let ran = self.run_pipeline(ops, failure, sync).await;
+        let ran = self.run_pipeline(ops, failure, sync, kept.is_some()).await;
         self.session.in_pipeline = false;
-        ran
+        if ran? == Sending::Turned {
+            self.client.unread(kept.as_deref().unwrap_or_default());
+        }
+        Ok(())
     }
 
     async fn run_pipeline(
@@ -135,7 +148,8 @@ impl Conn {
         mut ops: Vec<(Op, Option<ShardId>)>,
         failure: Option<Failure>,
         sync: bool,
-    ) -> Result<(), Failure> {
+        again: bool,
+    ) -> Result<Sending, Failure> {
         place_parses(&mut ops);
         let one = match ops.first() {
             Some((_, Some(shard))) if failure.is_none() && sync => {
@@ -145,17 +159,22 @@ impl Conn {
         };
         let implicit = self.session.transaction.block().is_some_and(|block| block.implicit);
         if let (Some(shard), false) = (one, implicit) {
-            match self.send_ops(shard, &ops, Ready::Pass).await {
-                Ok(failed) => {
-                    if failed {
+            match self.send_ops(shard, &ops, Ready::Pass, again).await {
+                Ok(Sending::Turned) => {
+                    self.forget_skipped(ops, 0);
+                    return Ok(Sending::Turned);
+                }
+                Ok(sending) => {
+                    if sending == Sending::Failed {
                         self.forget_skipped(ops, self.scanner.done);
                     }
                     self.release();
-                    return Ok(());
+                    return Ok(sending);
                 }
                 Err(failure) => self.tell(failure)?,
             }
-            return Box::pin(self.end_pipeline(true)).await;
+            Box::pin(self.end_pipeline(true)).await?;
+            return Ok(Sending::Done);
         }
         self.session.copy_ended = false;
         let mut done = 0;
@@ -173,7 +192,8 @@ impl Conn {
             self.tell(failure)?;
             self.session.skip_to_sync = true;
         }
-        self.end_pipeline(sync).await
+        self.end_pipeline(sync).await?;
+        Ok(Sending::Done)
     }
 
     /// Sync ends the router's own block; Flush only sends what there is.
@@ -228,7 +248,8 @@ impl Conn {
             let failed = if spread {
                 self.spread_ops(piece, done).await?
             } else {
-                let failed = self.send_ops(shard, piece, Ready::Keep).await?;
+                let failed =
+                    self.send_ops(shard, piece, Ready::Keep, false).await? == Sending::Failed;
                 *done += if failed { self.scanner.done } else { piece.len() };
                 failed
             };

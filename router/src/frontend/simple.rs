@@ -11,13 +11,19 @@ use crate::wire::{HEADER, backend, frontend};
 impl Conn {
     /// Runs the Query frame at the start of the client's buffer, ReadyForQuery included.
     pub(super) async fn simple_query(&mut self, size: usize) -> Result<(), Failure> {
-        self.refresh_planning();
         if !self.session.statements.is_empty() {
             // PostgreSQL forgets the unnamed statement with each Query.
             self.session.statements.remove(&b""[..]);
         }
-        match self.try_fast(size).await? {
-            Fast::Done => Ok(()),
+        let fast = loop {
+            self.refresh_planning();
+            match self.try_fast(size).await? {
+                Fast::Turned => {}
+                fast => break fast,
+            }
+        };
+        match fast {
+            Fast::Done | Fast::Turned => Ok(()),
             Fast::Failed(failure) => {
                 self.client.inbuf.advance(size);
                 let failure = Box::pin(self.ask_postgres(failure)).await;
@@ -66,8 +72,14 @@ impl Conn {
         request.extend_from_slice(&self.client.inbuf[..size]);
         self.client.inbuf.advance(size);
         let started = self.worker.metrics.start();
+        self.may_turn(at, hidden);
         let end = self.relay(at, &request, hidden, Ready::Pass, &plan).await;
         match end {
+            Ok(_) if self.is_turned() => {
+                Box::pin(self.was_turned(at)).await;
+                self.client.unread(&request[request.len() - size..]);
+                return Ok(Fast::Turned);
+            }
             Ok(_) => {
                 // The client's own frame ends the request.
                 let sql = &request[request.len() + HEADER - size..request.len() - 1];
@@ -264,6 +276,8 @@ fn is_block_end(action: &Action) -> bool {
 
 enum Fast {
     Done,
+    /// Its rows move: it is in the buffer again.
+    Turned,
     /// Nothing was sent; the frame is still in the buffer.
     Failed(Failure),
     Other,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use pgherd_shard_map::{ShardId, ShardMap};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Login, PoolLimits, Pools, Server, Ticket, connect, too_many, unreachable};
+use super::{Login, PoolLimits, Pools, Server, Ticket, too_many, unreachable};
 use crate::error::ErrorInfo;
 
 /// One connection apart for so many in a pool.
@@ -56,6 +56,7 @@ impl Pools {
         let dsn = map.shard(shard).map(|shard| &*shard.dsn);
         let dsn = dsn.ok_or_else(|| unreachable(shard, "it is not in the shard map"))?;
         self.know(shard, dsn);
+        self.note_epoch(map);
         self.wait_for_resume(shard, ticket).await?;
         let limits = self.limits.get();
         let permit = Arc::clone(&self.apart).acquire_owned();
@@ -64,7 +65,7 @@ impl Pools {
         };
         let count = self.doors.borrow().get(&shard).map(|door| Rc::clone(&door.apart));
         let apart = Apart::new(count.unwrap_or_default(), permit);
-        let connecting = connect::connect(&self.dialer, &self.proofs, shard, dsn, login);
+        let connecting = self.connect(shard, dsn, login);
         match tokio::time::timeout(limits.connect, connecting).await {
             Ok(opened) => opened.map(|mut server| {
                 server.apart = Some(Box::new(apart));

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use pgherd_shard_map::ShardId;
+use pgherd_shard_map::store::{LOCAL_EPOCH_SQL, RouterTag};
+use pgherd_shard_map::{Epoch, ShardId};
 use postgres_protocol::authentication::{
     self,
     sasl::{ChannelBinding, ScramSha256},
@@ -56,6 +57,28 @@ pub async fn connect(
         Ok(Some(error)) => Err(error),
         Err(error) => Err(unreachable(shard, &error.to_string())),
     }
+}
+
+/// Says which router this is, and hears whether its map is new enough: a shard whose rows have moved
+/// must not be read by who does not know.
+///
+/// # Errors
+/// The map is older than the shard; the connection was lost.
+pub async fn introduce(server: &mut Server, tag: RouterTag, epoch: Epoch) -> Result<(), ErrorInfo> {
+    let shard = server.shard;
+    let sql = format!("{}; {LOCAL_EPOCH_SQL}", tag.sql());
+    let reply = server.run(&sql).await;
+    let reply = reply.map_err(|error| unreachable(shard, &error.to_string()))?;
+    if let Some(error) = reply.error {
+        return Err(shard_error(&error));
+    }
+    let at = reply.rows.last().and_then(|row| backend::row_values(row).ok()?.first().copied()?);
+    let at = at.and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok());
+    if at.is_some_and(|at| at > epoch.0) {
+        return Err(unreachable(shard, "this router has not heard of its latest change"));
+    }
+    server.tag = Some(tag);
+    Ok(())
 }
 
 /// Asks for the settings that planning depends on, which a role or database may have of its own.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pgherd_shard_map::ShardId;
 
-use super::{Door, Login, Pool, PoolKey, Pools, Server, connect, unreachable};
+use super::{Door, Login, Pool, PoolKey, Pools, Server, unreachable};
 use crate::error::ErrorInfo;
 
 /// How long a shard that refused a connection is left alone.
@@ -118,8 +118,7 @@ impl Pools {
         let (key, dsn) = (key.clone(), Rc::clone(&door.dsn));
         let generation = self.generation.get();
         tokio::task::spawn_local(async move {
-            let (dialer, proofs) = (&pools.dialer, &pools.proofs);
-            let connecting = connect::connect(dialer, proofs, key.0, &dsn, &login);
+            let connecting = pools.connect(key.0, &dsn, &login);
             let opened = match tokio::time::timeout(pools.limits.get().connect, connecting).await {
                 Ok(opened) => opened,
                 Err(_) => Err(unreachable(key.0, "it did not answer in time")),

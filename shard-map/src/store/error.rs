@@ -24,6 +24,9 @@ pub enum StoreError {
     /// Keys are hashed as the bytes that clients send, so these must be what the server stores.
     #[error("the database has the encoding {0}; a shard needs UTF8")]
     Encoding(String),
+    /// Somebody else has taken the run of `pgherd reshard` further, or back.
+    #[error("{0}")]
+    OtherPhase(String),
     /// Every session may read the addresses.
     #[error("the address of a shard may not contain a password")]
     PasswordInAddress,
@@ -35,6 +38,7 @@ pub enum StoreError {
 const STALE_EPOCH: &str = "PGH01";
 const KNOWN_SHARD: &str = "PGH02";
 const UNKNOWN_SHARD: &str = "PGH03";
+const OTHER_PHASE: &str = "PGH04";
 
 impl StoreError {
     /// A stale epoch says which one the caller had.
@@ -77,6 +81,7 @@ impl From<tokio_postgres::Error> for StoreError {
                 Self::StaleEpoch { current, expected: current }
             }
             KNOWN_SHARD => Self::KnownShard(ShardId(number().unwrap_or_default() as u32)),
+            OTHER_PHASE => Self::OtherPhase(db.message().to_owned()),
             code => Self::Postgres { code: code.to_owned(), message: db.message().to_owned() },
         }
     }

@@ -48,6 +48,9 @@ views AS (
 SELECT pg_catalog.json_build_object(
     'epoch', k.epoch,
     'home', k.home,
+    'moving', coalesce((SELECT pg_catalog.json_agg(DISTINCT m.group_id)
+        FROM pgherd.reshard_list r, pg_catalog.jsonb_to_recordset(r.moves) AS m (group_id integer)
+        WHERE r.phase NOT IN ('finished', 'cancelled')), '[]'::json),
     'bytewise_collation', (SELECT datlocprovider = 'c'
         AND datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
         FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),

@@ -97,12 +97,11 @@ BEGIN
 END $$;
 
 -- Gives start_hash <= hash < end_hash (NULL: to the end) to a shard, splitting and joining ranges.
--- The rows must be there already: this is the moment in which they change owners.
-CREATE OR REPLACE FUNCTION pgherd.move_hash_range(
-    which_group integer, from_hash bigint, to_hash bigint, to_shard integer, expected bigint)
-RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+-- The rows must be there already. It is a part of a change that raises the epoch.
+CREATE OR REPLACE FUNCTION pgherd.place_hash_range(
+    which_group integer, from_hash bigint, to_hash bigint, to_shard integer)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE
-    new_epoch bigint := pgherd.advance_epoch(expected);
     edge bigint;
 BEGIN
     IF to_hash <= from_hash THEN
@@ -128,5 +127,15 @@ BEGIN
         SELECT s.start_hash, s.shard = lag(s.shard) OVER (ORDER BY s.start_hash) AS same
         FROM pgherd.range_list s WHERE s.group_id = which_group) n
         WHERE r.group_id = which_group AND r.start_hash = n.start_hash AND n.same;
+END $$;
+
+-- An operator's change of owners, by itself.
+CREATE OR REPLACE FUNCTION pgherd.move_hash_range(
+    which_group integer, from_hash bigint, to_hash bigint, to_shard integer, expected bigint)
+RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+DECLARE
+    new_epoch bigint := pgherd.advance_epoch(expected);
+BEGIN
+    PERFORM pgherd.place_hash_range(which_group, from_hash, to_hash, to_shard);
     RETURN new_epoch;
 END $$;

@@ -213,6 +213,7 @@ BEGIN
                     - 9223372036854775808)::bigint, shards[n]
             FROM generate_series(1::numeric, cardinality(shards)) AS n;
     END IF;
+    PERFORM pgherd.check_not_moving(found_group.id);
     INSERT INTO pgherd.table_list (table_oid, group_id, key_column)
         VALUES (tbl, found_group.id, key.key_number);
     RETURN found_group.id;
@@ -233,6 +234,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
     PERFORM pgherd.check_owner(tbl);
     PERFORM pgherd.bump_epoch();
+    PERFORM pgherd.check_not_moving(group_id) FROM pgherd.table_list WHERE table_oid = tbl;
     DELETE FROM pgherd.table_list WHERE table_oid = tbl;
     PERFORM pgherd.forget_dropped();
 END $$;

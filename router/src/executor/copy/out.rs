@@ -49,9 +49,10 @@ impl Conn {
         }
         for (at, hidden) in &mut open {
             let mut request = Vec::new();
+            let own = self.own_rows(statement.sql, self.servers[*at].shard)?;
             *hidden = self.put_join(*at, &mut request);
             // COPY has no parameters, so the simple protocol does for both.
-            frontend::put_query(&mut request, statement.sql);
+            frontend::put_query(&mut request, own.as_deref().unwrap_or(statement.sql));
             self.servers[*at].wrote |= !reads;
             if let Err(error) = self.servers[*at].send(&request).await {
                 return Err(self.lost(*at, &error));

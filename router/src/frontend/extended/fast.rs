@@ -50,6 +50,15 @@ impl Shape {
     }
 }
 
+/// What has become of a recognized pipeline.
+pub(super) enum Fast {
+    Done,
+    /// The general path is to look at it.
+    Other,
+    /// Its rows move: it is in the buffer again.
+    Turned,
+}
+
 /// Where a recognized pipeline goes.
 struct FastRoute {
     statement: Rc<Prepared>,
@@ -59,21 +68,21 @@ struct FastRoute {
 
 impl Conn {
     /// Runs the pipeline at the start of the client's buffer, if it is of the usual shape.
-    pub(super) async fn fast_pipeline(&mut self) -> Result<bool, Failure> {
+    pub(super) async fn fast_pipeline(&mut self) -> Result<Fast, Failure> {
         let block = self.session.transaction.block();
         if self.session.skip_to_sync || block.is_some_and(|block| block.failed || block.implicit) {
-            return Ok(false);
+            return Ok(Fast::Other);
         }
-        let Some(shape) = Shape::of(&self.client.inbuf) else { return Ok(false) };
+        let Some(shape) = Shape::of(&self.client.inbuf) else { return Ok(Fast::Other) };
         self.refresh_planning();
-        let Some(route) = self.fast_route(shape) else { return Ok(false) };
+        let Some(route) = self.fast_route(shape) else { return Ok(Fast::Other) };
         let at = match self.server_for(route.shard).await {
             Ok(at) => at,
             Err(failure) => {
                 self.client.inbuf.advance(shape.end);
                 self.tell(failure)?;
                 Box::pin(self.end_pipeline(true)).await?;
-                return Ok(true);
+                return Ok(Fast::Done);
             }
         };
         let mut request = std::mem::take(&mut self.request);
@@ -81,8 +90,12 @@ impl Conn {
         if !matches!(self.session.transaction, Transaction::Idle) {
             self.keep_portal(shape, &route);
         }
+        // Kept only while rows move: it may have to go elsewhere.
+        let moving = !self.planning.map.moving.is_empty();
+        let kept: Option<Box<[u8]>> = moving.then(|| self.client.inbuf[..shape.end].into());
         self.client.inbuf.advance(shape.end);
         let started = self.worker.metrics.start();
+        self.may_turn(at, hidden);
         self.session.in_pipeline = true;
         let end = self.relay(at, &request, hidden, Ready::Pass, &route.statement.plan).await;
         self.session.in_pipeline = false;
@@ -94,6 +107,11 @@ impl Conn {
             server.forget |= !server.has_room();
         }
         match end {
+            Ok(_) if self.is_turned() => {
+                Box::pin(self.was_turned(at)).await;
+                self.client.unread(kept.as_deref().unwrap_or_default());
+                return Ok(Fast::Turned);
+            }
             Ok(end) => {
                 if end.failed && shape.parse > 0 && self.scanner.parsed == 0 {
                     self.session.statements.remove(&b""[..]);
@@ -108,7 +126,7 @@ impl Conn {
                 Box::pin(self.end_pipeline(true)).await?;
             }
         }
-        Ok(true)
+        Ok(Fast::Done)
     }
 
     /// The statement and the one shard of the pipeline. Nothing but the unnamed statement, which a

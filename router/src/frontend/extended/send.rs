@@ -25,14 +25,37 @@ pub(super) struct Sent {
     unnamed: Option<u128>,
 }
 
+/// What has become of messages that were sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sending {
+    Done,
+    /// One was answered with an error, which was passed on.
+    Failed,
+    /// Nothing of them has been done: their rows are another shard's now.
+    Turned,
+}
+
+/// Whether nothing that runs was bound before.
+fn is_whole(ops: &[(Op, Option<ShardId>)]) -> bool {
+    let bound = |wanted: &Rc<Portal>| {
+        ops.iter()
+            .any(|(op, _)| matches!(op, Op::Bind { portal, .. } if Rc::ptr_eq(portal, wanted)))
+    };
+    ops.iter().all(|(op, _)| match op {
+        Op::Execute { portal, .. } | Op::DescribePortal { portal, .. } => bound(portal),
+        _ => true,
+    })
+}
+
 impl Conn {
-    /// Sends messages of one shard and relays the replies. `true` when one was an error.
+    /// Sends messages of one shard and relays the replies. `again`: they can be run again elsewhere.
     pub(super) async fn send_ops(
         &mut self,
         shard: ShardId,
         ops: &[(Op, Option<ShardId>)],
         ready: Ready,
-    ) -> Result<bool, Failure> {
+        again: bool,
+    ) -> Result<Sending, Failure> {
         let at = self.server_for(shard).await?;
         let mut request = std::mem::take(&mut self.request);
         request.clear();
@@ -46,14 +69,22 @@ impl Conn {
         let nothing = nothing_planned(self.planning.map.epoch, Access::Read);
         let plan = sent.ran.as_ref().map_or(&nothing, |statement| &*statement.plan);
         let started = self.worker.metrics.start();
+        if again && is_whole(ops) {
+            self.may_turn(at, hidden);
+        }
         let end = self.relay(at, &request, hidden, ready, plan).await;
         self.keep_request(request);
         let end = end?;
+        if self.is_turned() {
+            sent.keep_statements(self.scanner.parsed, &mut self.servers[at]);
+            self.was_turned(at).await;
+            return Ok(Sending::Turned);
+        }
         let sql = sent.ran.as_ref().map_or(&[][..], |statement| statement.sql.as_bytes());
         self.observe(plan, Some(shard), started, sql);
         sent.keep_statements(self.scanner.parsed, &mut self.servers[at]);
         self.forget_stale_statements(at, end.failed);
-        Ok(end.failed)
+        Ok(if end.failed { Sending::Failed } else { Sending::Done })
     }
 
     /// "cached plan must not change result type": the schema has changed under a statement that

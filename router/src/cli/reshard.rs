@@ -1,0 +1,236 @@
+//! `pgherd reshard …`: rows move from shard to shard while they are used.
+
+mod status;
+mod wish;
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Subcommand;
+use pgherd_shard_map::ShardMap;
+use serde_json::{Value, json};
+
+use super::Failure;
+use super::catalog::CatalogArgs;
+use crate::reshard::phase::Goal;
+use crate::reshard::proposal::propose;
+use crate::reshard::size::{self, Plan};
+use crate::reshard::{Options, Problem, Run, Shards};
+use status::StatusArgs;
+use wish::WishArgs;
+
+/// Online movement of data between shards.
+#[derive(Debug, Subcommand)]
+pub(super) enum ReshardCommand {
+    /// Show what would move, how much it is and how long it takes. Nothing is changed.
+    #[command(after_help = "Examples:\n  \
+        pgherd reshard plan --spread                    the same to every shard, new ones too\n  \
+        pgherd reshard plan --split 0 --to 4            half of shard 0\n  \
+        pgherd reshard plan --drain 2                   all of shard 2, over the others\n  \
+        pgherd reshard plan --merge 0                   everything to shard 0\n  \
+        pgherd reshard plan --isolate orders=42 --to 4  one tenant")]
+    Plan {
+        #[command(flatten)]
+        wish: WishArgs,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Copy rows, follow their changes, verify them. The old shards stay in charge.
+    ///
+    /// Without a wish it takes up the run that was interrupted.
+    #[command(after_help = "Examples:\n  pgherd reshard start --spread\n  \
+                            pgherd reshard start --split 0 --to 4 --auto\n  pgherd reshard start")]
+    Start {
+        #[command(flatten)]
+        wish: WishArgs,
+        /// Go on through the cut-over. The way back stays open until `finish`.
+        #[arg(long)]
+        auto: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show the run under way, or the last one.
+    #[command(after_help = "Examples:\n  pgherd reshard status --watch\n  \
+                            pgherd reshard status --certificate")]
+    Status(StatusArgs),
+    /// Compare every row of both sides, while they are used.
+    #[command(after_help = "Example:\n  pgherd reshard verify")]
+    Verify(Common),
+    /// The new shards take over. Writers of moving rows wait for a moment.
+    #[command(after_help = "Example:\n  pgherd reshard cutover --max-pause 500ms")]
+    Cutover(Common),
+    /// The old shards take over again, with all that was written since.
+    #[command(after_help = "Example:\n  pgherd reshard rollback")]
+    Rollback(Common),
+    /// Give up the way back: the old copies are deleted.
+    #[command(after_help = "Example:\n  pgherd reshard finish")]
+    Finish(Common),
+    /// End a run before its cut-over: the new copies are deleted.
+    #[command(after_help = "Example:\n  pgherd reshard cancel")]
+    Cancel(Common),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Common {
+    #[command(flatten)]
+    catalog: CatalogArgs,
+    /// How long writers of moving rows may be held up, for example 500ms or 2s.
+    #[arg(long, default_value = "500ms", value_name = "TIME", value_parser = duration)]
+    max_pause: Duration,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(command: ReshardCommand) -> Result<(), Failure> {
+    match command {
+        ReshardCommand::Plan { wish, common } => plan(&wish, &common).await,
+        ReshardCommand::Start { wish, auto, common } => {
+            let goal = if auto { Goal::Cutover } else { Goal::Start };
+            match wish.is_given() {
+                true => start(&wish, &common, goal).await,
+                false => go(&common, goal).await,
+            }
+        }
+        ReshardCommand::Status(args) => status::run(args).await,
+        ReshardCommand::Verify(common) => go(&common, Goal::Verify).await,
+        ReshardCommand::Cutover(common) => go(&common, Goal::Cutover).await,
+        ReshardCommand::Rollback(common) => go(&common, Goal::Rollback).await,
+        ReshardCommand::Finish(common) => go(&common, Goal::Finish).await,
+        ReshardCommand::Cancel(common) => go(&common, Goal::Cancel).await,
+    }
+}
+
+async fn plan(wish: &WishArgs, common: &Common) -> Result<(), Failure> {
+    let (plan, _) = planned(wish, common).await?;
+    if common.json {
+        println!("{}", json!(plan));
+    } else {
+        print_plan(&plan);
+        println!("Run it: pgherd reshard start with the same options.");
+    }
+    Ok(())
+}
+
+/// The moves of a wish, sized.
+async fn planned(wish: &WishArgs, common: &Common) -> Result<(Plan, ShardMap), Failure> {
+    let (dsn, dialer) = (common.catalog.dsn()?, Arc::new(common.catalog.dialer()?));
+    let map = common.catalog.connect().await?.load().await.map_err(|e| e.to_string())?;
+    let moves = propose(&map, &wish.read(&map)?);
+    if moves.is_empty() {
+        return Err(Failure::new(
+            "there is nothing to move",
+            "The shards have what you wish them to have. pgherd.ranges shows it.",
+        ));
+    }
+    let mut shards = Shards::new(dialer, &dsn, &map);
+    let plan = size::plan(&mut shards, &map, &moves).await?;
+    Ok((plan, map))
+}
+
+async fn start(wish: &WishArgs, common: &Common, goal: Goal) -> Result<(), Failure> {
+    let (plan, _) = planned(wish, common).await?;
+    if !common.json {
+        print_plan(&plan);
+    }
+    let moves = plan.moves.iter().map(|sized| sized.part).collect();
+    let (dsn, dialer) = (common.catalog.dsn()?, Arc::new(common.catalog.dialer()?));
+    let mut run = Run::begin(&dialer, &dsn, moves, common.options()).await?;
+    reach(&mut run, common, goal).await
+}
+
+async fn go(common: &Common, goal: Goal) -> Result<(), Failure> {
+    let (dsn, dialer) = (common.catalog.dsn()?, Arc::new(common.catalog.dialer()?));
+    let Some(mut run) = Run::take(&dialer, &dsn, common.options()).await? else {
+        return Err(Failure::new(
+            "nothing has been moved yet",
+            "pgherd reshard plan shows what could be.",
+        ));
+    };
+    reach(&mut run, common, goal).await
+}
+
+async fn reach(run: &mut Run, common: &Common, goal: Goal) -> Result<(), Failure> {
+    let json = common.json;
+    let live = !json && std::io::stderr().is_terminal();
+    let mut screen = status::Screen::new(live);
+    let mut tell = |news: &Value| match json {
+        true => println!("{news}"),
+        false => screen.tell(news),
+    };
+    let reached = run.reach(goal, &mut tell).await;
+    screen.end();
+    reached?;
+    let record = run.record();
+    if json {
+        println!("{}", json!({ "run": record.id, "phase": record.phase }));
+    } else {
+        println!("run {} is {}", record.id, record.phase);
+        if let Some(next) = status::next(&record.phase) {
+            println!("next: {next}");
+        }
+    }
+    Ok(())
+}
+
+fn print_plan(plan: &Plan) {
+    for sized in &plan.moves {
+        let (part, range) = (&sized.part, sized.part.range());
+        let end = range.end.map_or_else(|| "end".to_owned(), |end| end.to_string());
+        println!(
+            "shard {} -> shard {}  group {}  {}..{end}  {} rows, {}",
+            part.from,
+            part.to,
+            part.group,
+            range.start,
+            sized.rows,
+            status::bytes(sized.bytes),
+        );
+    }
+    println!(
+        "{} tables, about {} rows, {}; copying about {}; writers of these rows wait about {:.0} ms",
+        plan.tables.len(),
+        plan.rows,
+        status::bytes(plan.bytes),
+        status::time(Duration::from_secs_f64(plan.copy_seconds)),
+        plan.pause_ms,
+    );
+}
+
+impl Common {
+    fn options(&self) -> Options {
+        let user = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
+        Options { max_pause: self.max_pause, who: user }
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self { problem: super::one_line(&problem.what), hint: problem.hint }
+    }
+}
+
+/// A number with `ms`, `s` or `min`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| "expected a number with ms or s".to_owned())?;
+    match &text[digits.len()..] {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" | "" => Ok(Duration::from_secs(number)),
+        "min" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        _ => Err("expected a number with ms or s".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
+        assert!(duration("fast").is_err());
+    }
+}

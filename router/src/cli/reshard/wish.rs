@@ -1,0 +1,122 @@
+//! What the operator wants to have moved, as options.
+
+use pgherd_shard_map::{
+    GroupId, HashRange, KeyHash, KeyInput, Placement, RelationKind, ShardId, ShardMap, TableKind,
+    TableName,
+};
+
+use crate::cli::Failure;
+use crate::reshard::proposal::Wish;
+
+#[derive(Debug, clap::Args)]
+#[group(id = "wish", multiple = true)]
+pub(in crate::cli) struct WishArgs {
+    /// Give every shard the same part of the hash space.
+    #[arg(long, conflicts_with_all = ["split", "drain", "merge", "isolate", "range"])]
+    spread: bool,
+    /// Give half of a shard's ranges to another (--to).
+    #[arg(long, value_name = "SHARD", conflicts_with_all = ["drain", "merge", "isolate", "range"])]
+    split: Option<u32>,
+    /// Give all of a shard's ranges to the others, or to those of --to.
+    #[arg(long, value_name = "SHARD", conflicts_with_all = ["merge", "isolate", "range"])]
+    drain: Option<u32>,
+    /// Give everything to one shard.
+    #[arg(long, value_name = "SHARD", conflicts_with_all = ["isolate", "range", "to"])]
+    merge: Option<u32>,
+    /// Give the rows of one key to a shard (--to), for example orders=42.
+    #[arg(long, value_name = "TABLE=KEY", conflicts_with = "range")]
+    isolate: Option<String>,
+    /// Give GROUP:START:END of the hash space to a shard (--to); an empty end is the end.
+    #[arg(long, value_name = "RANGE")]
+    range: Option<String>,
+    /// The shards that get them.
+    #[arg(long, value_name = "SHARD", value_delimiter = ',')]
+    to: Vec<u32>,
+}
+
+impl WishArgs {
+    pub(super) const fn is_given(&self) -> bool {
+        self.spread
+            || self.split.is_some()
+            || self.drain.is_some()
+            || self.merge.is_some()
+            || self.isolate.is_some()
+            || self.range.is_some()
+    }
+
+    pub(super) fn read(&self, map: &ShardMap) -> Result<Wish, Failure> {
+        let known = |id: u32| {
+            map.shard(ShardId(id)).map(|shard| shard.id).ok_or_else(|| {
+                Failure::new(format!("there is no shard {id}"), "pgherd shard list shows all.")
+            })
+        };
+        let targets: Vec<ShardId> =
+            self.to.iter().map(|id| known(*id)).collect::<Result<_, _>>()?;
+        let one = || match targets[..] {
+            [to] => Ok(to),
+            _ => Err(Failure::new("which shard gets the rows?", "Give --to with its number.")),
+        };
+        let all = || map.shards().map(|shard| shard.id);
+        if let Some(from) = self.split {
+            return Ok(Wish::Split { from: known(from)?, to: one()? });
+        }
+        if let Some(from) = self.drain {
+            let from = known(from)?;
+            let to = match targets.is_empty() {
+                true => all().filter(|shard| *shard != from).collect(),
+                false => targets,
+            };
+            return Ok(Wish::Drain { from, to });
+        }
+        if let Some(to) = self.merge {
+            return Ok(Wish::Spread { over: vec![known(to)?] });
+        }
+        if let Some(text) = &self.isolate {
+            let (group, hash) = key(map, text)?;
+            return Ok(Wish::Isolate { group, hash, to: one()? });
+        }
+        if let Some(text) = &self.range {
+            let (group, range) = range(text)?;
+            return Ok(Wish::Range { group, range, to: one()? });
+        }
+        Ok(Wish::Spread { over: if targets.is_empty() { all().collect() } else { targets } })
+    }
+}
+
+/// The group and the hash of `table=key`.
+fn key(map: &ShardMap, text: &str) -> Result<(GroupId, KeyHash), Failure> {
+    let example = "For example --isolate orders=42, or --isolate sales.orders=42.";
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| Failure::new(format!("--isolate {text}: expected TABLE=KEY"), example))?;
+    let (schema, table) = name.split_once('.').unwrap_or(("public", name));
+    let group = match map.relation(&TableName::new(schema, table)) {
+        Some(RelationKind::Sharded(table)) => match table.kind {
+            TableKind::Distributed { group, .. } => map.group(group),
+            TableKind::Reference => None,
+        },
+        _ => None,
+    };
+    let by_hash = group.filter(|group| matches!(group.placement, Placement::Hash(_)));
+    let group = by_hash.ok_or_else(|| {
+        Failure::new(format!("{schema}.{table} is not distributed by hash"), example)
+    })?;
+    let hash = group.key_type.hash(KeyInput::Text(value.as_bytes()));
+    let hash = hash.map_err(|error| Failure::new(format!("{value}: {error}"), example))?;
+    Ok((group.id, hash))
+}
+
+fn range(text: &str) -> Result<(GroupId, HashRange), Failure> {
+    let wrong = || {
+        Failure::new(
+            format!("--range {text}: expected GROUP:START:END"),
+            "The view pgherd.ranges has groups and starts.",
+        )
+    };
+    let parts: Vec<&str> = text.split(':').collect();
+    let [group, start, end] = parts[..] else { return Err(wrong()) };
+    let number = |text: &str| text.parse::<i64>().map(KeyHash).map_err(|_| wrong());
+    let end = if end.is_empty() { None } else { Some(number(end)?) };
+    let group = group.parse().map_err(|_| wrong())?;
+    Ok((GroupId(group), HashRange { start: number(start)?, end }))
+}

@@ -1,0 +1,174 @@
+//! The target's side of a stream: the subscription, its progress, and beats that tell what has
+//! arrived.
+
+use std::time::{Duration, Instant};
+
+use postgres_protocol::escape::escape_literal;
+use serde::Serialize;
+use tokio_postgres::Client;
+
+use super::Problem;
+use super::publish::{exists, make_beats};
+use super::stream::Stream;
+
+/// Whether the subscription first takes the rows that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rows {
+    Copy,
+    /// Both sides have them: the slot is of the moment when they changed roles.
+    There,
+}
+
+/// How far one table is.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct TableProgress {
+    pub(super) table: String,
+    /// `waiting`, `copying`, `following`.
+    pub(super) state: &'static str,
+    /// Rows copied so far, while it is being copied, and about how many there are.
+    pub(super) rows: i64,
+    pub(super) expected: u64,
+    pub(super) bytes: i64,
+}
+
+/// Makes the subscription, if it is not there.
+pub(super) async fn subscribe(
+    target: &Client,
+    source_url: &str,
+    stream: &Stream,
+    rows: Rows,
+) -> Result<(), Problem> {
+    make_beats(target, stream).await?;
+    let name = &stream.name;
+    if exists(target, "pg_subscription WHERE subname", name).await? {
+        return Ok(());
+    }
+    if rows == Rows::Copy {
+        refuse_strays(target, stream).await?;
+    }
+    let sql = format!(
+        "CREATE SUBSCRIPTION {name} CONNECTION {} PUBLICATION {name} WITH (create_slot = false, \
+         slot_name = {name}, copy_data = {}, synchronous_commit = off)",
+        escape_literal(source_url),
+        rows == Rows::Copy
+    );
+    Ok(target.batch_execute(&sql).await?)
+}
+
+/// Rows of the ranges that are there already are nobody's copies.
+async fn refuse_strays(target: &Client, stream: &Stream) -> Result<(), Problem> {
+    for table in &stream.tables {
+        let name = table.quoted();
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM {name} WHERE {})", table.predicate("")?);
+        if target.query_one(&sql, &[]).await?.get::<_, bool>(0) {
+            return Err(Problem::new(
+                format!("shard {} holds rows of table {name} that are not its own", stream.target),
+                "They are misplaced, and no router reads them. Look at them, and delete them.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Ends the subscription, and with it the slots that it has on the source.
+pub(super) async fn unsubscribe(
+    source: &Client,
+    target: &Client,
+    stream: &Stream,
+) -> Result<(), Problem> {
+    let name = &stream.name;
+    if exists(target, "pg_subscription WHERE subname", name).await? {
+        target.batch_execute(&format!("ALTER SUBSCRIPTION {name} DISABLE")).await?;
+        if !exists(source, "pg_replication_slots WHERE slot_name", name).await? {
+            let sql = format!("ALTER SUBSCRIPTION {name} SET (slot_name = NONE)");
+            target.batch_execute(&sql).await?;
+        }
+        target.batch_execute(&format!("DROP SUBSCRIPTION {name}")).await?;
+    }
+    let sql = format!("DROP TABLE IF EXISTS {}", stream.beats());
+    Ok(target.batch_execute(&sql).await?)
+}
+
+/// How far each table is.
+pub(super) async fn progress(
+    target: &Client,
+    stream: &Stream,
+    expected: &[u64],
+) -> Result<Vec<TableProgress>, Problem> {
+    let sql = "SELECT n.nspname || '.' || c.relname, r.srsubstate::text, \
+        coalesce(p.tuples_processed, 0), coalesce(p.bytes_processed, 0) \
+        FROM pg_subscription_rel r JOIN pg_subscription s ON s.oid = r.srsubid \
+        JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+        LEFT JOIN pg_stat_progress_copy p ON p.relid = r.srrelid \
+            AND p.datname = current_database() \
+        WHERE s.subname = $1::text::name AND n.nspname <> 'pgherd' ORDER BY 1";
+    let rows = target.query(sql, &[&stream.name]).await?;
+    let rows_of = |name: &str| {
+        let place = stream.tables.iter().zip(expected);
+        let mut found = place.filter(|(table, _)| {
+            name.strip_prefix(&*table.table.schema).and_then(|rest| rest.strip_prefix('.'))
+                == Some(&*table.table.name)
+        });
+        found.next().map_or(0, |(_, rows)| *rows)
+    };
+    let tables = rows.iter().map(|row| TableProgress {
+        table: row.get(0),
+        expected: rows_of(row.get(0)),
+        state: match row.get::<_, &str>(1) {
+            "i" => "waiting",
+            "d" | "f" => "copying",
+            _ => "following",
+        },
+        rows: row.get(2),
+        bytes: row.get(3),
+    });
+    Ok(tables.collect())
+}
+
+/// Bytes of the source's log that the target has not confirmed; `None` where there is no slot.
+pub(super) async fn lag(source: &Client, stream: &Stream) -> Result<Option<i64>, Problem> {
+    let sql = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::int8 \
+               FROM pg_replication_slots WHERE slot_name = $1::text::name";
+    let row = source.query_opt(sql, &[&stream.name]).await?;
+    Ok(row.and_then(|row| row.get(0)))
+}
+
+/// Writes a beat on the source and waits for it on the target: what was committed before it has
+/// arrived as well. How long it took.
+pub(super) async fn beat(
+    source: &Client,
+    target: &Client,
+    stream: &Stream,
+    wait: Duration,
+) -> Result<Duration, Problem> {
+    let started = Instant::now();
+    let beats = stream.beats();
+    let sql = format!(
+        "INSERT INTO {beats} SELECT coalesce(max(beat), 0) + 1 FROM {beats} RETURNING beat"
+    );
+    let number: i64 = source.query_one(&sql, &[]).await?.get(0);
+    let look = format!("SELECT EXISTS (SELECT 1 FROM {beats} WHERE beat >= $1)");
+    let look = target.prepare(&look).await?;
+    let mut pause = Duration::from_millis(1);
+    while !target.query_one(&look, &[&number]).await?.get::<_, bool>(0) {
+        if started.elapsed() >= wait {
+            return Err(Problem::new(
+                format!(
+                    "shard {} has not followed shard {} within {} ms",
+                    stream.target,
+                    stream.source,
+                    wait.as_millis()
+                ),
+                format!(
+                    "Its log says why, if it cannot; pg_stat_subscription on it shows {}.",
+                    stream.name
+                ),
+            ));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(16));
+    }
+    let took = started.elapsed();
+    source.execute(&format!("DELETE FROM {beats} WHERE beat < $1"), &[&number]).await?;
+    Ok(took)
+}

@@ -1,0 +1,222 @@
+//! Which ranges to move: pure, from the map and the sizes of the shards.
+
+use pgherd_shard_map::store::Move;
+use pgherd_shard_map::{GroupId, HashRange, KeyHash, Placement, ShardId, ShardMap};
+
+/// What the operator wants to come of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// Half of each range of a shard goes to another.
+    Split { from: ShardId, to: ShardId },
+    /// Everything of a shard goes to others.
+    Drain { from: ShardId, to: Vec<ShardId> },
+    /// Every shard of these gets the same part of the hash space.
+    Spread { over: Vec<ShardId> },
+    /// One key's point of the hash space.
+    Isolate { group: GroupId, hash: KeyHash, to: ShardId },
+    /// One range.
+    Range { group: GroupId, range: HashRange, to: ShardId },
+}
+
+/// The moves that fulfil a wish; none where it is fulfilled. Only groups by hash move.
+#[must_use]
+pub fn propose(map: &ShardMap, wish: &Wish) -> Vec<Move> {
+    let mut moves = Vec::new();
+    for group in map.groups() {
+        let Placement::Hash(ranges) = &group.placement else { continue };
+        let owned: Vec<(HashRange, ShardId)> = ranges.iter().collect();
+        let mut give = |range: HashRange, from: ShardId, to: ShardId| {
+            if from != to {
+                moves.push(Move::new(group.id, range, from, to));
+            }
+        };
+        match wish {
+            Wish::Split { from, to } => {
+                for (range, owner) in owned.iter().filter(|(_, owner)| owner == from) {
+                    if let Some(upper) = upper_half(*range) {
+                        give(upper, *owner, *to);
+                    }
+                }
+            }
+            Wish::Drain { from, to } => {
+                for (range, owner) in owned.iter().filter(|(_, owner)| owner == from) {
+                    for (part, to) in cut(*range, to.len()).into_iter().zip(to) {
+                        give(part, *owner, *to);
+                    }
+                }
+            }
+            Wish::Spread { over } => spread(&owned, over, &mut give),
+            Wish::Isolate { group: wanted, hash, to } if *wanted == group.id => {
+                let point = HashRange { start: *hash, end: hash.0.checked_add(1).map(KeyHash) };
+                part_of(&owned, point, *to, &mut give);
+            }
+            Wish::Range { group: wanted, range, to } if *wanted == group.id => {
+                part_of(&owned, *range, *to, &mut give);
+            }
+            Wish::Isolate { .. } | Wish::Range { .. } => {}
+        }
+    }
+    moves
+}
+
+/// Ranges of those who have too much go to those who have too little, from the start of the space
+/// on, so that as little as possible moves.
+fn spread(
+    owned: &[(HashRange, ShardId)],
+    over: &[ShardId],
+    give: &mut impl FnMut(HashRange, ShardId, ShardId),
+) {
+    if over.is_empty() {
+        return;
+    }
+    let share = (1_u128 << 64) / over.len() as u128;
+    let has = |shard: &ShardId| -> u128 {
+        owned.iter().filter(|(_, owner)| owner == shard).map(|(range, _)| width(*range)).sum()
+    };
+    let mut wanting: Vec<(ShardId, u128)> =
+        over.iter().map(|shard| (*shard, share.saturating_sub(has(shard)))).collect();
+    wanting.retain(|(_, missing)| *missing > 0);
+    let mut spare: std::collections::BTreeMap<ShardId, u128> = owned
+        .iter()
+        .map(|(_, owner)| {
+            let keeps = if over.contains(owner) { share } else { 0 };
+            (*owner, has(owner).saturating_sub(keeps))
+        })
+        .collect();
+    for (range, owner) in owned {
+        let mut rest = *range;
+        while let Some((to, missing)) = wanting.first_mut() {
+            let Some(left) = spare.get_mut(owner).filter(|left| **left > 0) else { break };
+            let amount = (*missing).min(*left).min(width(rest));
+            let (part, after) = split_at(rest, amount);
+            give(part, *owner, *to);
+            *left -= amount;
+            *missing -= amount;
+            if *missing == 0 {
+                wanting.remove(0);
+            }
+            match after {
+                Some(after) => rest = after,
+                None => break,
+            }
+        }
+    }
+}
+
+fn part_of(
+    owned: &[(HashRange, ShardId)],
+    wanted: HashRange,
+    to: ShardId,
+    give: &mut impl FnMut(HashRange, ShardId, ShardId),
+) {
+    for (range, owner) in owned.iter().filter(|(range, _)| range.overlaps(&wanted)) {
+        let end = match (range.end, wanted.end) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        give(HashRange { start: range.start.max(wanted.start), end }, *owner, to);
+    }
+}
+
+/// How many hashes a range has.
+fn width(range: HashRange) -> u128 {
+    let end = range.end.map_or(1_i128 << 63, |end| i128::from(end.0));
+    (end - i128::from(range.start.0)) as u128
+}
+
+/// The first so many hashes, and the rest if there is one.
+fn split_at(range: HashRange, amount: u128) -> (HashRange, Option<HashRange>) {
+    let at = i64::try_from(i128::from(range.start.0) + amount as i128).ok().map(KeyHash);
+    match at {
+        Some(at) if range.end.is_none_or(|end| at < end) => (
+            HashRange { start: range.start, end: Some(at) },
+            Some(HashRange { start: at, end: range.end }),
+        ),
+        _ => (range, None),
+    }
+}
+
+fn upper_half(range: HashRange) -> Option<HashRange> {
+    split_at(range, width(range).div_ceil(2)).1
+}
+
+/// Parts of about the same width; fewer where the range is too narrow.
+fn cut(range: HashRange, parts: usize) -> Vec<HashRange> {
+    let mut rest = range;
+    let mut list = Vec::new();
+    for left in (2..=parts as u128).rev() {
+        match split_at(rest, (width(rest) / left).max(1)) {
+            (first, Some(after)) => {
+                list.push(first);
+                rest = after;
+            }
+            (_, None) => break,
+        }
+    }
+    list.push(rest);
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use pgherd_shard_map::{ColocationGroup, Epoch, KeyType, RangeMap, Shard};
+
+    use super::*;
+
+    /// A map of one group over so many shards, and `more` without rows.
+    fn map(count: u32, more: u32) -> ShardMap {
+        let ids: Vec<ShardId> = (0..count).map(ShardId).collect();
+        let shards = (0..count + more).map(|id| Shard { id: ShardId(id), dsn: "".into() });
+        let placement = Placement::Hash(RangeMap::even(&ids).unwrap());
+        let group = ColocationGroup { id: GroupId(1), key_type: KeyType::Int8, placement };
+        ShardMap::try_new(Epoch(1), ShardId(0), true, shards.collect(), vec![group], vec![])
+            .unwrap()
+    }
+
+    /// What each shard has after the moves, in 256ths of the space.
+    fn after(map: &ShardMap, moves: &[Move], shards: u32) -> Vec<u128> {
+        let Placement::Hash(ranges) = &map.group(GroupId(1)).unwrap().placement else { panic!() };
+        let mut has: Vec<i128> = vec![0; shards as usize];
+        for (range, owner) in ranges.iter() {
+            has[owner.0 as usize] += width(range) as i128;
+        }
+        for part in moves {
+            let owner = ranges.shard_for(part.range().start);
+            assert_eq!(owner, part.from, "{part:?}");
+            has[part.from.0 as usize] -= width(part.range()) as i128;
+            has[part.to.0 as usize] += width(part.range()) as i128;
+        }
+        has.into_iter().map(|width| ((width + (1 << 55)) >> 56) as u128).collect()
+    }
+
+    #[test]
+    fn wishes_give_each_shard_what_they_say() {
+        let shard = ShardId;
+        for (count, more, wish, expected) in [
+            (2, 1, Wish::Split { from: shard(1), to: shard(2) }, vec![128, 64, 64]),
+            (3, 0, Wish::Drain { from: shard(1), to: vec![shard(0), shard(2)] }, vec![128, 0, 128]),
+            (2, 2, Wish::Spread { over: (0..4).map(shard).collect() }, vec![64, 64, 64, 64]),
+            (4, 0, Wish::Spread { over: vec![shard(0)] }, vec![256, 0, 0, 0]),
+            (4, 0, Wish::Spread { over: (0..4).map(shard).collect() }, vec![64, 64, 64, 64]),
+        ] {
+            let map = map(count, more);
+            let moves = propose(&map, &wish);
+            assert_eq!(after(&map, &moves, count + more), expected, "{wish:?}: {moves:?}");
+            let sorted = moves.iter().map(|part| part.range());
+            for (at, range) in sorted.enumerate() {
+                assert!(!moves[at + 1..].iter().any(|other| other.range().overlaps(&range)));
+            }
+        }
+    }
+
+    #[test]
+    fn one_key_is_one_point_of_the_space() {
+        let wish = Wish::Isolate { group: GroupId(1), hash: KeyHash(i64::MAX), to: ShardId(2) };
+        let moves = propose(&map(2, 1), &wish);
+        let point = HashRange { start: KeyHash(i64::MAX), end: None };
+        assert_eq!(moves, [Move::new(GroupId(1), point, ShardId(1), ShardId(2))]);
+        // It is there already.
+        let wish = Wish::Isolate { group: GroupId(1), hash: KeyHash(i64::MAX), to: ShardId(1) };
+        assert_eq!(propose(&map(2, 1), &wish), []);
+    }
+}

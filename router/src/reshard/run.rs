@@ -1,0 +1,613 @@
+//! Drives a run: asks the machine for steps, does them, and records what comes of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{join_all, try_join_all};
+use pgherd_shard_map::store::{Catalog, Move, Record};
+use pgherd_shard_map::{Epoch, ShardMap, store};
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+
+use super::gate::{self, Gate};
+use super::phase::{Advance, Goal, Owners, Phase, Step, is_reached, steps};
+use super::stream::{Direction, Stream, streams};
+use super::switch::{self, Ends, Position};
+use super::verify::{self, Verification};
+use super::{Problem, Shards, cleanup, follow, preflight, publish, size};
+use crate::config::Dsn;
+use crate::dial::Dialer;
+
+/// What the operator chose.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long writers of moving rows may be held up.
+    pub max_pause: Duration,
+    /// Who runs it, for the record.
+    pub who: String,
+}
+
+/// How often progress is looked at while rows are copied.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How long the target may take to follow before it counts as stuck.
+const FOLLOW_WAIT: Duration = Duration::from_secs(120);
+
+/// How long routers are given to take a new map.
+const ROUTERS_WAIT: Duration = Duration::from_secs(3);
+
+/// How long another process that drives a run is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(3);
+
+/// How often a switch is tried again after it would have taken too long.
+const SWITCH_TRIES: u32 = 5;
+
+/// One run, driven by this process alone.
+#[derive(Debug)]
+pub struct Run {
+    catalog: Catalog,
+    map: ShardMap,
+    shards: Shards,
+    record: Record,
+    options: Options,
+    last: Option<Verification>,
+    positions: Vec<Position>,
+}
+
+impl Run {
+    /// Takes the run under way, or none. Nobody else can drive one until this is dropped.
+    ///
+    /// # Errors
+    /// Somebody else drives it; the catalog cannot be reached.
+    pub async fn take(
+        dialer: &Arc<Dialer>,
+        dsn: &Dsn,
+        options: Options,
+    ) -> Result<Option<Self>, Problem> {
+        Self::of(locked(dialer, dsn).await?, dialer, dsn, options).await
+    }
+
+    /// The run under way, or the last one, to be looked at only.
+    ///
+    /// # Errors
+    /// The catalog cannot be reached.
+    pub async fn look(dialer: &Arc<Dialer>, dsn: &Dsn) -> Result<Option<Self>, Problem> {
+        let catalog = Catalog::connect(dialer.catalog(dsn.as_str())?).await?;
+        let options = Options { max_pause: Duration::ZERO, who: String::new() };
+        Self::of(catalog, dialer, dsn, options).await
+    }
+
+    async fn of(
+        catalog: Catalog,
+        dialer: &Arc<Dialer>,
+        dsn: &Dsn,
+        options: Options,
+    ) -> Result<Option<Self>, Problem> {
+        let Some(record) = catalog.reshard().await? else { return Ok(None) };
+        let map = catalog.load().await?;
+        let shards = Shards::new(Arc::clone(dialer), dsn, &map);
+        Ok(Some(Self { catalog, map, shards, record, options, last: None, positions: Vec::new() }))
+    }
+
+    /// Begins a run: everything is looked at before anything is recorded, and recorded before
+    /// anything is made.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub async fn begin(
+        dialer: &Arc<Dialer>,
+        dsn: &Dsn,
+        moves: Vec<Move>,
+        options: Options,
+    ) -> Result<Self, Problem> {
+        let catalog = locked(dialer, dsn).await?;
+        let map = catalog.load().await?;
+        let mut shards = Shards::new(Arc::clone(dialer), dsn, &map);
+        let home = shards.get(map.home).await?;
+        let tables = preflight::tables(&home, &map, &moves).await?;
+        preflight::servers(&mut shards, &moves, &tables).await?;
+        if let Some(record) = catalog.reshard().await?
+            && !Phase::parse(&record.phase).is_some_and(Phase::is_over)
+        {
+            return Err(Problem::new(
+                format!("run {} is under way", record.id),
+                "pgherd reshard status tells of it; one at a time.",
+            ));
+        }
+        catalog.begin_reshard(&moves, &tables, &options.who, map.epoch).await?;
+        let record = catalog.reshard().await?;
+        let record = record.ok_or_else(|| "the record of the run is gone".to_owned())?;
+        let map = catalog.load().await?;
+        Ok(Self { catalog, map, shards, record, options, last: None, positions: Vec::new() })
+    }
+
+    #[must_use]
+    pub fn phase(&self) -> Option<Phase> {
+        Phase::parse(&self.record.phase)
+    }
+
+    #[must_use]
+    pub const fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// What the last verification of this process found.
+    #[must_use]
+    pub const fn verification(&self) -> Option<&Verification> {
+        self.last.as_ref()
+    }
+
+    /// Goes on until the goal is reached. `tell` hears of every step and of progress.
+    ///
+    /// # Errors
+    /// What stopped it. The same call goes on from there.
+    pub async fn reach(
+        &mut self,
+        goal: Goal,
+        tell: &mut (dyn FnMut(&Value) + Send),
+    ) -> Result<(), Problem> {
+        match self.go(goal, tell).await {
+            Ok(()) => Ok(()),
+            Err(problem) => {
+                let noted = self.catalog.note_reshard(
+                    self.record.id,
+                    &self.record.progress,
+                    Some(&problem.what),
+                );
+                // The problem itself matters more than that it could not be noted.
+                drop(noted.await);
+                Err(problem)
+            }
+        }
+    }
+
+    async fn go(
+        &mut self,
+        goal: Goal,
+        tell: &mut (dyn FnMut(&Value) + Send),
+    ) -> Result<(), Problem> {
+        let mut fresh = false;
+        let mut tries = 0;
+        loop {
+            let phase = self.phase_now()?;
+            let list = steps(phase, goal, fresh)
+                .map_err(|refusal| Problem::new(refusal.why, refusal.hint))?;
+            fresh = false;
+            for step in list {
+                tell(&json!({ "phase": phase.name(), "step": word(step) }));
+                match step {
+                    Step::Done if is_reached(phase, goal) => return Ok(()),
+                    Step::Done => {
+                        return Err(Problem::new(
+                            format!("run {} is {}", self.record.id, phase.name()),
+                            "pgherd reshard start begins a new one.",
+                        ));
+                    }
+                    Step::Switch(direction) => {
+                        match self.switch(direction, phase).await {
+                            Ok(()) => tries = 0,
+                            Err(problem) => {
+                                tries += 1;
+                                if tries >= SWITCH_TRIES {
+                                    return Err(problem);
+                                }
+                                tell(&json!({ "phase": phase.name(), "again": problem.what }));
+                            }
+                        }
+                        // Either way the phase has changed.
+                        break;
+                    }
+                    Step::Advance(advance) => {
+                        self.advance(advance).await?;
+                        fresh = true;
+                    }
+                    other => self.step(other, phase, tell).await?,
+                }
+            }
+        }
+    }
+
+    fn phase_now(&self) -> Result<Phase, Problem> {
+        self.phase().ok_or_else(|| {
+            Problem::new(
+                format!("run {} is in an unknown phase, {}", self.record.id, self.record.phase),
+                "A newer pgherd has made it: use that one.",
+            )
+        })
+    }
+
+    async fn step(
+        &mut self,
+        step: Step,
+        phase: Phase,
+        tell: &mut (dyn FnMut(&Value) + Send),
+    ) -> Result<(), Problem> {
+        match step {
+            Step::Publish(direction) => {
+                let gate = if phase.direction() == direction { Gate::Open } else { Gate::Closed };
+                for stream in self.streams(direction)? {
+                    let source = self.shards.get(stream.source).await?;
+                    publish::publish(&source, &stream, gate).await?;
+                }
+            }
+            Step::Copy(direction) => {
+                self.shut_out(direction).await?;
+                self.copy(direction, tell).await?;
+            }
+            Step::Follow(direction) => self.follow(direction).await?,
+            Step::CatchUp(direction) => {
+                for (stream, source, target) in self.ends(direction).await? {
+                    follow::beat(&source, &target, &stream, FOLLOW_WAIT).await?;
+                }
+            }
+            Step::Verify(direction) => self.verify(direction, tell).await?,
+            Step::Reopen(direction) => self.reopen(direction).await?,
+            Step::Clear => {
+                for direction in [Direction::Forward, Direction::Backward] {
+                    for (stream, source, target) in self.ends(direction).await? {
+                        cleanup::remove(&source, &target, &stream).await?;
+                    }
+                }
+            }
+            Step::Delete(direction) => {
+                for (stream, _, target) in self.ends(direction).await? {
+                    let deleted = cleanup::delete(&target, &stream.tables).await?;
+                    tell(&json!({ "phase": phase.name(), "deleted": deleted,
+                        "shard": stream.target.0 }));
+                }
+            }
+            Step::Switch(_) | Step::Advance(_) | Step::Done => {}
+        }
+        Ok(())
+    }
+
+    /// Before copies appear on the target: routers that do not know of the run would take them for
+    /// its own rows.
+    async fn shut_out(&mut self, direction: Direction) -> Result<(), Problem> {
+        self.wait_for_routers(self.map.epoch).await;
+        for (_, source, target) in self.ends(direction).await? {
+            self.close_to_strangers(&source).await?;
+            self.close_to_strangers(&target).await?;
+        }
+        Ok(())
+    }
+
+    /// A router without our map opens no session on the shard any more, and those that it has end.
+    async fn close_to_strangers(&self, shard: &Client) -> Result<(), Problem> {
+        store::raise_local_epoch(shard, self.map.epoch).await?;
+        let routers = self.catalog.routers_at(self.map.epoch).await?;
+        let ended = store::end_sessions_of_others(shard, &routers).await?;
+        if ended > 0 {
+            tracing::warn!(ended, "sessions of routers that do not follow the catalog were ended");
+        }
+        Ok(())
+    }
+
+    /// Until every table has been copied and follows.
+    async fn copy(
+        &mut self,
+        direction: Direction,
+        tell: &mut (dyn FnMut(&Value) + Send),
+    ) -> Result<(), Problem> {
+        let ends = self.ends(direction).await?;
+        for (stream, _, target) in &ends {
+            let url = self.shards.url(stream.source)?;
+            follow::subscribe(target, url, stream, follow::Rows::Copy).await?;
+        }
+        let mut expected = Vec::new();
+        for (stream, source, _) in &ends {
+            expected.push(self.expected(stream, source).await?);
+        }
+        let mut said = Value::Null;
+        loop {
+            let mut lines = Vec::new();
+            let mut missing = false;
+            for ((stream, _, target), expected) in ends.iter().zip(&expected) {
+                let tables = follow::progress(target, stream, expected).await?;
+                missing |= tables.len() < stream.tables.len();
+                missing |= tables.iter().any(|table| table.state != "following");
+                lines.push(json!({ "source": stream.source.0, "target": stream.target.0,
+                    "tables": tables }));
+            }
+            let progress = json!({ "phase": "copying", "streams": lines });
+            if progress != said {
+                self.catalog.note_reshard(self.record.id, &progress, None).await?;
+                self.record.progress = progress.clone();
+                tell(&progress);
+                said = progress;
+            }
+            if !missing {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// About how many rows each table of a stream has.
+    async fn expected(&self, stream: &Stream, source: &Client) -> Result<Vec<u64>, Problem> {
+        let mut expected = Vec::new();
+        for table in &stream.tables {
+            let all = size::of_table(source, &table.table).await?;
+            let share = |range| size::share(&self.map, table.table.group, stream.source, range);
+            let share: f64 = table.ranges.iter().map(|range| share(*range)).sum();
+            expected.push(all.times(share.min(1.0)).rows);
+        }
+        Ok(expected)
+    }
+
+    /// This direction's rows flow, and the other's do not. What is done already is left as it is.
+    async fn follow(&mut self, direction: Direction) -> Result<(), Problem> {
+        self.settle_gates(direction).await?;
+        for (stream, source, target) in self.ends(direction.reversed()).await? {
+            // The gate stays, closed: it is its side that is not in charge.
+            cleanup::remove_flow(&source, &target, &stream).await?;
+        }
+        for (stream, _, target) in self.ends(direction).await? {
+            let url = self.shards.url(stream.source)?;
+            follow::subscribe(&target, url, &stream, follow::Rows::There).await?;
+        }
+        Ok(())
+    }
+
+    /// Open where the phase says that rows are written, closed on the other side; and routers that
+    /// have not heard of it stay away.
+    async fn settle_gates(&mut self, direction: Direction) -> Result<(), Problem> {
+        self.wait_for_routers(self.map.epoch).await;
+        let ends = self.ends(direction).await?;
+        let backs = self.streams(direction.reversed())?;
+        for (stream, source, target) in &ends {
+            gate::set(source, stream, Gate::Open).await?;
+            let back = back_of(&backs, stream)?;
+            if gate::is_there(target, back).await? {
+                gate::set(target, back, Gate::Closed).await?;
+                self.close_to_strangers(target).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn verify(
+        &mut self,
+        direction: Direction,
+        tell: &mut (dyn FnMut(&Value) + Send),
+    ) -> Result<(), Problem> {
+        let ends = self.ends(direction).await?;
+        let mut lockers = Vec::new();
+        for (stream, ..) in &ends {
+            lockers.push(self.shards.open(stream.source).await?);
+        }
+        let verifying = ends.iter().zip(&lockers).map(|((stream, source, target), locker)| {
+            verify::verify(source, locker, target, stream)
+        });
+        let tables = try_join_all(verifying).await?.into_iter().flatten().collect();
+        let found = Verification { tables };
+        tell(&json!({ "verified": found.rows(), "wrong": found.wrong() }));
+        self.certify("verification", &found, json!({})).await?;
+        let checked = found.check();
+        self.last = Some(found);
+        checked
+    }
+
+    async fn certify(&self, kind: &str, found: &Verification, more: Value) -> Result<(), Problem> {
+        let mut certificate = json!({
+            "kind": kind,
+            "run": self.record.id,
+            "by": self.options.who,
+            "moves": self.record.moves,
+            "tables": found.tables,
+        });
+        if let (Value::Object(all), Value::Object(more)) = (&mut certificate, more) {
+            all.extend(more);
+        }
+        Ok(self.catalog.certify_reshard(self.record.id, &certificate).await?)
+    }
+
+    /// Changes owners, or leaves everything as it was.
+    async fn switch(&mut self, direction: Direction, phase: Phase) -> Result<(), Problem> {
+        self.wait_for_routers(self.map.epoch).await;
+        let list = self.ends(direction).await?;
+        let backs = self.streams(direction.reversed())?;
+        let mut ends = Vec::new();
+        let mut openers = Vec::new();
+        for (stream, source, target) in &list {
+            let back = back_of(&backs, stream)?;
+            ends.push(Ends { stream, back, source, target });
+            openers.push(self.shards.open(stream.source).await?);
+            // So that little is left to skip while writers wait.
+            let sql = "SELECT pg_replication_slot_advance($1::text::name, pg_current_wal_lsn())";
+            target.query_one(sql, &[&back.name]).await?;
+        }
+        for ends in &ends {
+            switch::advance_sequences(ends).await?;
+        }
+        switch::raise_epoch(&ends, self.map.epoch).await?;
+        let budget = self.options.max_pause;
+        let (crossed, closed) = switch::close(&ends, openers, budget).await;
+        let late = closed.waiting() >= budget;
+        let crossed =
+            crossed.and_then(|()| if late { Err(switch::too_long(budget)) } else { Ok(()) });
+        if let Err(problem) = crossed {
+            let advance = Advance { from: phase, to: given_up(phase), owners: None };
+            self.advance(advance).await?;
+            switch::reopen(&ends).await?;
+            closed.release().await;
+            return Err(problem);
+        }
+        for ends in &ends {
+            switch::advance_sequences(ends).await?;
+        }
+        let (to, owners) = match direction {
+            Direction::Forward => (Phase::Moved, Owners::New),
+            Direction::Backward => (Phase::Ready, Owners::Old),
+        };
+        let switched = self.advance(Advance { from: phase, to, owners: Some(owners) }).await;
+        if let Err(problem) = switched {
+            return self.unclear(phase, &ends, closed, problem).await;
+        }
+        self.positions.clone_from(&closed.positions);
+        let pause = closed.release().await;
+        self.wait_for_routers(self.map.epoch).await;
+        let kind = if direction == Direction::Forward { "cut-over" } else { "rollback" };
+        let found = self.last.clone().unwrap_or_default();
+        let more = json!({
+            "pause_ms": pause.as_secs_f64() * 1000.0,
+            "max_pause_ms": self.options.max_pause.as_secs_f64() * 1000.0,
+            "epoch": self.map.epoch.0,
+            "positions": self.positions,
+        });
+        self.certify(kind, &found, more).await
+    }
+
+    /// The catalog did not say whether owners changed: it is asked until it does, and writers wait.
+    async fn unclear(
+        &mut self,
+        phase: Phase,
+        ends: &[Ends<'_>],
+        closed: switch::Closed,
+        problem: Problem,
+    ) -> Result<(), Problem> {
+        let record = self.catalog.reshard().await?;
+        let Some(record) = record else { return Err(problem) };
+        self.record = record;
+        if self.phase() == Some(phase) {
+            self.advance(Advance { from: phase, to: given_up(phase), owners: None }).await?;
+            switch::reopen(ends).await?;
+        }
+        closed.release().await;
+        Err(problem)
+    }
+
+    async fn reopen(&mut self, direction: Direction) -> Result<(), Problem> {
+        let list = self.ends(direction).await?;
+        let backs = self.streams(direction.reversed())?;
+        let mut ends = Vec::new();
+        for (stream, source, target) in &list {
+            ends.push(Ends { stream, back: back_of(&backs, stream)?, source, target });
+        }
+        switch::reopen(&ends).await
+    }
+
+    async fn advance(&mut self, advance: Advance) -> Result<(), Problem> {
+        let owners = advance.owners.map(|owners| match owners {
+            Owners::New => "to_shard",
+            Owners::Old => "from_shard",
+        });
+        let (from, to) = (advance.from.name(), advance.to.name());
+        self.catalog.advance_reshard(self.record.id, from, to, owners).await?;
+        to.clone_into(&mut self.record.phase);
+        self.map = self.catalog.load().await?;
+        Ok(())
+    }
+
+    /// So that they neither send writes to the wrong side nor wait for what they do not know of.
+    async fn wait_for_routers(&self, epoch: Epoch) {
+        let started = Instant::now();
+        while started.elapsed() < ROUTERS_WAIT {
+            match self.catalog.followers_behind(epoch).await {
+                Ok(0) => return,
+                Ok(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+                Err(error) => return tracing::warn!(%error, "cannot tell what routers know"),
+            }
+        }
+    }
+
+    fn streams(&self, direction: Direction) -> Result<Vec<Stream>, Problem> {
+        streams(&self.record, &self.map, direction)
+    }
+
+    async fn ends(
+        &mut self,
+        direction: Direction,
+    ) -> Result<Vec<(Stream, Arc<Client>, Arc<Client>)>, Problem> {
+        let mut ends = Vec::new();
+        for stream in self.streams(direction)? {
+            let source = self.shards.get(stream.source).await?;
+            let target = self.shards.get(stream.target).await?;
+            ends.push((stream, source, target));
+        }
+        Ok(ends)
+    }
+
+    /// Whether a gate is closed on a shard that is in charge: nobody can write there.
+    ///
+    /// # Errors
+    /// A shard cannot be reached.
+    pub async fn is_shut(&mut self) -> Result<bool, Problem> {
+        let Some(phase) = self.phase().filter(|phase| !phase.is_over()) else { return Ok(false) };
+        for (stream, source, _) in self.ends(phase.direction()).await? {
+            if gate::is_closed(&source, &stream).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// How far behind each stream's target is.
+    ///
+    /// # Errors
+    /// A shard cannot be reached.
+    pub async fn observe(&mut self) -> Result<Value, Problem> {
+        let Some(phase) = self.phase() else { return Ok(Value::Null) };
+        if phase.is_over() {
+            return Ok(Value::Null);
+        }
+        let ends = self.ends(phase.direction()).await?;
+        let run = &*self;
+        let looks = ends.iter().map(|(stream, source, target)| async move {
+            let expected = run.expected(stream, source).await?;
+            let tables = follow::progress(target, stream, &expected).await?;
+            let lag = follow::lag(source, stream).await?;
+            Ok::<_, Problem>(json!({ "source": stream.source.0, "target": stream.target.0,
+                "lag_bytes": lag, "tables": tables }))
+        });
+        let streams: Vec<Value> = join_all(looks).await.into_iter().collect::<Result<_, _>>()?;
+        Ok(Value::Array(streams))
+    }
+}
+
+async fn locked(dialer: &Dialer, dsn: &Dsn) -> Result<Catalog, Problem> {
+    let catalog = Catalog::connect(dialer.catalog(dsn.as_str())?).await?;
+    // One that was killed may not be gone yet, and a router may be looking.
+    let started = Instant::now();
+    while started.elapsed() < LOCK_WAIT {
+        if catalog.lock_reshard().await? {
+            return Ok(catalog);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Err(Problem::new(
+        "another pgherd reshard is at work",
+        "Wait for it, or stop it; pgherd reshard status --watch shows how far it is.",
+    ))
+}
+
+fn back_of<'a>(backs: &'a [Stream], stream: &Stream) -> Result<&'a Stream, Problem> {
+    let ends = (stream.target, stream.source);
+    let found = backs.iter().find(|back| (back.source, back.target) == ends);
+    Ok(found.ok_or_else(|| format!("stream {} has no way back", stream.name))?)
+}
+
+/// Where a switch that is given up leads.
+const fn given_up(phase: Phase) -> Phase {
+    match phase {
+        Phase::Returning => Phase::Moved,
+        _ => Phase::Ready,
+    }
+}
+
+/// What a step is called while it is done.
+fn word(step: Step) -> &'static str {
+    match step {
+        Step::Publish(_) => "publish",
+        Step::Copy(_) => "copy",
+        Step::Follow(_) => "follow",
+        Step::CatchUp(_) => "catch up",
+        Step::Verify(_) => "verify",
+        Step::Switch(_) => "switch",
+        Step::Reopen(_) => "reopen",
+        Step::Clear => "clear",
+        Step::Delete(_) => "delete",
+        Step::Advance(advance) => advance.to.name(),
+        Step::Done => "done",
+    }
+}

@@ -1,0 +1,121 @@
+//! How much a set of moves is: estimated from the sizes that the source's catalog tells, and from
+//! the part of its hash space that moves.
+
+use std::time::{Duration, Instant};
+
+use pgherd_shard_map::store::{Move, MovedTable};
+use pgherd_shard_map::{GroupId, HashRange, Placement, ShardId, ShardMap};
+use serde::Serialize;
+use tokio_postgres::Client;
+
+use super::stream::quoted;
+use super::{Problem, Shards, preflight};
+
+/// What a copy does in a second, where nothing has been measured yet.
+const BYTES_PER_SECOND: f64 = 20e6;
+
+/// Statements one after another while writers wait, about; and what they do beside travelling.
+const PAUSE_TRIPS: u32 = 9;
+const PAUSE_WORK: Duration = Duration::from_millis(15);
+
+/// One move, with what it means.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sized {
+    #[serde(flatten)]
+    pub part: Move,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// A set of moves, with what it means.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    pub moves: Vec<Sized>,
+    pub tables: Vec<String>,
+    pub rows: u64,
+    pub bytes: u64,
+    /// Streams run side by side, and the largest is the last to be done.
+    pub copy_seconds: f64,
+    pub pause_ms: f64,
+}
+
+/// What the moves mean, after all that could be in the way has been looked at.
+///
+/// # Errors
+/// What is in the way.
+pub async fn plan(shards: &mut Shards, map: &ShardMap, moves: &[Move]) -> Result<Plan, Problem> {
+    let home = shards.get(map.home).await?;
+    let tables = preflight::tables(&home, map, moves).await?;
+    preflight::servers(shards, moves, &tables).await?;
+    let mut sized = Vec::new();
+    let mut trip = Duration::ZERO;
+    for part in moves {
+        let client = shards.get(part.from).await?;
+        let started = Instant::now();
+        client.query_one("SELECT 1", &[]).await?;
+        trip = trip.max(started.elapsed());
+        let own = tables.iter().filter(|table| table.group == part.group);
+        let mut all = Size::default();
+        for table in own {
+            all = all.plus(of_table(&client, table).await?);
+        }
+        let share = share(map, part.group, part.from, part.range());
+        let Size { rows, bytes } = all.times(share);
+        sized.push(Sized { part: *part, rows, bytes });
+    }
+    let bytes = sized.iter().map(|part| part.bytes).sum();
+    let mut pairs = std::collections::BTreeMap::<_, u64>::new();
+    for part in &sized {
+        *pairs.entry((part.part.from, part.part.to)).or_default() += part.bytes;
+    }
+    let largest = pairs.into_values().max().unwrap_or_default();
+    Ok(Plan {
+        tables: tables.iter().map(|table| format!("{}.{}", table.schema, table.name)).collect(),
+        rows: sized.iter().map(|part| part.rows).sum(),
+        bytes,
+        copy_seconds: largest as f64 / BYTES_PER_SECOND,
+        pause_ms: (trip * PAUSE_TRIPS + PAUSE_WORK).as_secs_f64() * 1000.0,
+        moves: sized,
+    })
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Size {
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+}
+
+impl Size {
+    const fn plus(self, other: Self) -> Self {
+        Self { rows: self.rows + other.rows, bytes: self.bytes + other.bytes }
+    }
+
+    pub(super) fn times(self, share: f64) -> Self {
+        let part = |all: u64| (all as f64 * share).round() as u64;
+        Self { rows: part(self.rows), bytes: part(self.bytes) }
+    }
+}
+
+/// All of a table on one shard, its partitions included.
+pub(super) async fn of_table(client: &Client, table: &MovedTable) -> Result<Size, Problem> {
+    let sql = "SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::int8, \
+        coalesce(sum(pg_table_size(c.oid)), 0)::int8 FROM pg_class c \
+        WHERE c.oid = $1::text::regclass AND c.relkind = 'r' \
+        OR c.oid IN (SELECT relid FROM pg_partition_tree($1::text::regclass) WHERE isleaf)";
+    let row = client.query_one(sql, &[&quoted(table)]).await?;
+    Ok(Size { rows: row.get::<_, i64>(0) as u64, bytes: row.get::<_, i64>(1) as u64 })
+}
+
+/// Which part of a shard's hash space in a group a range is.
+pub(super) fn share(map: &ShardMap, group: GroupId, shard: ShardId, range: HashRange) -> f64 {
+    let Some(Placement::Hash(ranges)) = map.group(group).map(|group| &group.placement) else {
+        return 0.0;
+    };
+    let owned: f64 =
+        ranges.iter().filter(|(_, owner)| *owner == shard).map(|(range, _)| width(range)).sum();
+    if owned > 0.0 { (width(range) / owned).min(1.0) } else { 0.0 }
+}
+
+fn width(range: HashRange) -> f64 {
+    range.end.map_or_else(|| 2_f64.powi(63), |end| end.0 as f64) - range.start.0 as f64
+}

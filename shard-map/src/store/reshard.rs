@@ -1,0 +1,195 @@
+//! Records of data on its way from shard to shard: read and changed by `pgherd reshard`.
+//!
+//! What the phases mean is not known here, but that one follows another only if nobody else was
+//! first ([`StoreError::OtherPhase`]), and that moving ranges change owners in the same transaction.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Catalog, StoreError, bounded};
+use crate::{Epoch, GroupId, HashRange, KeyHash, ShardId};
+
+/// One part of the hash space that changes its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    #[serde(rename = "group_id")]
+    pub group: GroupId,
+    start_hash: KeyHash,
+    end_hash: Option<KeyHash>,
+    #[serde(rename = "from_shard")]
+    pub from: ShardId,
+    #[serde(rename = "to_shard")]
+    pub to: ShardId,
+}
+
+/// A table whose rows move, as it was when the run began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovedTable {
+    pub schema: String,
+    pub name: String,
+    pub group: GroupId,
+    pub key_column: String,
+    /// The primary key's columns; empty where there is none.
+    pub identity: Vec<String>,
+    /// The whole row has to identify it while it moves: set for the run, and taken back.
+    pub whole_row: bool,
+    pub partitioned: bool,
+}
+
+/// One run of `pgherd reshard`.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub id: i32,
+    pub phase: String,
+    pub moves: Vec<Move>,
+    pub tables: Vec<MovedTable>,
+    pub paused: bool,
+    pub progress: serde_json::Value,
+    pub problem: Option<String>,
+    pub certificates: Vec<serde_json::Value>,
+    pub started_by: String,
+    /// ISO 8601, UTC.
+    pub started: String,
+}
+
+/// The key of the advisory lock that whoever drives a run holds in the catalog's database.
+const DRIVER_LOCK: i64 = 7_307_218_114_352_343_402;
+
+const SELECT: &str = "SELECT id, phase, moves::text, tables::text, paused, progress::text, problem, \
+    certificates::text, started_by, \
+    pg_catalog.to_char(started AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') \
+    FROM pgherd.reshard_list";
+
+impl Move {
+    #[must_use]
+    pub const fn new(group: GroupId, range: HashRange, from: ShardId, to: ShardId) -> Self {
+        Self { group, start_hash: range.start, end_hash: range.end, from, to }
+    }
+
+    #[must_use]
+    pub const fn range(&self) -> HashRange {
+        HashRange { start: self.start_hash, end: self.end_hash }
+    }
+}
+
+impl Catalog {
+    /// Whether this connection is now the only one that drives a run. Given back with it.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn lock_reshard(&self) -> Result<bool, StoreError> {
+        let sql = "SELECT pg_catalog.pg_try_advisory_lock($1)";
+        Ok(bounded(self.client.query_one(sql, &[&DRIVER_LOCK])).await?.get(0))
+    }
+
+    /// The run under way, or the last one.
+    ///
+    /// # Errors
+    /// PostgreSQL's; a record that cannot be read.
+    pub async fn reshard(&self) -> Result<Option<Record>, StoreError> {
+        let sql = format!("{SELECT} ORDER BY id DESC LIMIT 1");
+        let row = bounded(self.client.query_opt(&sql, &[])).await?;
+        row.map(|row| {
+            Ok(Record {
+                id: row.get(0),
+                phase: row.get(1),
+                moves: parsed(row.get(2))?,
+                tables: parsed(row.get(3))?,
+                paused: row.get(4),
+                progress: parsed(row.get(5))?,
+                problem: row.get(6),
+                certificates: parsed(row.get(7))?,
+                started_by: row.get(8),
+                started: row.get(9),
+            })
+        })
+        .transpose()
+    }
+
+    /// Records a run before anything is made for it.
+    ///
+    /// # Errors
+    /// [`StoreError::StaleEpoch`]; PostgreSQL's 23505 while another run is under way.
+    pub async fn begin_reshard(
+        &self,
+        moves: &[Move],
+        tables: &[MovedTable],
+        who: &str,
+        expected: Epoch,
+    ) -> Result<i32, StoreError> {
+        let sql = "SELECT pgherd.begin_reshard($1::text::jsonb, $2::text::jsonb, $3, $4)";
+        let (moves, tables, epoch) = (json(&moves)?, json(&tables)?, expected.0 as i64);
+        let row = bounded(self.client.query_one(sql, &[&moves, &tables, &who, &epoch])).await;
+        Ok(row.map_err(|error| error.expecting(expected))?.get(0))
+    }
+
+    /// From one phase to the next; `owners` is the side that gets the moving ranges.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherPhase`] when the run is not in `old` any more.
+    pub async fn advance_reshard(
+        &self,
+        id: i32,
+        old: &str,
+        new: &str,
+        owners: Option<&str>,
+    ) -> Result<Epoch, StoreError> {
+        let sql = "SELECT pgherd.advance_reshard($1, $2, $3, $4)";
+        let row = bounded(self.client.query_one(sql, &[&id, &old, &new, &owners])).await?;
+        Ok(Epoch(row.get::<_, i64>(0) as u64))
+    }
+
+    /// What was seen last, for `pgherd.reshards`.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn note_reshard(
+        &self,
+        id: i32,
+        progress: &serde_json::Value,
+        problem: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE pgherd.reshard_list SET progress = $2::text::jsonb, problem = $3 \
+                   WHERE id = $1";
+        let text = progress.to_string();
+        bounded(self.client.execute(sql, &[&id, &text, &problem])).await?;
+        Ok(())
+    }
+
+    /// Keeps a certificate beside the earlier ones.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn certify_reshard(
+        &self,
+        id: i32,
+        certificate: &serde_json::Value,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE pgherd.reshard_list \
+                   SET certificates = certificates || pg_catalog.jsonb_build_array($2::text::jsonb \
+                       || pg_catalog.jsonb_build_object('at', pg_catalog.clock_timestamp())) \
+                   WHERE id = $1";
+        let text = certificate.to_string();
+        bounded(self.client.execute(sql, &[&id, &text])).await?;
+        Ok(())
+    }
+
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn pause_reshard(&self, id: i32, paused: bool) -> Result<(), StoreError> {
+        let sql = "UPDATE pgherd.reshard_list SET paused = $2 WHERE id = $1";
+        bounded(self.client.execute(sql, &[&id, &paused])).await?;
+        Ok(())
+    }
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| unreadable(&error))
+}
+
+fn json(value: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &serde_json::Error) -> StoreError {
+    crate::MapError::Invalid(format!("a run's record: {error}").into()).into()
+}

@@ -1,0 +1,14 @@
+//! `pgherd reshard` under load: what clients were told is there, once, on the right shard.
+
+#[path = "reshard/command.rs"]
+mod command;
+#[path = "reshard/killed.rs"]
+mod killed;
+#[path = "reshard/load.rs"]
+mod load;
+#[path = "reshard/shards.rs"]
+mod shards;
+#[path = "reshard/ways.rs"]
+mod ways;
+#[path = "reshard/wrong.rs"]
+mod wrong;
