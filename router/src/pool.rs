@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
-use pgherd_shard_map::store::RouterTag;
 use pgherd_shard_map::{Epoch, ShardId, ShardMap};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -83,8 +82,6 @@ pub struct Pools {
     pools: RefCell<HashMap<PoolKey, Pool>>,
     dialer: Arc<Dialer>,
     proofs: Arc<Proofs>,
-    /// Who we are, to the shards.
-    tag: RouterTag,
 }
 
 #[derive(Debug, Default)]
@@ -118,12 +115,7 @@ const BREAK: Duration = Duration::from_millis(500);
 
 impl Pools {
     #[must_use]
-    pub fn new(
-        limits: PoolLimits,
-        dialer: Arc<Dialer>,
-        proofs: Arc<Proofs>,
-        tag: RouterTag,
-    ) -> Self {
+    pub fn new(limits: PoolLimits, dialer: Arc<Dialer>, proofs: Arc<Proofs>) -> Self {
         let admission = Arc::new(Semaphore::new(limits.size));
         let apart = Arc::new(Semaphore::new((limits.size / APART).max(1)));
         Self {
@@ -134,7 +126,6 @@ impl Pools {
             pools: RefCell::default(),
             dialer,
             proofs,
-            tag,
         }
     }
 
@@ -317,7 +308,7 @@ impl Pools {
         epoch: Epoch,
     ) -> Result<Server, ErrorInfo> {
         let mut server = connect::connect(&self.dialer, &self.proofs, shard, dsn, login).await?;
-        connect::introduce(&mut server, self.tag, epoch).await?;
+        connect::check_epoch(&mut server, epoch).await?;
         Ok(server)
     }
 

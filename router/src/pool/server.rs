@@ -10,7 +10,6 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use foldhash::{HashSet, HashSetExt};
 use pgherd_shard_map::ShardId;
-use pgherd_shard_map::store::RouterTag;
 use tokio::io::AsyncWrite;
 
 use crate::dial::Stream;
@@ -38,8 +37,6 @@ pub struct Server {
     pub own_settings: Rc<Settings>,
     /// What ParameterStatus has said last of each.
     pub parameters: Parameters,
-    /// What it was told of us, by a lock that DISCARD ALL frees.
-    pub tag: Option<RouterTag>,
     /// For CancelRequest.
     pub address: SocketAddr,
     pub pid: i32,
@@ -106,7 +103,6 @@ impl Server {
             settings: Rc::default(),
             own_settings: Rc::default(),
             parameters: Rc::default(),
-            tag: None,
             address,
             pid: 0,
             secret: 0,
@@ -295,10 +291,6 @@ impl Server {
         self.news = Vec::new();
         self.kept = false;
         self.forget = false;
-        if let Some(tag) = self.tag {
-            let reply = self.run(&tag.sql()).await?;
-            self.spoiled |= reply.error.is_some();
-        }
         Ok(())
     }
 
