@@ -30,7 +30,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
-use pgherd_shard_map::store::RouterTag;
 use pgherd_shard_map::{Epoch, ShardId, ShardMap};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
@@ -110,8 +109,6 @@ pub struct Pools {
     apart: Arc<Semaphore>,
     dialer: Arc<Dialer>,
     proofs: Arc<Proofs>,
-    /// Who we are, to the shards.
-    tag: RouterTag,
     /// Of the newest map that a connection was asked for with: a shard whose rows have moved since
     /// is not to be read.
     epoch: Cell<Epoch>,
@@ -208,7 +205,6 @@ impl Pools {
         admissions: Arc<[Arc<Semaphore>]>,
         dialer: Arc<Dialer>,
         proofs: Arc<Proofs>,
-        tag: RouterTag,
     ) -> Self {
         Self {
             limits: Cell::new(limits),
@@ -225,7 +221,6 @@ impl Pools {
             apart: Arc::new(Semaphore::new(apart::places(&limits))),
             dialer,
             proofs,
-            tag,
             epoch: Cell::new(Epoch(0)),
         }
     }
@@ -344,7 +339,7 @@ impl Pools {
 
     async fn connect(&self, shard: ShardId, dsn: &str, login: &Login) -> Result<Server, ErrorInfo> {
         let mut server = connect::connect(&self.dialer, &self.proofs, shard, dsn, login).await?;
-        connect::introduce(&mut server, self.tag, self.epoch.get()).await?;
+        connect::check_epoch(&mut server, self.epoch.get()).await?;
         Ok(server)
     }
 

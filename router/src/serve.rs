@@ -98,9 +98,6 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     getrandom::fill(&mut secret).map_err(|error| format!("no random bytes: {error}"))?;
     let live = Live::from_config(&config);
     let tickets = live.share(workers).size;
-    let tag = store::RouterTag(i32::from_le_bytes([secret[0], secret[1], secret[2], secret[3]]));
-    // The rest is a secret of its own: nothing of it is told.
-    getrandom::fill(&mut secret).map_err(|error| format!("no random bytes: {error}"))?;
     let shared = Arc::new(Shared {
         loaded: watch::Sender::new(map.epoch.0),
         known: watch::Sender::new(map.epoch.0),
@@ -114,7 +111,6 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
         proofs: Arc::default(),
         numbers: Numbers::default(),
         dialer,
-        tag,
         tls,
         gate: crate::gate::Gate::default(),
         health: ArcSwap::default(),
@@ -336,7 +332,7 @@ async fn watch_map(shared: Arc<Shared>, dsn: String) {
     let watching = Arc::clone(&shared);
     let (dialer, url) = (Arc::clone(&shared.dialer), dsn.clone());
     let find = move || dialer.catalog(&url).map_err(|error| error.to_string());
-    tokio::spawn(store::watch(shared.tag, find, Duration::from_secs(1), move |map| {
+    tokio::spawn(store::watch(find, Duration::from_secs(1), move |map| {
         publish(&watching, map);
     }));
     let mut catalog = None;

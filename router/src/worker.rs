@@ -22,7 +22,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use foldhash::{HashMap, HashSet};
 use pgherd_planner::Scan;
-use pgherd_shard_map::{ShardId, ShardMap, store};
+use pgherd_shard_map::{ShardId, ShardMap};
 use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
@@ -82,8 +82,6 @@ pub struct Shared {
     /// Of sequences, taken and not used yet.
     pub numbers: Numbers,
     pub dialer: Arc<Dialer>,
-    /// Who this router is, to the catalog and the shards.
-    pub tag: store::RouterTag,
     /// For clients that ask for TLS.
     pub tls: Option<Acceptor>,
     /// For readers that find no whole snapshots.
@@ -371,7 +369,6 @@ impl Worker {
                 Arc::clone(&shared.admissions),
                 Arc::clone(&shared.dialer),
                 Arc::clone(&shared.proofs),
-                shared.tag,
             )),
             plans: RefCell::default(),
             statements: RefCell::default(),

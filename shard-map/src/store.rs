@@ -12,7 +12,6 @@
 
 mod error;
 mod reshard;
-mod tag;
 mod watch;
 
 use std::future::Future;
@@ -24,7 +23,6 @@ use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
 use crate::{Epoch, GroupId, HashRange, MapError, ShardId, ShardMap};
 pub use error::StoreError;
 pub use reshard::{Move, MovedTable, Record};
-pub use tag::{RouterTag, end_sessions_of_others};
 use watch::FOLLOWER;
 pub use watch::watch;
 

@@ -27,8 +27,8 @@ pub struct Kept {
     settings: bool,
 }
 
-/// All that may be left in the session, by kind and name. The locks of two classes are our own: a
-/// gate's, and the router's number.
+/// All that may be left in the session, by kind and name. The locks of one class are our own:
+/// a gate's (`reshard`).
 const LOOK: &str = "\
     SELECT 'relation', relname::text, NULL FROM pg_catalog.pg_class \
         WHERE relnamespace = pg_catalog.pg_my_temp_schema() \
@@ -38,7 +38,7 @@ const LOOK: &str = "\
         WHERE typnamespace = pg_catalog.pg_my_temp_schema() \
     UNION ALL SELECT 'lock', objid::text, NULL FROM pg_catalog.pg_locks \
         WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid() \
-        AND NOT (objsubid = 2 AND classid IN (1885825124, 1885825138)) \
+        AND NOT (objsubid = 2 AND classid = 1885825124) \
     UNION ALL SELECT 'cursor', name, NULL FROM pg_catalog.pg_cursors WHERE is_holdable \
     UNION ALL SELECT 'channel', channel, NULL FROM pg_catalog.pg_listening_channels() AS channel";
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use pgherd_shard_map::store::{LOCAL_EPOCH_SQL, RouterTag};
+use pgherd_shard_map::store::LOCAL_EPOCH_SQL;
 use pgherd_shard_map::{Epoch, ShardId};
 use postgres_protocol::authentication::{
     self,
@@ -59,15 +59,14 @@ pub async fn connect(
     }
 }
 
-/// Says which router this is, and hears whether its map is new enough: a shard whose rows have moved
-/// must not be read by who does not know.
+/// Asks whether our map is new enough: a shard whose rows have moved must not be read by who does
+/// not know.
 ///
 /// # Errors
 /// The map is older than the shard; the connection was lost.
-pub async fn introduce(server: &mut Server, tag: RouterTag, epoch: Epoch) -> Result<(), ErrorInfo> {
+pub async fn check_epoch(server: &mut Server, epoch: Epoch) -> Result<(), ErrorInfo> {
     let shard = server.shard;
-    let sql = format!("{}; {LOCAL_EPOCH_SQL}", tag.sql());
-    let reply = server.run(&sql).await;
+    let reply = server.run(LOCAL_EPOCH_SQL).await;
     let reply = reply.map_err(|error| unreachable(shard, &error.to_string()))?;
     if let Some(error) = reply.error {
         return Err(shard_error(&error));
@@ -77,7 +76,6 @@ pub async fn introduce(server: &mut Server, tag: RouterTag, epoch: Epoch) -> Res
     if at.is_some_and(|at| at > epoch.0) {
         return Err(unreachable(shard, "this router has not heard of its latest change"));
     }
-    server.tag = Some(tag);
     Ok(())
 }
 

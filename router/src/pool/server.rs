@@ -10,7 +10,6 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use foldhash::{HashSet, HashSetExt};
 use pgherd_shard_map::ShardId;
-use pgherd_shard_map::store::RouterTag;
 use tokio::io::AsyncWrite;
 
 use crate::dial::Stream;
@@ -37,8 +36,6 @@ pub struct Server {
     pub seldom: Box<Seldom>,
     /// What ParameterStatus has said last of each.
     pub parameters: Parameters,
-    /// What it was told of us, by a lock that DISCARD ALL frees.
-    pub tag: Option<RouterTag>,
     /// For CancelRequest, which goes to `Seldom::address`.
     pub pid: i32,
     pub secret: i32,
@@ -78,7 +75,6 @@ pub struct Parcel {
     own_settings: Settings,
     last_user: u32,
     parameters: Vec<(Box<str>, Box<str>)>,
-    tag: Option<RouterTag>,
     address: SocketAddr,
     pid: i32,
     secret: i32,
@@ -144,7 +140,6 @@ impl Server {
                 earlier: None,
             }),
             parameters: Rc::default(),
-            tag: None,
             pid: 0,
             secret: 0,
             last_user: 0,
@@ -176,7 +171,6 @@ impl Server {
             own_settings: (*self.seldom.own_settings).clone(),
             last_user: self.last_user,
             parameters: self.parameters.to_vec(),
-            tag: self.tag,
             address: self.seldom.address,
             pid: self.pid,
             secret: self.secret,
@@ -199,7 +193,6 @@ impl Server {
         server.seldom.own_settings = intern(parcel.own_settings);
         server.last_user = parcel.last_user;
         server.parameters = parcel.parameters.into();
-        server.tag = parcel.tag;
         server.pid = parcel.pid;
         server.secret = parcel.secret;
         server.opened = parcel.opened;
@@ -383,10 +376,6 @@ impl Server {
         self.seldom.news = Vec::new();
         self.kept = false;
         self.forget = false;
-        if let Some(tag) = self.tag {
-            let reply = self.run(&tag.sql()).await?;
-            self.spoiled |= reply.error.is_some();
-        }
         Ok(())
     }
 

@@ -1,6 +1,5 @@
 //! Pools against a shard that is played by a task: it lets everybody in and has no rows.
 
-use pgherd_shard_map::store::RouterTag;
 use std::cell::RefCell;
 
 use pgherd_shard_map::Epoch;
@@ -30,7 +29,7 @@ fn limits(size: usize) -> PoolLimits {
 fn pools_of(limits: PoolLimits) -> Pools {
     let dialer = Arc::new(Dialer::new(ServerTls::default()).expect("no files"));
     let admissions = [Arc::new(Semaphore::new(limits.size))].into();
-    Pools::new(limits, 0, admissions, dialer, Arc::default(), RouterTag(1))
+    Pools::new(limits, 0, admissions, dialer, Arc::default())
 }
 
 fn login() -> Login {

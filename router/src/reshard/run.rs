@@ -266,19 +266,8 @@ impl Run {
     async fn shut_out(&mut self, direction: Direction) -> Result<(), Problem> {
         self.wait_for_routers(self.map.epoch).await;
         for (_, source, target) in self.ends(direction).await? {
-            self.close_to_strangers(&source).await?;
-            self.close_to_strangers(&target).await?;
-        }
-        Ok(())
-    }
-
-    /// A router without our map opens no session on the shard any more, and those that it has end.
-    async fn close_to_strangers(&self, shard: &Client) -> Result<(), Problem> {
-        store::raise_local_epoch(shard, self.map.epoch).await?;
-        let routers = self.catalog.routers_at(self.map.epoch).await?;
-        let ended = store::end_sessions_of_others(shard, &routers).await?;
-        if ended > 0 {
-            tracing::warn!(ended, "sessions of routers that do not follow the catalog were ended");
+            store::raise_local_epoch(&source, self.map.epoch).await?;
+            store::raise_local_epoch(&target, self.map.epoch).await?;
         }
         Ok(())
     }
@@ -360,7 +349,7 @@ impl Run {
             let back = back_of(&backs, stream)?;
             if gate::is_there(target, back).await? {
                 gate::set(target, back, Gate::Closed).await?;
-                self.close_to_strangers(target).await?;
+                store::raise_local_epoch(target, self.map.epoch).await?;
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{AsyncMessage, Socket};
 
-use super::{RouterTag, StoreError, Target, bounded, epoch, load, open};
+use super::{StoreError, Target, bounded, epoch, load, open};
 use crate::{Epoch, ShardMap};
 
 /// A follower's `application_name`: this and its epoch.
@@ -20,9 +20,7 @@ pub(super) const FOLLOWER: &str = "pgherd map ";
 /// Calls `on_map` with every newer map, forever: at once when it is announced, else within `poll`.
 /// While the catalog cannot be reached, or answers with an older epoch (a standby that lags), the
 /// last map stays. `find` says where it is before each attempt: certificates may have changed.
-/// `router` is who follows, as its connections to the shards say, too.
 pub async fn watch<T>(
-    router: RouterTag,
     find: impl Fn() -> Result<Target<T>, String>,
     poll: Duration,
     mut on_map: impl FnMut(Arc<ShardMap>) + Send,
@@ -33,7 +31,7 @@ pub async fn watch<T>(
     let mut seen = None;
     loop {
         let followed = match find() {
-            Ok(target) => follow(router, target, poll, &mut seen, &mut on_map).await,
+            Ok(target) => follow(target, poll, &mut seen, &mut on_map).await,
             Err(message) => Err(StoreError::Postgres { code: String::new(), message }),
         };
         if let Err(error) = followed {
@@ -44,7 +42,6 @@ pub async fn watch<T>(
 }
 
 async fn follow<T>(
-    router: RouterTag,
     target: Target<T>,
     poll: Duration,
     seen: &mut Option<Epoch>,
@@ -65,7 +62,7 @@ where
             }
         }
     });
-    bounded(client.batch_execute(&format!("LISTEN pgherd_epoch; {}", router.sql()))).await?;
+    bounded(client.batch_execute("LISTEN pgherd_epoch")).await?;
     loop {
         let newest = epoch(&client).await?;
         if *seen < Some(newest) {

@@ -45,7 +45,7 @@ pub(crate) fn watching(
     let (told, maps) = unbounded_channel();
     let dsn = server.dsn("postgres");
     let find = move || Target::plain(&dsn).map_err(|error| error.to_string());
-    let watch = store::watch(store::RouterTag(1), find, poll, move |map| {
+    let watch = store::watch(find, poll, move |map| {
         told.send(map).ok();
     });
     (maps, tokio::spawn(watch))

@@ -135,8 +135,8 @@ async fn settle(catalog: &store::Catalog, home: &Client, epoch: Epoch) -> Result
     let waiting = "SELECT pg_catalog.pg_terminate_backend(w.pid) FROM pg_catalog.pg_locks w \
         WHERE NOT w.granted AND pg_catalog.pg_backend_pid() = ANY (pg_catalog.pg_blocking_pids(w.pid))";
     home.execute(waiting, &[]).await.map_err(|error| database_error(&error))?;
-    let routers = catalog.routers_at(epoch).await.map_err(failed)?;
-    store::end_sessions_of_others(home, &routers).await.map_err(failed)?;
+    // A router that has not heard of it opens no session there any more.
+    store::raise_local_epoch(home, epoch).await.map_err(failed)?;
     Ok(())
 }
 
