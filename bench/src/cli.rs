@@ -8,6 +8,7 @@ use crate::case::{Protocol, Workload};
 use crate::compare::{self, CompareOptions};
 use crate::load::{self, LoadOptions, LoadProtocol};
 use crate::same_servers::{self, SameServersOptions};
+use crate::scatter::{self, ScatterOptions};
 use crate::slow_reader::{self, SlowReaderOptions};
 use crate::{idle, interrupt, lookup};
 
@@ -55,6 +56,19 @@ enum Command {
     /// Time the lookup of a plan that is there already: no servers, one thread.
     #[command(after_help = "Example:\n  cargo run --release -p pgherd-bench -- lookup")]
     Lookup,
+    /// Read rows, groups and sorted rows of all shards: beside the shards alone, all asked at once,
+    /// and one plain server.
+    #[command(after_help = "Examples:\n  pgherd-bench scatter\n  \
+        pgherd-bench scatter --rows 200000 --rounds 1")]
+    Scatter {
+        #[arg(long, default_value_t = 2_000_000)]
+        rows: u32,
+        /// Every contender reads each statement once in each round
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        #[arg(long, default_value_t = 4)]
+        shards: u32,
+    },
     /// Read large results slowly and watch the memory of PgBouncer and pgherd.
     #[command(after_help = "Example:\n  pgherd-bench slow-reader --megabytes 500 --rate 50")]
     SlowReader {
@@ -200,6 +214,9 @@ pub(crate) fn run() -> Result<(), String> {
             protocols: args.modes,
         }),
         Command::Lookup => lookup::run(),
+        Command::Scatter { rows, rounds, shards } => {
+            scatter::run(&ScatterOptions { rows, rounds, shards })
+        }
         Command::SlowReader { megabytes, rate, shards } => {
             slow_reader::run(&SlowReaderOptions { megabytes, rate, shards })
         }

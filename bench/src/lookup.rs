@@ -74,7 +74,7 @@ fn look_up(
 /// Four shards, pgbench's tables by their own keys.
 fn map() -> String {
     let columns = |names: &[&str]| -> Vec<serde_json::Value> {
-        let column = |name: &&str| serde_json::json!({ "name": name, "type_name": "integer", "collation": null, "has_default": false });
+        let column = |name: &&str| serde_json::json!({ "name": name, "type_name": "integer", "collation": null, "default": "none" });
         names.iter().map(column).collect()
     };
     let table = |name: &str, key: &str, names: &[&str]| {

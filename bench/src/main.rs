@@ -16,6 +16,7 @@ mod pgbench;
 mod procfs;
 mod report;
 mod same_servers;
+mod scatter;
 mod slow_reader;
 mod stats;
 mod table;

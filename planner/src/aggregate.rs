@@ -1,4 +1,4 @@
-//! Aggregates, GROUP BY and DISTINCT over several shards: each shard sends partial rows, and
+//! Aggregates and GROUP BY over several shards: each shard sends partial rows, and
 //! PostgreSQL finishes them on one shard.
 //!
 //! The partial row is the group's expressions, then what the aggregates need: `count(x)` sends its
@@ -8,10 +8,11 @@
 
 use crate::analyze::Analysis;
 use crate::functions::{self, Nature};
+use crate::ordered::{output_column, own_collation, sort_key};
 use crate::query::{Distinct, From, Query, Select};
-use crate::scatter::{output_column, own_collation, refuse, sort_key, unlimited, width};
+use crate::scatter::{refuse, unlimited};
 use crate::token::{Kind, Range, Tokens};
-use crate::{Combine, Limit, ManyShards, Merge, Piece, PlanError, RowCount, Target};
+use crate::{Combine, Limit, ManyShards, Merge, PartialSum, Piece, PlanError, RowCount, Target};
 
 pub(crate) struct Builder<'q, 't, 'a> {
     pub(crate) tokens: &'t Tokens<'a>,
@@ -106,18 +107,29 @@ impl Parts {
 }
 
 impl Builder<'_, '_, '_> {
-    pub(crate) fn build(&self, limit: &Limit, aggregated: bool) -> Result<ManyShards, PlanError> {
+    pub(crate) fn build(&self, limit: &Limit) -> Result<ManyShards, PlanError> {
         let mut parts = Parts::default();
-        let sql = match aggregated {
-            true => self.aggregated(&mut parts, limit)?,
-            false => self.distinct(&mut parts, limit)?,
-        };
-        self.check_params(&parts, &sql)?;
+        let groups = self.aggregated(&mut parts, limit)?;
+        let sums = parts.columns.iter().skip(groups.len()).map(|column| partial_sum(column));
+        let limited = limit.count.is_some() || limit.offset.is_some();
+        let columns = parts.columns[groups.len()..].join(", ");
+        let mut body = format!("{columns} {}", self.tokens.text(&self.select.from_range));
+        if let Some(filter) = &self.select.filter {
+            body.push_str(" WHERE ");
+            body.push_str(self.tokens.text(filter));
+        }
         let combine = Combine {
-            columns: u16::try_from(parts.columns.len())
-                .map_err(|_| refuse("so many columns over several shards are not supported"))?,
-            statement: parts.statement.into(),
+            groups: groups.iter().map(|group| self.tokens.text(group).into()).collect(),
+            sums: sums.collect(),
+            whole: limited
+                || !self.query.order.is_empty()
+                || self.select.distinct == Distinct::Yes
+                || groups.is_empty(),
+            text: [body.into(), self.mention_limits(limit).into()],
+            statement: parts.statement.clone().into(),
         };
+        let sql = combine.shard_query(None);
+        self.check_params(&parts, &sql)?;
         Ok(ManyShards {
             target: Target::All,
             sql: Some(sql.into()),
@@ -125,24 +137,8 @@ impl Builder<'_, '_, '_> {
         })
     }
 
-    /// SELECT DISTINCT without aggregates.
-    fn distinct(&self, parts: &mut Parts, limit: &Limit) -> Result<String, PlanError> {
-        let width = width(self.tokens, self.select, self.analysis).ok_or_else(|| {
-            refuse("DISTINCT with * of several tables over several shards is not supported")
-        })?;
-        if self.select.items.iter().any(|item| own_collation(self.tokens, self.analysis, item)) {
-            return Err(own_collation_refused());
-        }
-        parts.columns = (0..width).map(|n| format!("c{n}")).collect();
-        parts.text(&format!("SELECT DISTINCT {} FROM ", parts.columns.join(", ")));
-        parts.statement.push(Piece::Source);
-        self.order(parts, &[], true)?;
-        final_limit(parts, limit);
-        let head = &self.tokens.sql[..self.tokens.bytes(&self.query.tail).start];
-        Ok(format!("{}{}", head.trim_end(), self.mention_limits(limit)))
-    }
-
-    fn aggregated(&self, parts: &mut Parts, limit: &Limit) -> Result<String, PlanError> {
+    /// The final statement and the partial columns; returns what the rows are grouped by.
+    fn aggregated(&self, parts: &mut Parts, limit: &Limit) -> Result<Vec<Range>, PlanError> {
         let tokens = self.tokens;
         let groups = self.groups()?;
         for group in &groups {
@@ -176,22 +172,10 @@ impl Builder<'_, '_, '_> {
         self.order(parts, &groups, distinct)?;
         final_limit(parts, limit);
 
-        let mut sql = format!("SELECT {}", parts.columns.join(", "));
-        sql.push(' ');
-        sql.push_str(tokens.text(&self.select.from_range));
-        if let Some(filter) = &self.select.filter {
-            sql.push_str(" WHERE ");
-            sql.push_str(tokens.text(filter));
-        }
-        if !groups.is_empty() {
-            let places: Vec<String> = (1..=groups.len()).map(|n| n.to_string()).collect();
-            sql.push_str(&format!(" GROUP BY {}", places.join(", ")));
-        }
         if parts.columns.is_empty() {
             return Err(refuse("HAVING without aggregates over several shards is not supported"));
         }
-        sql.push_str(&self.mention_limits(limit));
-        Ok(sql)
+        Ok(groups)
     }
 
     /// GROUP BY's expressions, positions and output names replaced by what they mean.
@@ -256,7 +240,7 @@ impl Builder<'_, '_, '_> {
                 Some(at) => range.start..at,
                 None => range.clone(),
             };
-            match output_column(tokens, self.select, &plain)? {
+            match output_column(tokens, self.select, self.analysis, &plain)? {
                 // A position takes no COLLATE.
                 Some(column) if key.collation.is_none() => parts.text(&(column + 1).to_string()),
                 _ if distinct => {
@@ -301,7 +285,7 @@ impl Builder<'_, '_, '_> {
                         at = self.partial(parts, name.unwrap_or_default(), open)?;
                         continue;
                     }
-                    Nature::Immutable | Nature::Stable => {}
+                    Nature::Immutable | Nature::Stable | Nature::Volatile => {}
                     _ => {
                         return Err(refuse(format!(
                             "{}() beside aggregates over several shards is not supported",
@@ -475,6 +459,18 @@ impl Builder<'_, '_, '_> {
             .with_hint("Write the value as a literal."));
         }
         Ok(())
+    }
+}
+
+/// Which aggregate a partial column begins with: [`Builder::partial`] has written it.
+fn partial_sum(column: &str) -> PartialSum {
+    match column.split_once('(').map_or("", |(function, _)| function) {
+        "count" | "sum" => PartialSum::Sum,
+        "min" => PartialSum::Min,
+        "max" => PartialSum::Max,
+        "bool_and" | "every" => PartialSum::And,
+        "bool_or" => PartialSum::Or,
+        _ => PartialSum::Any,
     }
 }
 

@@ -296,9 +296,15 @@ impl Analysis {
         while at < range.end {
             if tokens.kind(at) == Some(Kind::Open) && starts_query(tokens, at + 1) {
                 let inside = at + 1..tokens.list[at].close;
-                let query = Query::read(tokens, inside)?;
-                self.query(tokens, context, &query, scope)?;
-                at = tokens.after(at);
+                match Query::read(tokens, inside) {
+                    Ok(query) => {
+                        self.query(tokens, context, &query, scope)?;
+                        at = tokens.after(at);
+                    }
+                    // `((SELECT 1), 2)` is a row.
+                    Err(Unread) if tokens.kind(at + 1) == Some(Kind::Open) => at += 1,
+                    Err(Unread) => return Err(Unread),
+                }
             } else {
                 at += 1;
             }

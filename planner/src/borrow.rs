@@ -58,6 +58,25 @@ pub(crate) fn plan(
             "Use a reference table, or a WITH query instead of the temporary relation.",
         ));
     }
+    let (pulls, sql) = copies(tokens, context, Some(query), analysis, "pg_temp.")?;
+    Ok(Borrow {
+        why: why.into(),
+        pulls: pulls.into(),
+        sql: sql.into(),
+        local: !analysis.home.is_empty() || analysis.references > 0,
+        grouped: tokens.all().any(|at| tokens.are(at, &["group", "by"])),
+    })
+}
+
+/// What is copied of the distributed tables, and the statement with the copies' names in their
+/// places. `schema` is where the copies will be.
+pub(crate) fn copies(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    query: Option<&Query>,
+    analysis: &Analysis,
+    schema: &str,
+) -> Result<(Vec<Pull>, String), PlanError> {
     let read = Reading::of(tokens, analysis)?;
     let mut pulls: Vec<Pull> = Vec::new();
     let mut edits: Vec<(std::ops::Range<usize>, String)> = Vec::new();
@@ -75,9 +94,9 @@ pub(crate) fn plan(
         let bare = place.start > 0 && tokens.is(place.start - 1, "table");
         let text = match &used.alias {
             None if !bare => {
-                format!("pg_temp.{scratch} AS {}", quoted(&used.table.name.name))
+                format!("{schema}{scratch} AS {}", quoted(&used.table.name.name))
             }
-            _ => format!("pg_temp.{scratch}"),
+            _ => format!("{schema}{scratch}"),
         };
         edits.push((tokens.bytes(&place), text));
     }
@@ -90,13 +109,7 @@ pub(crate) fn plan(
         from = bytes.end;
     }
     sql.push_str(&tokens.sql[from..]);
-    Ok(Borrow {
-        why: why.into(),
-        pulls: pulls.into(),
-        sql: sql.into(),
-        local: !analysis.home.is_empty() || analysis.references > 0,
-        grouped: tokens.all().any(|at| tokens.are(at, &["group", "by"])),
-    })
+    Ok((pulls, sql))
 }
 
 /// The server that runs the statement is not the session's, and has none of its relations.
@@ -210,7 +223,7 @@ fn called(used: &Use) -> &str {
 fn pull(
     tokens: &Tokens<'_>,
     context: &Context<'_>,
-    query: &Query,
+    query: Option<&Query>,
     analysis: &Analysis,
     read: &Reading<'_>,
     used: &Use,
@@ -220,8 +233,8 @@ fn pull(
     let columns = read.columns(tokens, analysis, table);
     let same: Vec<&Use> =
         analysis.uses.iter().filter(|other| other.table.name == table.name).collect();
-    let filter = match same.as_slice() {
-        [_] => Filter { tokens, context, query, analysis, used }.build(),
+    let filter = match (same.as_slice(), query) {
+        ([_], Some(query)) => Filter { tokens, context, query, analysis, used }.build(),
         _ => None,
     };
     Pull {
@@ -429,6 +442,6 @@ const PLAIN_WORDS: &[&str] = &[
     "array",
 ];
 
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

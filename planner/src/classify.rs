@@ -9,7 +9,7 @@ use crate::token::{Kind, Range, Tokens};
 use crate::{
     Access, Action, BeginWord, ClusterFunction, Context, Discard, Isolation, ManyShards, Merge,
     Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Stateful, StatementKind, Target,
-    cluster, copy, ddl, explain, functions, live, route, temporary, write,
+    cluster, copy, ddl, explain, functions, insert, live, route, temporary, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -51,6 +51,9 @@ fn statement(
     context: &Context<'_>,
     pin: Option<ShardId>,
 ) -> Result<Plan, PlanError> {
+    if pin.is_none() {
+        functions::refuse_reading(tokens, context)?;
+    }
     // A procedure that was sent to another shard leaves nothing at home.
     let away = tokens.is_any(0, &["call", "do"]) && pin.is_some_and(|pin| pin != context.map.home);
     if !away && let Some(plan) = stateful(tokens, context)? {
@@ -86,7 +89,8 @@ fn pinned(
                 ["insert", "update", "delete", "merge"].iter().any(|word| keyword(tokens, at, word))
                     && !(at > 0 && tokens.is_any(at - 1, &["for", "key"]))
             });
-            let sharded = context.may_name_sharded(tokens, &tokens.all()).is_some();
+            let sharded = context.may_name_sharded(tokens, &tokens.all()).is_some()
+                || functions::reading_call(tokens, context).is_some();
             Ok((sharded && !writes).then_some(there))
         }
         StatementKind::Update | StatementKind::Delete => {
@@ -105,6 +109,8 @@ fn pinned(
 }
 
 fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+    // Also where a pin does not hold: new rows.
+    functions::refuse_reading(tokens, context)?;
     if let Some(plan) = live::read(tokens, context)? {
         return Ok(plan);
     }
@@ -126,7 +132,7 @@ fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErro
             false => route::select(tokens, context),
         },
         "" if starts_query(tokens, 0) => route::select(tokens, context),
-        "insert" => write::insert(tokens, context),
+        "insert" => insert::insert(tokens, context),
         "update" => write::update(tokens, context),
         "delete" => write::delete(tokens, context),
         "merge" => only_home(tokens, context, StatementKind::Merge, "MERGE"),
@@ -139,7 +145,11 @@ fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErro
         "truncate" => {
             let many = ManyShards { target: Target::All, sql: None, merge: Merge::Same };
             let (action, kind) = (Action::Many(many), StatementKind::Ddl);
-            Ok(plan_of(context, action, Access::Write, Reuse::Once, kind))
+            // Sequences that start again are another state of the schema: routers forget their
+            // numbers.
+            let restarts = tokens.all().any(|at| tokens.are(at, &["restart", "identity"]));
+            let access = if restarts { Access::Schema } else { Access::Write };
+            Ok(plan_of(context, action, access, Reuse::Once, kind))
         }
         "declare" => declare(tokens, context),
         "fetch" | "move" | "close" => Ok(home(context, Access::Write, StatementKind::Utility)),
@@ -478,6 +488,7 @@ fn call(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
         {
             let inner = Tokens::new(&body);
             only_home(&inner, context, StatementKind::Utility, "DO").map_err(no_block)?;
+            functions::refuse_reading(&inner, context)?;
         }
     }
     only_home(tokens, context, StatementKind::Utility, "CALL").map_err(no_block)

@@ -2,13 +2,15 @@
 
 use pgherd_shard_map::{RelationKind, Table, TableKind};
 
+use crate::borrow::quoted;
+use crate::insert::{make_of, must_make};
 use crate::literal::{Value, decode};
 use crate::query::starts_query;
 use crate::route::{home, one, plan_of};
 use crate::token::{Kind, Range, Tokens};
 use crate::{
-    Access, Action, Context, CopyFormat, CopyIn, CopyOut, CopyRows, ManyShards, Merge, OneShard,
-    Plan, PlanError, Reuse, StatementKind, Target, functions, route,
+    Access, Action, Context, CopyFormat, CopyIn, CopyKey, CopyMake, CopyOut, CopyRows, Make,
+    ManyShards, Merge, OneShard, Plan, PlanError, Reuse, StatementKind, Target, functions, route,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -77,31 +79,71 @@ fn copy_in(
 ) -> Result<CopyIn, PlanError> {
     let all = || table.columns.iter().map(|c| &*c.name).collect();
     let names: Vec<&str> = columns.map_or_else(all, |range| column_names(tokens, range));
-    let rows = match table.kind {
-        TableKind::Reference => {
-            // What the shards would fill in themselves must not differ.
-            for column in &table.columns {
-                if column.has_default && !names.contains(&&*column.name) {
-                    return Err(PlanError::unsupported(
-                        "COPY into a reference table must name every column with a default",
-                        format!("Each shard would compute column \"{}\" by itself.", column.name),
-                        "Add the column and its values to the data.",
-                    ));
-                }
-            }
-            CopyRows::Everywhere
+    let mut added: Vec<usize> = Vec::new();
+    for (at, column) in table.columns.iter().enumerate() {
+        if must_make(table, at) && !names.contains(&&*column.name) {
+            added.push(at);
         }
+    }
+    let rows = match table.kind {
+        TableKind::Reference => CopyRows::Everywhere,
         TableKind::Distributed { key, key_type, group } => {
             crate::write::refuse_rounded_key(table)?;
-            let key = &*table.columns[key].name;
-            let field = names
-                .iter()
-                .position(|name| *name == key)
-                .ok_or_else(|| key_not_named(table, key, &names))?;
-            CopyRows::Split { group, key_field: field as u16, key_type }
+            let name = &*table.columns[key].name;
+            let made = added.iter().position(|at| *at == key);
+            let field = names.iter().position(|given| *given == name);
+            let key = match (field, made) {
+                (Some(field), _) => CopyKey::Field(field as u16),
+                (None, Some(made)) => CopyKey::Made(made as u16),
+                (None, None) => return Err(key_not_named(table, name, &names)),
+            };
+            CopyRows::Split { group, key, key_type }
         }
     };
-    Ok(CopyIn { table: table.name.clone(), rows, format, columns: names.len() as u16 })
+    let binary = format == CopyFormat::Binary;
+    let makes: Vec<CopyMake> =
+        added.iter().map(|at| made(table, *at, binary)).collect::<Result<_, _>>()?;
+    let sql = (!makes.is_empty()).then(|| with_columns(tokens, table, &added, &names, columns));
+    let columns = names.len() as u16;
+    Ok(CopyIn { table: table.name.clone(), rows, format, columns, makes: makes.into(), sql })
+}
+
+fn made(table: &Table, at: usize, binary: bool) -> Result<CopyMake, PlanError> {
+    let column = &table.columns[at];
+    let make = make_of(table, column);
+    let bytes = match &*column.type_name {
+        "smallint" => 2,
+        "integer" => 4,
+        "bigint" => 8,
+        "uuid" => 16,
+        _ => 0,
+    };
+    if matches!(make, Make::Default { .. }) || (binary && bytes == 0) {
+        return Err(PlanError::unsupported(
+            "COPY into a sharded table must name this column",
+            format!("Each shard would compute column \"{}\" by itself.", column.name),
+            "Add the column and its values to the data.",
+        ));
+    }
+    Ok(CopyMake { column: column.name.clone(), make, bytes })
+}
+
+/// The statement with more columns, before those of the rows.
+fn with_columns(
+    tokens: &Tokens<'_>,
+    table: &Table,
+    added: &[usize],
+    names: &[&str],
+    columns: Option<&Range>,
+) -> Box<str> {
+    let made = added.iter().map(|at| &*table.columns[*at].name);
+    let list: Vec<String> = made.chain(names.iter().copied()).map(quoted).collect();
+    let list = format!("({})", list.join(", "));
+    let start = 1 + usize::from(tokens.is(1, "binary"));
+    let name_end = tokens.qualified(start).map_or(start, |(_, end)| end);
+    let rest = columns.map_or(name_end, |columns| columns.end + 1);
+    let (head, tail) = (tokens.text(&(0..name_end)), tokens.text(&(rest..tokens.len())));
+    format!("{head} {list} {tail}").into()
 }
 
 /// Without its distribution column a row has no shard.
@@ -112,7 +154,7 @@ fn key_not_named(table: &Table, key: &str, names: &[&str]) -> PlanError {
         let message = format!("column \"{name}\" of relation \"{relation}\" does not exist");
         return PlanError::new("42703", message);
     }
-    if table.key_column().is_some_and(|column| column.has_default) {
+    if table.key_column().is_some_and(|column| column.has_default()) {
         return PlanError::unsupported(
             "COPY must give a value for the distribution column",
             format!("The rows of {} go to the shard of column \"{key}\".", table.name),

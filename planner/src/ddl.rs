@@ -289,6 +289,22 @@ fn alter_action(tokens: &Tokens<'_>, table: &Table, action: &Range) -> Result<()
             || action
                 .clone()
                 .any(|at| tokens.is_any(at, &["serial", "bigserial", "smallserial", "identity"]));
+        let numbers = action.clone().any(|at| {
+            tokens.is_any(
+                at,
+                &["serial", "bigserial", "smallserial", "serial4", "serial8", "identity"],
+            ) || (tokens.is(at, "nextval") && tokens.kind(at + 1) == Some(Kind::Open))
+        });
+        if numbers
+            && table.kind != TableKind::Reference
+            && !tokens.is(action.start + 1, "constraint")
+        {
+            return Err(refused(
+                "a distributed table cannot get a column that is filled from a sequence",
+                "Each shard would number the rows that it has by itself.",
+                "Add the column without a default, fill it, and then use ALTER COLUMN … SET DEFAULT nextval(…) or ADD GENERATED … AS IDENTITY.",
+            ));
+        }
         if table.kind == TableKind::Reference
             && differs
             && action.clone().any(|at| {

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::{
-    Action, Borrow, CopyRows, KeySource, KeyUse, Limit, ManyShards, Merge, Otherwise, Piece, Plan,
-    RowCount, Target,
+    Action, Borrow, CopyKey, CopyRows, GatherPlace, KeySource, KeyUse, Limit, Make, ManyShards,
+    Merge, Otherwise, Piece, Plan, Pull, RowCount, Target,
 };
 
 /// How much of the cluster a plan needs.
@@ -44,7 +44,7 @@ impl Plan {
             | Action::Role(_)
             | Action::CopyIn(_)
             | Action::CopyOut(_) => Tier::Scatter,
-            Action::Borrow(_) => Tier::Borrow,
+            Action::Borrow(_) | Action::Gather(_) | Action::Informed(_) => Tier::Borrow,
             Action::Session(_) | Action::Empty => Tier::Session,
             Action::Cluster(_) | Action::Live(_) => Tier::Cluster,
             Action::Explain(explain) => explain.plan.tier(),
@@ -93,16 +93,39 @@ impl Plan {
                 Ok(())
             }
             Action::Insert(insert) => {
-                write!(out, "split INSERT into {} by key: {} rows", insert.table, insert.rows.len())
+                let by = if insert.group.is_some() { "by key" } else { "on all shards" };
+                let rows = insert.rows.len();
+                let _ = write!(out, "split INSERT into {} {by}: {rows} rows", insert.table);
+                insert.makes.iter().for_each(|make| write_make(out, make));
+                Ok(())
+            }
+            Action::Informed(informed) => {
+                let _ = write!(out, "write on {}, with copies", target(&informed.target));
+                write_pulls(out, &informed.pulls, &informed.sql);
+                Ok(())
+            }
+            Action::Gather(gather) => {
+                let _ = write!(out, "gather rows for {} on the home shard", gather.table);
+                write_borrow(out, &gather.borrow);
+                let to = match gather.place {
+                    GatherPlace::Split { .. } => "the shards of their keys",
+                    GatherPlace::Everywhere => "all shards",
+                    GatherPlace::Home => "the home shard",
+                };
+                write!(out, "\n  rows to {to}")
             }
             Action::Role(_) => write!(out, "all same, one password verifier"),
             Action::CopyIn(copy) => {
                 let _ = match &copy.rows {
-                    CopyRows::Split { key_field, .. } => {
-                        write!(out, "split COPY into {} by field {key_field}", copy.table)
+                    CopyRows::Split { key: CopyKey::Field(field), .. } => {
+                        write!(out, "split COPY into {} by field {field}", copy.table)
+                    }
+                    CopyRows::Split { key: CopyKey::Made(_), .. } => {
+                        write!(out, "split COPY into {} by a key that is made", copy.table)
                     }
                     CopyRows::Everywhere => write!(out, "COPY into {} on all shards", copy.table),
                 };
+                copy.makes.iter().for_each(|made| write_make(out, &made.make));
                 write!(out, "\n  {} columns, {:?}", copy.columns, copy.format)
             }
             Action::CopyOut(copy) => {
@@ -124,6 +147,14 @@ impl Plan {
             Action::Empty => write!(out, "nothing"),
         };
     }
+}
+
+fn write_make(out: &mut String, make: &Make) {
+    let _ = match make {
+        Make::Number { sequence, .. } => write!(out, ", numbers of {sequence}"),
+        Make::RandomUuid => write!(out, ", random uuids"),
+        Make::Default { column, .. } => write!(out, ", the default of {column}"),
+    };
 }
 
 fn target(target: &Target) -> String {
@@ -166,20 +197,25 @@ fn write_many(out: &mut String, many: &ManyShards) {
         Merge::Sum => write!(out, "\n  merge: counts added"),
         Merge::Concat { limit } => write!(out, "\n  merge: concatenate{}", limit_text(limit)),
         Merge::Ordered(ordered) => {
-            out.push_str("\n  merge: ordered by");
-            for key in &ordered.keys {
+            out.push_str("\n  merge: in order of");
+            for (number, key) in ordered.keys.iter().enumerate() {
+                let comma = if number > 0 { "," } else { "" };
                 let order = if key.descending { " desc" } else { "" };
                 let nulls = if key.nulls_first { " nulls first" } else { "" };
-                let _ = write!(out, " {}{order}{nulls}", key.column);
+                let free = if key.free { " (any order)" } else { "" };
+                let _ = write!(out, "{comma} {}{order}{nulls}{free}", key.expression);
                 if let Some(collation) = &key.collation {
-                    let _ = write!(out, " collate {collation}");
+                    let _ = write!(out, " as {collation}");
                 }
             }
-            let _ = write!(out, ", {} hidden{}", ordered.hidden, limit_text(&ordered.limit));
-            Ok(())
+            if ordered.distinct > 0 {
+                let _ = write!(out, ", the first of those equal in {}", ordered.distinct);
+            }
+            let ties = if ordered.ties { " with ties" } else { "" };
+            write!(out, "{}{ties}", limit_text(&ordered.limit))
         }
         Merge::Combine(combine) => {
-            let _ = write!(out, "\n  merge: combine {} columns: ", combine.columns);
+            let _ = write!(out, "\n  merge: combine {} columns: ", combine.columns());
             for piece in &combine.statement {
                 let _ = match piece {
                     Piece::Text(text) => write!(out, "{text}"),
@@ -194,14 +230,18 @@ fn write_many(out: &mut String, many: &ManyShards) {
 }
 
 fn write_borrow(out: &mut String, borrow: &Borrow) {
-    for pull in &borrow.pulls {
+    write_pulls(out, &borrow.pulls, &borrow.sql);
+}
+
+fn write_pulls(out: &mut String, pulls: &[Pull], sql: &str) {
+    for pull in pulls {
         let columns = pull.columns.join(", ");
         let _ = write!(out, "\n  copy {} ({columns}) from {}", pull.table, target(&pull.target));
         if let Some(filter) = &pull.filter {
             let _ = write!(out, " where {filter}");
         }
     }
-    let _ = write!(out, "\n  run: {}", borrow.sql);
+    let _ = write!(out, "\n  run: {sql}");
 }
 
 fn limit_text(limit: &Limit) -> String {

@@ -59,6 +59,8 @@ const OTHER_AGGREGATES: &[&str] = &[
 const WINDOW: &[&str] =
     &["row_number", "ntile", "lag", "lead", "first_value", "last_value", "nth_value"];
 
+const SEQUENCE: &[&str] = &["nextval", "setval"];
+
 /// Same arguments, same result, on every server.
 const IMMUTABLE: &[&str] = &[
     "abs",
@@ -177,14 +179,12 @@ const IMMUTABLE: &[&str] = &[
 /// Reads only, but differs by time, session or server.
 const STABLE: &[&str] = &[
     "age",
-    "clock_timestamp",
     "col_description",
     "current_database",
     "current_schema",
     "current_schemas",
     "current_setting",
     "format_type",
-    "gen_random_uuid",
     "has_table_privilege",
     "inet_server_addr",
     "inet_server_port",
@@ -195,6 +195,7 @@ const STABLE: &[&str] = &[
     "pg_get_constraintdef",
     "pg_get_expr",
     "pg_get_indexdef",
+    "pg_get_serial_sequence",
     "pg_get_userbyid",
     "pg_get_viewdef",
     "pg_is_in_recovery",
@@ -204,13 +205,14 @@ const STABLE: &[&str] = &[
     "pg_total_relation_size",
     "pg_type_is_visible",
     "pg_typeof",
-    "random",
     "statement_timestamp",
-    "timeofday",
     "to_regclass",
     "transaction_timestamp",
     "version",
 ];
+
+/// Another result for each row, and nothing is written.
+const VOLATILE: &[&str] = &["clock_timestamp", "gen_random_uuid", "random", "timeofday"];
 
 const SET_RETURNING: &[&str] = &[
     "generate_series",
@@ -321,10 +323,14 @@ const NOT_FUNCTIONS: &[&str] = &[
 pub(crate) enum Nature {
     Immutable,
     Stable,
+    /// Another result each time, and no effect.
+    Volatile,
     SetReturning,
     Combined,
     OtherAggregate,
     Window,
+    /// It writes nothing but a sequence, which is on the home shard.
+    Sequence,
     Unknown,
 }
 
@@ -332,10 +338,12 @@ pub(crate) fn nature(name: &str) -> Nature {
     let lists = [
         (IMMUTABLE, Nature::Immutable),
         (STABLE, Nature::Stable),
+        (VOLATILE, Nature::Volatile),
         (SET_RETURNING, Nature::SetReturning),
         (COMBINED, Nature::Combined),
         (OTHER_AGGREGATES, Nature::OtherAggregate),
         (WINDOW, Nature::Window),
+        (SEQUENCE, Nature::Sequence),
     ];
     let found = lists.iter().find(|(names, _)| names.contains(&name));
     found.map_or(Nature::Unknown, |(_, nature)| *nature)
@@ -528,4 +536,31 @@ fn listed_setting(tokens: &Tokens<'_>, at: usize) -> Option<usize> {
         && tokens.sign(at + 2, "=")
         && tokens.len() == literal + 1)
         .then_some(literal)
+}
+
+/// The word that calls a function whose body names sharded tables, if one does.
+pub(crate) fn reading_call(tokens: &Tokens<'_>, context: &Context<'_>) -> Option<usize> {
+    tokens.all().find(|at| {
+        tokens.kind(at + 1) == Some(Kind::Open)
+            && tokens.name(*at).is_some_and(|name| context.map.is_reading_function(name))
+    })
+}
+
+/// Wherever such a function runs, it would see one server's part of the table.
+pub(crate) fn refuse_reading(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<(), PlanError> {
+    // What defines or drops it may name it.
+    let runs = match tokens.word(0) {
+        Some("create") => (1..4).any(|at| tokens.is_any(at, &["table", "materialized"])),
+        Some("alter" | "drop" | "comment" | "grant" | "revoke" | "security" | "reassign") => false,
+        _ => true,
+    };
+    let called = if runs { reading_call(tokens, context) } else { None };
+    match called {
+        None => Ok(()),
+        Some(at) => Err(PlanError::unsupported(
+            format!("the function {}() reads or writes sharded tables", tokens.list[at].text),
+            "Its body names a sharded table, and would see the rows of one server only.",
+            "Write its query into the statement; or SET pgherd.shard, if one shard has all the rows.",
+        )),
+    }
 }

@@ -5,7 +5,8 @@
 //!              └─ token ─ classify ─ query ─ analyze ─┬─ route    one shard, own text
 //!                         utility    clauses  names,  ├─ scatter  many shards, spliced text
 //!                         statements          pins    ├─ borrow   one server, copies of rows
-//!                                                     └─ write    INSERT, UPDATE, DELETE
+//!                                                     ├─ insert   new rows, by their keys
+//!                                                     └─ write    UPDATE, DELETE
 //! ```
 //!
 //! The clauses are found by our own reading of the tokens, because plans splice the statement's
@@ -24,9 +25,12 @@ mod describe;
 mod error;
 mod explain;
 mod functions;
+mod gather;
+mod insert;
 mod lex;
 mod literal;
 mod live;
+mod ordered;
 mod parse;
 mod plan;
 mod query;
@@ -34,6 +38,7 @@ mod resolve;
 mod route;
 mod scan;
 mod scatter;
+mod sequences;
 mod table_from_query;
 mod temporary;
 mod token;
@@ -45,6 +50,7 @@ pub use describe::Tier;
 pub use error::PlanError;
 pub use plan::*;
 pub use scan::{Literal, LiteralKind, Scan};
+pub use sequences::{NumberCall, number_calls};
 
 /// What planning depends on beside the statement: the same context and text give the same plan.
 #[derive(Debug, Clone, Copy)]

@@ -119,6 +119,10 @@ pub enum Action {
     Borrow(Borrow),
     /// A multi-row INSERT, its rows grouped by shard.
     Insert(SplitInsert),
+    /// An INSERT whose rows are made on the home shard before they go to theirs.
+    Gather(Gather),
+    /// UPDATE or DELETE that reads rows of other shards.
+    Informed(Informed),
     /// CREATE or ALTER ROLE with a password, on every shard.
     Role(Role),
     CopyIn(CopyIn),
@@ -282,34 +286,123 @@ pub enum RowCount {
     Param(u16),
 }
 
+/// Each shard sorts, and sends what it has sorted by in columns before the client's own; the router
+/// merges the rows as they arrive, in bounded memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ordered {
-    /// Compared in turn. Columns are positions (from 0) in the shards' rows.
+    /// The shards' first columns, which the client does not see. Compared in turn.
     pub keys: Box<[SortKey]>,
-    /// How many of the last columns were added for sorting and are cut off before the client
-    /// sees the row.
-    pub hidden: u16,
+    /// Of rows that are equal in so many first keys the first one only; 0 keeps all.
+    pub distinct: u16,
+    /// How many columns the client gets, where `keys` were made from what the map knows of them.
+    pub width: Option<u16>,
     pub limit: Limit,
+    /// FETCH … WITH TIES: rows that are equal to the last one follow.
+    pub ties: bool,
+    /// The shards' statement around the keys: `SELECT DISTINCT `, then the client's columns up to
+    /// the end of HAVING, then LIMIT and FOR UPDATE.
+    pub text: [Box<str>; 3],
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SortKey {
-    pub column: u16,
+    pub expression: Box<str>,
     pub descending: bool,
     pub nulls_first: bool,
-    /// `COLLATE …` as written, where the statement has one on this key.
+    /// Its collation, where that is not the database's default one.
     pub collation: Option<Box<str>>,
+    /// The client did not ask for this order, so that any order of its values will do.
+    pub free: bool,
+}
+
+impl Ordered {
+    /// What each shard runs. Free keys that are `text` may be sorted by bytes, which the router can
+    /// compare: `bytewise` says which keys are.
+    #[must_use]
+    pub fn shard_query(&self, bytewise: impl Fn(usize) -> bool) -> String {
+        let [head, body, tail] = &self.text;
+        let keys = self.keys.iter().enumerate().map(|(number, key)| match bytewise(number) {
+            true => format!("({}) COLLATE \"C\"", key.expression),
+            false => key.expression.to_string(),
+        });
+        let order = self.keys.iter().enumerate().map(|(number, key)| {
+            let direction = if key.descending { " DESC" } else { "" };
+            let nulls = match (key.nulls_first == key.descending, key.nulls_first) {
+                (true, _) => "",
+                (false, true) => " NULLS FIRST",
+                (false, false) => " NULLS LAST",
+            };
+            format!("{}{direction}{nulls}", number + 1)
+        });
+        let keys: Vec<String> = keys.collect();
+        let order: Vec<String> = order.collect();
+        let comma = if body.starts_with(' ') { "" } else { ", " };
+        format!("{head}{}{comma}{body} ORDER BY {}{tail}", keys.join(", "), order.join(", "))
+    }
 }
 
 /// The shards' rows become arrays, and one shard runs the final statement over them:
-/// `SELECT … FROM unnest($1::T0[], $2::T1[], …) AS pgherd_partial(c0, c1, …) …`. So sums, averages,
-/// text order and HAVING are PostgreSQL's own.
+/// `SELECT … FROM unnest($1::T0[], $2::T1[], …) AS pgherd_partial(c0, c1, …) …`. So averages, text
+/// order and HAVING are PostgreSQL's own. Where the router can compare the groups and add up what the
+/// shards send, they send their groups in order, and the arrays hold each group once, a part of
+/// them at a time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Combine {
-    /// How many columns each partial row has: `c0`, `c1`, …
-    pub columns: u16,
+    /// What the rows are grouped by: the first partial columns.
+    pub groups: Box<[Box<str>]>,
+    /// How the other partial columns of one group are added up.
+    pub sums: Box<[PartialSum]>,
     /// The final statement.
     pub statement: Box<[Piece]>,
+    /// It has to see all groups at once: ORDER BY, LIMIT, DISTINCT.
+    pub whole: bool,
+    /// The shards' statement around the groups: the other columns up to the end of WHERE, and what
+    /// follows GROUP BY.
+    pub text: [Box<str>; 2],
+}
+
+/// Of which aggregate a partial column is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartialSum {
+    /// A count or a sum.
+    Sum,
+    Min,
+    Max,
+    And,
+    Or,
+    /// Only its type counts.
+    Any,
+}
+
+impl Combine {
+    /// How many columns each partial row has: `c0`, `c1`, …
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.groups.len() + self.sums.len()
+    }
+
+    /// What each shard runs. With `bytewise` the groups come in order, those for which it says so
+    /// in the order of their bytes.
+    #[must_use]
+    pub fn shard_query(&self, bytewise: Option<&dyn Fn(usize) -> bool>) -> String {
+        let [body, tail] = &self.text;
+        let groups = self.groups.iter().enumerate().map(|(number, group)| {
+            match bytewise.is_some_and(|bytewise| bytewise(number)) {
+                true => format!("({group}) COLLATE \"C\""),
+                false => group.to_string(),
+            }
+        });
+        let places = (1..=self.groups.len()).map(|place| place.to_string());
+        let places = places.collect::<Vec<String>>().join(", ");
+        let by = match (self.groups.is_empty(), bytewise) {
+            (true, _) => String::new(),
+            (false, None) => format!(" GROUP BY {places}"),
+            (false, Some(_)) => format!(" GROUP BY {places} ORDER BY {places}"),
+        };
+        let groups = groups.collect::<Vec<String>>().join(", ");
+        let comma = if groups.is_empty() || self.sums.is_empty() { "" } else { ", " };
+        format!("SELECT {groups}{comma}{body}{by}{tail}")
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -326,13 +419,102 @@ pub enum Piece {
 #[derive(Debug, Clone, PartialEq)]
 pub struct SplitInsert {
     pub table: TableName,
-    pub group: GroupId,
+    /// `None` for a reference table: every shard gets all rows.
+    pub group: Option<GroupId>,
     /// Everything before the first row.
-    pub head: Span,
-    /// Each row with its parentheses.
-    pub rows: Box<[(Span, KeySource)]>,
+    pub head: Box<str>,
+    pub rows: Box<[NewRow]>,
     /// Everything after the last row: ON CONFLICT, RETURNING, nothing.
-    pub tail: Span,
+    pub tail: SmallVec<[RowPart; 1]>,
+    /// Values that are made once, before the rows are placed.
+    pub makes: Box<[Make]>,
+}
+
+/// A row with its parentheses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewRow {
+    pub parts: SmallVec<[RowPart; 1]>,
+    pub key: RowKey,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum RowPart {
+    /// As the client wrote it.
+    Text(Span),
+    Words(Box<str>),
+    /// The n-th literal of the statement.
+    Literal(u32),
+    /// A fresh value of the n-th of [`SplitInsert::makes`].
+    Made(u16),
+}
+
+/// What says to which shard a new row goes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RowKey {
+    Given(KeySource),
+    Made(u16),
+    Everywhere,
+}
+
+/// How a value of a new row is made that no shard may make for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Make {
+    /// The next number of a sequence. Those of an identity column belong to whoever may insert
+    /// into its table; others to whoever may use the sequence.
+    Number {
+        sequence: TableName,
+        identity: Option<(TableName, Box<str>)>,
+    },
+    RandomUuid,
+    /// The default of a column, computed on the home shard.
+    Default {
+        table: TableName,
+        column: Box<str>,
+    },
+}
+
+/// A write that each shard does on its own rows, with copies of all others that it reads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Informed {
+    /// Where it writes.
+    pub target: Target,
+    /// A reference table is written: all shards answer alike.
+    pub same: bool,
+    pub pulls: Box<[Pull]>,
+    /// The client's statement with the copies' names in place of the tables'.
+    pub sql: Box<str>,
+}
+
+/// Rows that are made in a scratch table, `pg_temp.pgherd_new`, and then inserted where they belong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gather {
+    pub table: TableName,
+    pub place: GatherPlace,
+    /// The scratch table's columns; empty for all of the table's.
+    pub columns: Box<[ScratchColumn]>,
+    /// What is copied, and the statement that fills the scratch table.
+    pub borrow: Borrow,
+    /// `INSERT INTO` and the table, as written.
+    pub head: Box<str>,
+    /// Everything after the last row: ON CONFLICT, RETURNING, nothing.
+    pub tail: Box<str>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScratchColumn {
+    pub name: Box<str>,
+    /// Its default.
+    pub make: Option<Make>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GatherPlace {
+    /// Each row to the shard of this field.
+    Split { group: GroupId, field: u16 },
+    /// A reference table.
+    Everywhere,
+    /// A table that is not distributed.
+    Home,
 }
 
 /// The same text would give each shard a verifier with a salt of its own, and a login could not be
@@ -357,14 +539,34 @@ pub struct CopyIn {
     pub format: CopyFormat,
     /// Number of columns in each row.
     pub columns: u16,
+    /// Values that are made once and written before each row.
+    pub makes: Box<[CopyMake]>,
+    /// What shards get where values are made: the statement with their columns before its own.
+    pub sql: Option<Box<str>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CopyMake {
+    pub column: Box<str>,
+    pub make: Make,
+    /// How long its value is in the binary format.
+    pub bytes: u8,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum CopyRows {
-    /// Each row goes to the shard of its key: the field with this number (from 0).
-    Split { group: GroupId, key_field: u16, key_type: KeyType },
+    /// Each row goes to the shard of its key.
+    Split { group: GroupId, key: CopyKey, key_type: KeyType },
     /// Every row goes to every shard (reference table).
     Everywhere,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyKey {
+    /// The field with this number (from 0).
+    Field(u16),
+    /// The value of this number of [`CopyIn::makes`].
+    Made(u16),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -49,6 +49,8 @@ pub(crate) enum Distinct {
 #[derive(Debug)]
 pub(crate) struct Select {
     pub(crate) distinct: Distinct,
+    /// What stands in the parentheses of DISTINCT ON.
+    pub(crate) on: Range,
     pub(crate) items: Vec<Range>,
     pub(crate) into: bool,
     /// The FROM clause with its word, empty where there is none.
@@ -310,6 +312,7 @@ fn read_operand(tokens: &Tokens<'_>, range: Range) -> Result<Body, Unread> {
         // TABLE t is SELECT * FROM t.
         Some("table") => Ok(Body::Select(Box::new(Select {
             distinct: Distinct::No,
+            on: range.start..range.start,
             items: Vec::new(),
             into: false,
             from: vec![read_from_item(tokens, &(range.start + 1..range.end))?],
@@ -334,6 +337,7 @@ impl Select {
         let end = range.end;
         let mut at = range.start + 1;
         let mut distinct = Distinct::No;
+        let mut on = at..at;
         if tokens.is(at, "all") {
             at += 1;
         } else if tokens.is(at, "distinct") {
@@ -341,6 +345,7 @@ impl Select {
             distinct = Distinct::Yes;
             if tokens.is(at, "on") && tokens.kind(at + 1) == Some(Kind::Open) {
                 distinct = Distinct::On;
+                on = at + 2..tokens.list[at + 1].close;
                 at = tokens.after(at + 1);
             }
         }
@@ -354,6 +359,7 @@ impl Select {
         let items = if list_end > at { tokens.split(&(at..list_end)) } else { Vec::new() };
         let mut select = Self {
             distinct,
+            on,
             items,
             into: false,
             from_range: list_end..list_end,

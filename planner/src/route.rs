@@ -4,10 +4,12 @@ use pgherd_shard_map::GroupId;
 
 use crate::analyze::{Analysis, Scope, Use};
 use crate::query::{Cte, Query, Unread, keyword};
+use crate::sequences::{self, Sequences};
 use crate::token::{Range, Tokens};
 use crate::{
-    Access, Action, Context, KeySource, KeyUse, ManyShards, OneShard, Otherwise, Plan, PlanError,
-    Reuse, StatementKind, Target, borrow, functions, parse, scatter, table_from_query,
+    Access, Action, Context, Gather, KeySource, KeyUse, ManyShards, Merge, OneShard, Otherwise,
+    Plan, PlanError, Reuse, StatementKind, Target, borrow, functions, parse, scatter,
+    table_from_query,
 };
 
 pub(crate) fn plan_of(
@@ -58,8 +60,13 @@ pub(crate) fn select_as(
     };
     let kind = StatementKind::Select;
     let writes = |query: &Query| query.locks.is_some() || query.ctes.iter().any(writing);
-    let reads = functions::reads_only(tokens, &all);
+    let sequences = sequences::used(tokens, context);
+    let copies = functions::reads_only(tokens, &all);
+    let reads = copies && sequences == Sequences::Nothing;
     let Some(_) = named else {
+        if sequences == Sequences::Sets {
+            return Ok(set_sequence(context));
+        }
         if tokens.find(&read, |at| keyword(tokens, at, "into")).is_some() {
             return table_from_query::select_into(tokens, context);
         }
@@ -92,6 +99,9 @@ pub(crate) fn select_as(
     }
     witness(tokens, context, &analysis, query.locks.as_ref())?;
     let access = if reads && !analysis.locks { Access::Read } else { Access::Write };
+    if analysis.uses.is_empty() && sequences == Sequences::Sets {
+        return Ok(set_sequence(context));
+    }
     if analysis.uses.is_empty() {
         let any = analysis.references > 0 && analysis.home.is_empty() && !analysis.locks && reads;
         let target = if any { Target::Any } else { Target::Home };
@@ -104,6 +114,13 @@ pub(crate) fn select_as(
         }
         _ => Err(error),
     };
+    if copies && !analysis.locks && sequences != Sequences::Nothing {
+        let why = "numbers of a sequence".to_owned();
+        let action = Action::Borrow(borrow::plan(tokens, context, &query, &analysis, why)?);
+        let sets = sequences == Sequences::Sets;
+        let access = if sets { Access::Schema } else { Access::Write };
+        return Ok(plan_of(context, action, access, Reuse::SameText, kind));
+    }
     if several_shards && access != Access::Read {
         return Err(unread(tokens));
     }
@@ -144,6 +161,13 @@ pub(crate) fn select_as(
         Err(error) => (Action::Borrow(borrowed(error)?), Reuse::SameText),
     };
     Ok(plan_of(context, action, access, reuse, kind))
+}
+
+/// `setval()` at home, and a new epoch: routers forget the numbers that they have taken.
+fn set_sequence(context: &Context<'_>) -> Plan {
+    let many = ManyShards { target: Target::Home, sql: None, merge: Merge::Same };
+    let (action, kind) = (Action::Many(many), StatementKind::Select);
+    plan_of(context, action, Access::Schema, Reuse::AnyLiterals, kind)
 }
 
 /// A refusal to run on each shard by itself, as the name of what needs more than that.
@@ -244,7 +268,14 @@ pub(crate) fn check_scatter(plan: Plan, context: &Context<'_>) -> Result<Plan, P
     let refused = match &plan.action {
         Action::Many(many) => all(many) && plan.access != Access::Schema && scattered(many),
         Action::CopyOut(out) => out.target == Target::All,
-        Action::Borrow(borrow) => borrow.pulls.iter().any(|pull| pull.target == Target::All),
+        Action::Informed(informed) => {
+            let mut pulls = informed.pulls.iter();
+            (informed.target == Target::All && !informed.same)
+                || pulls.any(|pull| pull.target == Target::All)
+        }
+        Action::Gather(Gather { borrow, .. }) | Action::Borrow(borrow) => {
+            borrow.pulls.iter().any(|pull| pull.target == Target::All)
+        }
         _ => false,
     };
     if refused && !context.scatter {
@@ -258,7 +289,7 @@ pub(crate) fn check_scatter(plan: Plan, context: &Context<'_>) -> Result<Plan, P
 }
 
 fn scattered(many: &ManyShards) -> bool {
-    !matches!(many.merge, crate::Merge::Same | crate::Merge::EachAlone)
+    !matches!(many.merge, Merge::Same | Merge::EachAlone)
 }
 
 pub(crate) fn unread(tokens: &Tokens<'_>) -> PlanError {

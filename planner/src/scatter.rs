@@ -5,9 +5,10 @@ use crate::aggregate;
 use crate::analyze::Analysis;
 use crate::borrow;
 use crate::functions::{self, Nature};
+use crate::ordered;
 use crate::query::{Distinct, From, JoinKind, Query, Select};
 use crate::token::{Kind, Range, Tokens};
-use crate::{Limit, ManyShards, Merge, Ordered, PlanError, Reuse, RowCount, SortKey, Target};
+use crate::{Limit, ManyShards, Merge, PlanError, Reuse, RowCount, Target};
 
 pub(crate) fn refuse(what: impl Into<std::borrow::Cow<'static, str>>) -> PlanError {
     PlanError::unsupported(
@@ -27,34 +28,60 @@ pub(crate) fn select(
     }
     let select = shape(tokens, query, analysis)?;
     let limit = limit(tokens, query)?;
+    let mut ranges = select.items.iter().chain(&query.order);
     let aggregated = select.group.is_some()
         || select.having.is_some()
-        || select.items.iter().chain(&query.order).any(|range| {
+        || ranges.any(|range| {
             matches!(functions::worst_of(tokens, range, Nature::Combined), Some(Nature::Combined))
         });
-    if aggregated || select.distinct == Distinct::Yes {
-        if query.locks.is_some() {
-            return Err(refuse("FOR UPDATE is not supported with aggregates or DISTINCT"));
-        }
+    let distinct = select.distinct != Distinct::No;
+    if query.locks.is_some() && (aggregated || distinct) {
+        return Err(refuse("FOR UPDATE is not supported with aggregates or DISTINCT"));
+    }
+    if aggregated && !groups_stay(tokens, select, analysis) {
         let builder = aggregate::Builder { tokens, query, select, analysis };
-        return Ok((builder.build(&limit, aggregated)?, Reuse::SameText));
+        return Ok((builder.build(&limit)?, Reuse::SameText));
     }
     let limited = limit.count.is_some() || limit.offset.is_some();
     if limited && query.locks.is_some() {
         return Err(refuse("FOR UPDATE with LIMIT over several shards is not supported"));
     }
-    if query.order.is_empty() {
-        let sql = limited.then(|| {
-            let head = &tokens.sql[..tokens.bytes(&query.tail).start];
-            format!("{}{}", head.trim_end(), shard_limit(tokens, query)).into()
-        });
-        let reuse = if limited { Reuse::SameText } else { Reuse::AnyLiterals };
-        return Ok((
-            ManyShards { target: Target::All, sql, merge: Merge::Concat { limit } },
-            reuse,
-        ));
+    let unique = select.distinct == Distinct::Yes && rows_stay(tokens, select, analysis);
+    if !query.order.is_empty() || (distinct && !unique) || query.with_ties {
+        let merge = ordered::plan(tokens, query, select, analysis, limit)?;
+        let sql = Some(merge.shard_query(|_| false).into());
+        let merge = Merge::Ordered(merge);
+        return Ok((ManyShards { target: Target::All, sql, merge }, Reuse::SameText));
     }
-    ordered(tokens, query, select, analysis, limit).map(|many| (many, Reuse::SameText))
+    let sql = limited.then(|| {
+        let head = &tokens.sql[..tokens.bytes(&query.tail).start];
+        format!("{}{}", head.trim_end(), shard_limit(tokens, query)).into()
+    });
+    let reuse = if limited { Reuse::SameText } else { Reuse::AnyLiterals };
+    Ok((ManyShards { target: Target::All, sql, merge: Merge::Concat { limit } }, reuse))
+}
+
+/// Rows of one group are all on one shard, since its key is a part of what they are grouped by.
+fn groups_stay(tokens: &Tokens<'_>, select: &Select, analysis: &Analysis) -> bool {
+    select.group.iter().flatten().any(|group| {
+        let range = tokens.strip_parens(group);
+        let range = match ordered::output_column(tokens, select, analysis, &range) {
+            // A name is that of a column first.
+            Ok(Some(item)) if tokens.name(range.start).is_none() => {
+                aggregate::unlabelled(tokens, &select.items[item])
+            }
+            _ => range,
+        };
+        ordered::is_key(tokens, select, analysis, &range)
+    })
+}
+
+/// Rows that are alike are all on one shard, since the client gets the key.
+fn rows_stay(tokens: &Tokens<'_>, select: &Select, analysis: &Analysis) -> bool {
+    let is_key = |item: &Range| {
+        ordered::is_key(tokens, select, analysis, &aggregate::unlabelled(tokens, item))
+    };
+    select.items.iter().any(is_key)
 }
 
 /// Refuses what cannot run on each shard by itself.
@@ -69,12 +96,6 @@ fn shape<'q>(
     let select = query.only_select().ok_or_else(|| {
         refuse("UNION, INTERSECT and EXCEPT over several shards are not supported")
     })?;
-    if query.with_ties {
-        return Err(refuse("FETCH … WITH TIES over several shards is not supported"));
-    }
-    if select.distinct == Distinct::On {
-        return Err(refuse("DISTINCT ON over several shards is not supported"));
-    }
     for range in select.group.iter().flatten() {
         if tokens.is_any(range.start, &["rollup", "cube", "grouping"]) {
             return Err(refuse(
@@ -82,11 +103,12 @@ fn shape<'q>(
             ));
         }
     }
+    let stay = groups_stay(tokens, select, analysis);
     for range in select.items.iter().chain(&query.order).chain(&select.having) {
-        functions_allowed(tokens, range)?;
+        functions_allowed(tokens, range, stay)?;
     }
-    for range in select.group.iter().flatten() {
-        functions_allowed(tokens, range)?;
+    for range in select.group.iter().flatten().chain([&select.on]) {
+        functions_allowed(tokens, range, false)?;
     }
     if select.window {
         return Err(refuse("window functions over several shards are not supported"));
@@ -114,7 +136,7 @@ fn shape<'q>(
     Ok(select)
 }
 
-fn functions_allowed(tokens: &Tokens<'_>, range: &Range) -> Result<(), PlanError> {
+fn functions_allowed(tokens: &Tokens<'_>, range: &Range, stay: bool) -> Result<(), PlanError> {
     for at in range.clone() {
         if tokens.is(at, "over") && at > 0 && tokens.kind(at - 1) == Some(Kind::Close) {
             return Err(refuse("window functions over several shards are not supported"));
@@ -123,10 +145,11 @@ fn functions_allowed(tokens: &Tokens<'_>, range: &Range) -> Result<(), PlanError
     let (nature, name) = functions::worst(tokens, range);
     match nature {
         Nature::Window => Err(refuse("window functions over several shards are not supported")),
+        Nature::OtherAggregate | Nature::Unknown if stay => Ok(()),
         Nature::OtherAggregate => {
             Err(refuse(format!("the aggregate {name}() over several shards is not supported")))
         }
-        Nature::Unknown => Err(refuse(format!(
+        Nature::Sequence | Nature::Unknown => Err(refuse(format!(
             "the function {name}() over several shards is not supported: it could be an aggregate"
         ))),
         _ => Ok(()),
@@ -227,6 +250,11 @@ fn limit(tokens: &Tokens<'_>, query: &Query) -> Result<Limit, PlanError> {
 /// What the shards get for LIMIT and OFFSET: enough rows for both, all parameters mentioned.
 pub(crate) fn shard_limit(tokens: &Tokens<'_>, query: &Query) -> String {
     let Ok(Limit { count, offset }) = limit(tokens, query) else { return String::new() };
+    if query.with_ties {
+        let count = count.as_ref().map_or_else(|| "NULL".to_owned(), int8);
+        let offset = offset.as_ref().map_or_else(String::new, |rows| format!(" + {}", int8(rows)));
+        return format!(" FETCH FIRST ({count}{offset}) ROWS WITH TIES");
+    }
     match (count, offset) {
         (Some(RowCount::Rows(a)), None) => format!(" LIMIT {a}"),
         (Some(RowCount::Rows(a)), Some(RowCount::Rows(b))) => format!(" LIMIT {}", a + b),
@@ -247,159 +275,4 @@ fn int8(rows: &RowCount) -> String {
 /// No limit, but the parameter is there and has a type.
 pub(crate) fn unlimited(param: u16) -> String {
     format!(" LIMIT CASE WHEN false THEN (${param})::int8 END")
-}
-
-/// One ORDER BY item without its ASC, DESC, NULLS FIRST, NULLS LAST.
-pub(crate) fn sort_key(tokens: &Tokens<'_>, item: &Range) -> Result<(Range, SortKey), PlanError> {
-    let mut end = item.end;
-    let mut nulls = None;
-    if end >= item.start + 3 && tokens.is(end - 2, "nulls") {
-        nulls = Some(tokens.is(end - 1, "first"));
-        end -= 2;
-    }
-    let mut descending = false;
-    if end > item.start + 1 && tokens.is_any(end - 1, &["asc", "desc"]) {
-        descending = tokens.is(end - 1, "desc");
-        end -= 1;
-    }
-    let range = item.start..end;
-    if tokens.find(&range, |at| tokens.is(at, "using")).is_some() {
-        return Err(refuse("ORDER BY … USING over several shards is not supported"));
-    }
-    let mut collation = None;
-    if let Some(at) = tokens.find(&range, |at| tokens.is(at, "collate")) {
-        collation = Some(tokens.text(&(at + 1..end)).into());
-    }
-    let nulls_first = nulls.unwrap_or(descending);
-    Ok((range, SortKey { column: 0, descending, nulls_first, collation }))
-}
-
-/// Number of output columns; `*` counts the columns of the tables that are known.
-pub(crate) fn width(tokens: &Tokens<'_>, select: &Select, analysis: &Analysis) -> Option<u16> {
-    let star = |item: &Range| {
-        tokens.sign(item.end - 1, "*") && (item.len() == 1 || tokens.sign(item.end - 2, "."))
-    };
-    if !select.items.iter().any(star) {
-        return u16::try_from(select.items.len()).ok();
-    }
-    // One distributed table and nothing else: every star is its columns.
-    let [From::Table { .. }] = select.from.as_slice() else { return None };
-    let columns = analysis.uses.first()?.table.columns.len();
-    let total: usize = select.items.iter().map(|item| if star(item) { columns } else { 1 }).sum();
-    u16::try_from(total).ok()
-}
-
-/// The output column that an ORDER BY item means: a position, an output name, or the same
-/// expression.
-pub(crate) fn output_column(
-    tokens: &Tokens<'_>,
-    select: &Select,
-    key: &Range,
-) -> Result<Option<usize>, PlanError> {
-    let stars = select
-        .items
-        .iter()
-        .any(|i| tokens.sign(i.end - 1, "*") && (i.len() == 1 || tokens.sign(i.end - 2, ".")));
-    // `ORDER BY (1)` is a position, too.
-    let key = &tokens.strip_parens(key);
-    if let (1, Some(Kind::Literal { .. })) = (key.len(), tokens.kind(key.start)) {
-        let position: Option<usize> = tokens.list[key.start].text.parse().ok();
-        let position = position.filter(|n| *n > 0 && *n <= select.items.len() && !stars);
-        return match position {
-            Some(n) => Ok(Some(n - 1)),
-            None => Err(refuse("this ORDER BY position over several shards is not supported")),
-        };
-    }
-    if stars {
-        // A hidden column is added; but a bare name could be the label of another item.
-        let label = key.len() == 1
-            && select.items.iter().any(|i| aggregate::label(tokens, i) == tokens.name(key.start));
-        return if label {
-            Err(refuse("ORDER BY an output name beside * over several shards is not supported"))
-        } else {
-            Ok(None)
-        };
-    }
-    if key.len() == 1
-        && let Some(name) = tokens.name(key.start)
-    {
-        let mut named = select
-            .items
-            .iter()
-            .enumerate()
-            .filter(|(_, item)| aggregate::label(tokens, item) == Some(name));
-        match (named.next(), named.next()) {
-            (Some((at, _)), None) => return Ok(Some(at)),
-            (Some(_), Some(_)) => {
-                return Err(refuse("this ORDER BY name over several shards is not supported"));
-            }
-            _ => {}
-        }
-    }
-    Ok(select.items.iter().position(|item| tokens.same(&aggregate::unlabelled(tokens, item), key)))
-}
-
-/// Names a column that has a collation of its own.
-pub(crate) fn own_collation(tokens: &Tokens<'_>, analysis: &Analysis, range: &Range) -> bool {
-    let collated = |name: &str| analysis.collated.iter().any(|column| **column == *name);
-    range.clone().any(|at| tokens.name(at).is_some_and(collated))
-}
-
-fn ordered(
-    tokens: &Tokens<'_>,
-    query: &Query,
-    select: &Select,
-    analysis: &Analysis,
-    limit: Limit,
-) -> Result<ManyShards, PlanError> {
-    let width = width(tokens, select, analysis).filter(|width| *width > 0).ok_or_else(|| {
-        refuse("ORDER BY with * of several tables over several shards is not supported")
-    })?;
-    let mut keys = Vec::new();
-    let mut added: Vec<String> = Vec::new();
-    for item in &query.order {
-        let (range, mut key) = sort_key(tokens, item)?;
-        let expression = match output_column(tokens, select, &range)? {
-            Some(column) => {
-                key.column = column as u16;
-                select.items[column].clone()
-            }
-            None => {
-                key.column = width + added.len() as u16;
-                added.push(format!(", {} AS pgherd_s{}", tokens.text(&range), added.len()));
-                range
-            }
-        };
-        if key.collation.is_none()
-            && (own_collation(tokens, analysis, &expression)
-                || tokens.find(&expression, |at| tokens.is(at, "collate")).is_some())
-        {
-            return Err(refuse(
-                "ORDER BY a column with a collation of its own over several shards is not supported",
-            ));
-        }
-        keys.push(key);
-    }
-    let limited = limit.count.is_some() || limit.offset.is_some();
-    let sql = (limited || !added.is_empty()).then(|| {
-        let list_end = match select.items.last() {
-            Some(item) => tokens.bytes(item).end,
-            None => 0,
-        };
-        let order_end = tokens.bytes(query.order.last().unwrap_or(&query.tail)).end;
-        let locks = query.locks.as_ref().map_or(String::new(), |l| format!(" {}", tokens.text(l)));
-        format!(
-            "{}{}{}{}{locks}",
-            &tokens.sql[..list_end],
-            added.concat(),
-            &tokens.sql[list_end..order_end],
-            shard_limit(tokens, query),
-        )
-        .into()
-    });
-    if select.items.is_empty() && !added.is_empty() {
-        return Err(refuse("TABLE with ORDER BY over several shards is not supported"));
-    }
-    let merge = Merge::Ordered(Ordered { keys: keys.into(), hidden: added.len() as u16, limit });
-    Ok(ManyShards { target: Target::All, sql, merge })
 }

@@ -1,21 +1,20 @@
-//! INSERT, UPDATE, DELETE.
+//! UPDATE, DELETE, and what all writes have in common.
 
 use std::sync::Arc;
 
-use pgherd_shard_map::{GroupId, KeyType, RelationKind, Table, TableKind};
+use pgherd_shard_map::{ColumnDefault, KeyType, RelationKind, Table, TableKind};
 
-use crate::analyze::{Analysis, Side, value};
+use crate::analyze::{Analysis, Side};
 use crate::functions::Nature;
-use crate::query::{Query, Unread, read_from_item, starts_query};
-use crate::route::{home, keys, plan_of, refuse_home, target_scope, unread, view_refused, witness};
+use crate::query::{Unread, read_from_item};
+use crate::route::{
+    home, keys, keys_of, plan_of, refuse_home, target_scope, unread, view_refused, witness,
+};
 use crate::token::{Kind, Range, Tokens};
 use crate::{
-    Access, Action, Context, KeyUse, Limit, ManyShards, Merge, OneShard, Otherwise, Plan,
-    PlanError, Reuse, SplitInsert, StatementKind, Target, borrow, functions, scatter,
+    Access, Action, Context, Informed, ManyShards, Merge, OneShard, Otherwise, Plan, PlanError,
+    Reuse, StatementKind, Target, borrow, functions, scatter,
 };
-
-/// More rows than this are not worth a place in the plan cache.
-const ROWS_KEPT: usize = 20;
 
 /// WITH … INSERT, UPDATE, DELETE
 pub(crate) fn with(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -30,12 +29,17 @@ pub(crate) fn with(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
 /// Before anything sharded is written.
 fn check(tokens: &Tokens<'_>) -> Result<(), PlanError> {
     tokens.check_limits()?;
-    for at in tokens.all() {
+    refuse_sequences(tokens, &tokens.all())
+}
+
+/// Shards have sequences of their own, which nobody must ask.
+pub(crate) fn refuse_sequences(tokens: &Tokens<'_>, range: &Range) -> Result<(), PlanError> {
+    for at in range.clone() {
         if let Some((Some(name @ ("nextval" | "currval" | "lastval" | "setval")), _)) =
             functions::call(tokens, at)
         {
             return Err(PlanError::unsupported(
-                format!("{name}() is not supported in writes to sharded tables"),
+                format!("{name}() is not supported here in statements on sharded tables"),
                 "Each shard has a sequence of its own, which would give the same numbers.",
                 "Fetch the number first with SELECT nextval(…), and write it as a value.",
             ));
@@ -44,7 +48,7 @@ fn check(tokens: &Tokens<'_>) -> Result<(), PlanError> {
     Ok(())
 }
 
-fn sharded_target<'c>(
+pub(crate) fn sharded_target<'c>(
     context: &'c Context<'_>,
     parts: &[&str],
 ) -> Result<Option<&'c Arc<Table>>, PlanError> {
@@ -78,137 +82,36 @@ pub(crate) fn refuse_rounded_key(table: &Table) -> Result<(), PlanError> {
     }
 }
 
-struct Insert<'t> {
-    table: Vec<&'t str>,
-    columns: Option<Vec<&'t str>>,
-    /// VALUES or a query.
-    source: usize,
-    /// ON CONFLICT, RETURNING.
-    tail: usize,
-}
-
-fn read_insert<'t>(tokens: &'t Tokens<'_>) -> Option<Insert<'t>> {
-    if !tokens.is(1, "into") {
-        return None;
-    }
-    let (table, mut at) = tokens.qualified(2)?;
-    if tokens.is(at, "as") {
-        at += 2;
-    }
-    let mut columns = None;
-    if tokens.kind(at) == Some(Kind::Open) && !starts_query(tokens, at) {
-        let inside = at + 1..tokens.list[at].close;
-        let names: Option<Vec<&str>> = tokens
-            .split(&inside)
-            .iter()
-            .map(|part| tokens.name(part.start).filter(|_| part.len() == 1))
-            .collect();
-        columns = Some(names?);
-        at = tokens.after(at);
-    }
-    if tokens.is(at, "overriding") {
-        at += 3;
-    }
-    let end = tokens.len();
-    let tail = tokens
-        .find(&(at..end), |t| tokens.are(t, &["on", "conflict"]) || tokens.is(t, "returning"))
-        .unwrap_or(end);
-    Some(Insert { table, columns, source: at, tail })
-}
-
-pub(crate) fn insert(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
-    let kind = StatementKind::Insert;
-    if context.may_name_sharded(tokens, &tokens.all()).is_none() {
-        return Ok(home(context, Access::Write, kind));
-    }
-    check(tokens)?;
-    let insert = read_insert(tokens).ok_or_else(|| unread(tokens))?;
-    let values = tokens.is(insert.source, "values");
-    let queries = has_query(tokens, &(insert.source + usize::from(!values)..insert.tail))
-        || has_query(tokens, &(insert.tail..tokens.len()));
-    match sharded_target(context, &insert.table)? {
-        None => insert_home(tokens, context, &insert),
-        Some(table) => match table.kind {
-            TableKind::Distributed { key, key_type, group } => {
-                on_conflict(tokens, &insert, &table.columns[key].name)?;
-                if !values {
-                    return insert_select(tokens, context, &insert, table);
-                }
-                if queries {
-                    return Err(no_subqueries());
-                }
-                insert_values(tokens, context, &insert, table, key, key_type, group)
-            }
-            TableKind::Reference => {
-                if queries || !values {
-                    return Err(PlanError::unsupported(
-                        "INSERT … SELECT into a reference table is not supported",
-                        "Every shard must get the same rows.",
-                        "Run the SELECT, and insert its rows with VALUES.",
-                    ));
-                }
-                insert_reference(tokens, context, &insert, table)
-            }
-        },
-    }
-}
-
-fn has_query(tokens: &Tokens<'_>, range: &Range) -> bool {
-    range.clone().any(|at| tokens.kind(at) == Some(Kind::Open) && starts_query(tokens, at + 1))
-}
-
-fn no_subqueries() -> PlanError {
-    PlanError::unsupported(
-        "subqueries in INSERT … VALUES are not supported on sharded tables",
-        "The subquery could need another shard than the row.",
-        "Run the subquery first, and insert its result as a value.",
-    )
-}
-
-/// A home table that may be filled from home and reference tables.
-fn insert_home(
+/// `SET column = DEFAULT`, where each shard would make a value of its own that must not.
+pub(crate) fn refuse_default(
     tokens: &Tokens<'_>,
-    context: &Context<'_>,
-    insert: &Insert<'_>,
-) -> Result<Plan, PlanError> {
-    let source = insert.source..insert.tail;
-    let mut analysis = Analysis::default();
-    let unread = |_: Unread| unread(tokens);
-    if starts_query(tokens, source.start) && !tokens.is(source.start, "values") {
-        let range = tokens.strip_parens(&source);
-        let query = Query::read(tokens, range).map_err(unread)?;
-        analysis.query(tokens, context, &query, &Default::default()).map_err(unread)?;
+    set: &Range,
+    table: &Table,
+) -> Result<(), PlanError> {
+    let refused = |column: &&pgherd_shard_map::Column| match column.default {
+        ColumnDefault::None | ColumnDefault::Constant | ColumnDefault::Generated => false,
+        ColumnDefault::Sequence(_) => true,
+        ColumnDefault::RandomUuid | ColumnDefault::Expression => table.kind == TableKind::Reference,
+    };
+    let mut written = table.columns.iter().filter(refused).filter(|column| {
+        set.clone().any(|at| tokens.is(at, "default"))
+            && set.clone().any(|at| tokens.name(at) == Some(&*column.name))
+    });
+    match written.next() {
+        None => Ok(()),
+        Some(column) => Err(PlanError::unsupported(
+            "SET … = DEFAULT is not supported for this column of a sharded table",
+            format!("Each shard would compute column \"{}\" by itself.", column.name),
+            "Compute the value first, and write it as a literal or a parameter.",
+        )),
     }
-    analysis
-        .expression(tokens, context, &(insert.tail..tokens.len()), &Default::default())
-        .map_err(unread)?;
-    if tokens.is(source.start, "values") {
-        analysis.expression(tokens, context, &source, &Default::default()).map_err(unread)?;
-    }
-    if !analysis.uses.is_empty()
-        || analysis.view_over_distributed.is_some()
-        || (analysis.data_modifying_cte && analysis.sharded() > 0)
-    {
-        return Err(PlanError::unsupported(
-            "a table that is not distributed cannot be filled from a distributed one",
-            "Its rows live on the home shard, the others on every shard.",
-            "Run the SELECT, and insert its rows with VALUES.",
-        ));
-    }
-    witness(tokens, context, &analysis, None)?;
-    Ok(home(context, Access::Write, StatementKind::Insert))
 }
 
-fn on_conflict(tokens: &Tokens<'_>, insert: &Insert<'_>, key: &str) -> Result<(), PlanError> {
-    let tail = insert.tail..tokens.len();
-    let Some(set) = tokens.find(&tail, |at| tokens.is(at, "set")) else { return Ok(()) };
-    let end = tokens
-        .find(&(set..tail.end), |at| tokens.is_any(at, &["where", "returning"]))
-        .unwrap_or(tail.end);
-    refuse_key_change(tokens, &(set + 1..end), key)
-}
-
-fn refuse_key_change(tokens: &Tokens<'_>, set: &Range, key: &str) -> Result<(), PlanError> {
+pub(crate) fn refuse_key_change(
+    tokens: &Tokens<'_>,
+    set: &Range,
+    key: &str,
+) -> Result<(), PlanError> {
     for part in tokens.split(set) {
         let targets = match tokens.kind(part.start) {
             Some(Kind::Open) => part.start + 1..tokens.list[part.start].close,
@@ -225,122 +128,28 @@ fn refuse_key_change(tokens: &Tokens<'_>, set: &Range, key: &str) -> Result<(), 
     Ok(())
 }
 
-fn value_rows(tokens: &Tokens<'_>, insert: &Insert<'_>) -> Option<Vec<Range>> {
-    let rows = tokens.split(&(insert.source + 1..insert.tail));
-    let row = |range: &Range| {
-        tokens.kind(range.start) == Some(Kind::Open)
-            && tokens.list[range.start].close + 1 == range.end
-    };
-    rows.iter().all(row).then_some(rows)
-}
-
-#[allow(clippy::too_many_arguments, reason = "one call, all of it parts of the table's kind")]
-fn insert_values(
-    tokens: &Tokens<'_>,
-    context: &Context<'_>,
-    insert: &Insert<'_>,
-    table: &Arc<Table>,
-    key: usize,
-    key_type: KeyType,
-    group: GroupId,
-) -> Result<Plan, PlanError> {
-    let key_name = &table.columns[key].name;
-    let field = match &insert.columns {
-        Some(names) => names.iter().position(|name| *name == &**key_name),
-        None => Some(key),
-    };
-    refuse_rounded_key(table)?;
-    let missing = || {
-        PlanError::unsupported(
-            "INSERT must give a value for the distribution column",
-            format!("The row of {} goes to the shard of column \"{key_name}\".", table.name),
-            format!("Write \"{key_name}\" as a literal or a parameter."),
-        )
-    };
-    let field = field.ok_or_else(missing)?;
-    let rows = value_rows(tokens, insert).ok_or_else(|| unread(tokens))?;
-    let mut split = Vec::with_capacity(rows.len());
-    let mut width = None;
-    for row in &rows {
-        let fields = tokens.split(&(row.start + 1..row.end - 1));
-        if *width.get_or_insert(fields.len()) != fields.len() {
-            // Any server refuses this, and says where it stands.
-            return Ok(home(context, Access::Write, StatementKind::Insert));
-        }
-        let source = fields
-            .get(field)
-            .and_then(|field| value(tokens, field, key_type))
-            .ok_or_else(missing)?;
-        split.push((tokens.span(row), source));
-    }
-    // One row shows the parser all that the others are.
-    let last = tokens.bytes(&(0..rows[0].end)).end;
-    let tail = tokens.bytes(&(insert.tail..tokens.len()));
-    let sample = format!("{} {}", &tokens.sql[..last], &tokens.sql[tail.start..]);
-    let seen = crate::parse::relations(&sample)
-        .map_err(|error| unread(tokens).with_detail(format!("It cannot be parsed: {error}.")))?;
-    if seen.len() != 1 {
-        return Err(unread(tokens));
-    }
-    let kind = StatementKind::Insert;
-    if let [(_, source)] = split.as_slice() {
-        let target = Target::Keys { group, keys: Box::new([source.clone()]), why: KeyUse::NewRow };
-        let action = Action::One(OneShard { target, otherwise: None });
-        return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind));
-    }
-    let reuse = if split.len() > ROWS_KEPT { Reuse::Once } else { Reuse::SameText };
-    let head = tokens.bytes(&(0..insert.source + 1)).end as u32;
-    let end = split.last().map_or(head, |(span, _)| span.end);
-    let action = Action::Insert(SplitInsert {
-        table: table.name.clone(),
-        group,
-        head: crate::Span { start: 0, end: head },
-        rows: split.into(),
-        tail: crate::Span { start: end, end: tokens.sql.len() as u32 },
-    });
-    Ok(plan_of(context, action, Access::Write, reuse, kind))
-}
-
-fn insert_reference(
-    tokens: &Tokens<'_>,
-    context: &Context<'_>,
-    insert: &Insert<'_>,
-    table: &Table,
-) -> Result<Plan, PlanError> {
-    let rows = value_rows(tokens, insert).ok_or_else(|| unread(tokens))?;
-    let width = rows.first().map_or(0, |row| tokens.split(&(row.start + 1..row.end - 1)).len());
-    let names: Vec<&str> = match &insert.columns {
-        Some(names) => names.clone(),
-        None => table.columns.iter().map(|c| &*c.name).take(width).collect(),
-    };
-    let uses_default = (insert.source..insert.tail).any(|at| tokens.is(at, "default"));
-    let filled = table
-        .columns
-        .iter()
-        .find(|column| column.has_default && (uses_default || !names.contains(&&*column.name)));
-    if let Some(column) = filled {
-        return Err(PlanError::unsupported(
-            "INSERT into a reference table must give a value for every column with a default",
-            format!("Each shard would compute column \"{}\" by itself.", column.name),
-            "Write the value as a literal or a parameter.",
-        ));
-    }
-    // Not the head: `t (columns)` looks like a call.
-    same_everywhere(tokens, context, StatementKind::Insert, table, &(insert.source..tokens.len()))
-}
-
 /// A write that every shard must do alike.
-fn same_everywhere(
+pub(crate) fn same_everywhere(
     tokens: &Tokens<'_>,
     context: &Context<'_>,
     kind: StatementKind,
     table: &Table,
     range: &Range,
 ) -> Result<Plan, PlanError> {
-    let all = range.clone();
+    refuse_differing(tokens, table, range)?;
+    let many = ManyShards { target: Target::All, sql: None, merge: Merge::Same };
+    Ok(plan_of(context, Action::Many(many), Access::Write, Reuse::AnyLiterals, kind))
+}
+
+/// Refuses what could be something else on each shard.
+pub(crate) fn refuse_differing(
+    tokens: &Tokens<'_>,
+    table: &Table,
+    range: &Range,
+) -> Result<(), PlanError> {
     let (nature, name) = functions::worst(tokens, range);
     // The words without parentheses: CURRENT_TIMESTAMP, CURRENT_USER, ….
-    let stable = all.clone().find(|at| {
+    let stable = range.clone().find(|at| {
         tokens.word(*at).is_some_and(|w| w.starts_with("current_") || w.starts_with("localtime"))
     });
     // 'now', 'today' and their kin are read as a time by each shard for itself.
@@ -349,23 +158,22 @@ fn same_everywhere(
         .iter()
         .any(|column| column.type_name.starts_with("time") || column.type_name.starts_with("date"));
     let stable =
-        stable.or_else(|| timed.then(|| all.clone().find(|at| is_moving_time(tokens, *at)))?);
-    let limited = all.clone().any(|at| tokens.is_any(at, &["limit", "fetch", "for"]));
+        stable.or_else(|| timed.then(|| range.clone().find(|at| is_moving_time(tokens, *at)))?);
+    let limited = range.clone().any(|at| tokens.is_any(at, &["limit", "fetch", "for"]));
     let aggregate = matches!(nature, Nature::Combined);
-    if (nature > Nature::Immutable && !aggregate) || stable.is_some() || limited {
-        let what = match stable {
-            Some(at) => tokens.list[at].text.to_string(),
-            None if limited => "LIMIT".into(),
-            None => format!("{name}()"),
-        };
-        return Err(PlanError::unsupported(
-            format!("{what} is not supported in writes to reference tables"),
-            "Every shard must write the same, and this may differ from shard to shard.",
-            "Compute the value first, and write it as a literal or a parameter.",
-        ));
+    if (nature <= Nature::Immutable || aggregate) && stable.is_none() && !limited {
+        return Ok(());
     }
-    let many = ManyShards { target: Target::All, sql: None, merge: Merge::Same };
-    Ok(plan_of(context, Action::Many(many), Access::Write, Reuse::AnyLiterals, kind))
+    let what = match stable {
+        Some(at) => tokens.list[at].text.to_string(),
+        None if limited => "LIMIT".into(),
+        None => format!("{name}()"),
+    };
+    Err(PlanError::unsupported(
+        format!("{what} is not supported in writes to reference tables"),
+        "Every shard must write the same, and this may differ from shard to shard.",
+        "Compute the value first, and write it as a literal or a parameter.",
+    ))
 }
 
 /// A string that date and time types read as a moment of now: its first word says so.
@@ -375,81 +183,6 @@ fn is_moving_time(tokens: &Tokens<'_>, at: usize) -> bool {
     let text = text.trim().to_ascii_lowercase();
     let word = text.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
     ["now", "today", "tomorrow", "yesterday"].contains(&word)
-}
-
-/// INSERT … SELECT whose rows stay on the shard that they are read from.
-fn insert_select(
-    tokens: &Tokens<'_>,
-    context: &Context<'_>,
-    insert: &Insert<'_>,
-    table: &Arc<Table>,
-) -> Result<Plan, PlanError> {
-    let TableKind::Distributed { key, group, .. } = table.kind else { return Err(unread(tokens)) };
-    let refused = || {
-        PlanError::unsupported(
-            "this INSERT … SELECT is not supported",
-            format!(
-                "Rows for {} can be inserted where they are read only if the SELECT reads co-located tables and feeds their distribution column into \"{}\".",
-                table.name, table.columns[key].name
-            ),
-            "Run the SELECT, and insert its rows with VALUES or COPY.",
-        )
-    };
-    if !starts_query(tokens, insert.source) {
-        return Err(refused());
-    }
-    let range = tokens.strip_parens(&(insert.source..insert.tail));
-    let query = Query::read(tokens, range).map_err(|_| refused())?;
-    let mut analysis = Analysis::default();
-    let scope = analysis.query_with_scope(tokens, context, &query).map_err(|_| refused())?;
-    analysis.settle();
-    let select = query.only_select().ok_or_else(refused)?;
-    let field = match &insert.columns {
-        Some(names) => names.iter().position(|name| *name == &*table.columns[key].name),
-        None => Some(key),
-    };
-    let item = field.and_then(|field| select.items.get(field)).ok_or_else(refused)?;
-    if select.items.iter().any(|item| tokens.sign(item.end - 1, "*")) {
-        return Err(refused());
-    }
-    let fed = tokens
-        .qualified(item.start)
-        .map(|(_, end)| item.start..end)
-        .filter(|name| {
-            name.end == item.end || tokens.is(name.end, "as") || name.end + 1 == item.end
-        })
-        .and_then(|name| analysis.column(tokens, &scope, &name));
-    let same_group = analysis.uses.iter().all(|u| u.group == group);
-    // A row that an outer join adds has no key.
-    let may_miss = tokens.all().any(|at| tokens.is_any(at, &["left", "right", "full"]));
-    if !matches!(fed, Some((_, 0)))
-        || may_miss
-        || !same_group
-        || !analysis.home.is_empty()
-        || analysis.data_modifying_cte
-        || analysis.view_over_distributed.is_some()
-    {
-        return Err(refused());
-    }
-    let mut counted = Analysis::default();
-    let _ = counted.table(context, &insert.table, None, false, &mut Default::default());
-    counted.uses.extend(std::mem::take(&mut analysis.uses));
-    counted.references = analysis.references;
-    witness(tokens, context, &counted, None)?;
-    counted.uses.remove(0);
-    analysis.uses = counted.uses;
-    let kind = StatementKind::Insert;
-    if let Some(target) = keys(&analysis.uses) {
-        let action = Action::One(OneShard { target, otherwise: None });
-        return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind));
-    }
-    let (many, _) = scatter::select(tokens, &query, &analysis)?;
-    let plain = Merge::Concat { limit: Limit { count: None, offset: None } };
-    if many.sql.is_some() || many.merge != plain {
-        return Err(refused());
-    }
-    let many = ManyShards { target: Target::All, sql: None, merge: Merge::Sum };
-    Ok(plan_of(context, Action::Many(many), Access::Write, Reuse::AnyLiterals, kind))
 }
 
 struct Change<'t> {
@@ -545,22 +278,16 @@ fn change(
     witness(tokens, context, &analysis, None)?;
     let Some(table) = table else {
         if !analysis.uses.is_empty() {
-            return Err(PlanError::unsupported(
-                "a table that is not distributed cannot be changed from a distributed one",
-                "Its rows live on the home shard, the others on every shard.",
-                "Read the rows first, and write their values.",
-            ));
+            return informed(tokens, context, kind, analysis, Target::Home);
         }
         return Ok(home(context, Access::Write, kind));
     };
     refuse_home(&analysis)?;
+    refuse_default(tokens, &change.set, &table)?;
     let TableKind::Distributed { key, .. } = table.kind else {
         if !analysis.uses.is_empty() {
-            return Err(PlanError::unsupported(
-                "a reference table cannot be changed from a distributed one",
-                "Every shard must write the same, and each sees other rows.",
-                "Read the rows first, and write their values.",
-            ));
+            refuse_differing(tokens, &table, &tokens.all())?;
+            return informed(tokens, context, kind, analysis, Target::All);
         }
         return same_everywhere(tokens, context, kind, &table, &tokens.all());
     };
@@ -573,11 +300,11 @@ fn change(
         return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind));
     }
     if !everywhere {
-        return Err(PlanError::unsupported(
-            "distributed tables can be combined in a write only where their distribution columns are equal",
-            "Rows of the tables that belong together could be on different shards.",
-            "Compare the distribution columns of all tables with one value.",
-        ));
+        let target = match &analysis.uses[0] {
+            own if own.pinned => keys_of(own.group, own.pins.iter().cloned()),
+            _ => Target::All,
+        };
+        return informed(tokens, context, kind, analysis, target);
     }
     if borrow::names_system_column(tokens) {
         return Err(PlanError::unsupported(
@@ -624,6 +351,43 @@ fn read(
     }
     analysis.settle();
     Ok(analysis)
+}
+
+/// Each shard changes its own rows, and is told of the others that the statement reads.
+fn informed(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    kind: StatementKind,
+    mut analysis: Analysis,
+    target: Target,
+) -> Result<Plan, PlanError> {
+    if borrow::names_system_column(tokens) || !functions::reads_only(tokens, &tokens.all()) {
+        return Err(PlanError::unsupported(
+            "system columns and functions that could write are not supported in a write that reads other shards",
+            "The rows that it reads are copied.",
+            "Compare the distribution columns of all tables with one value.",
+        ));
+    }
+    // A subquery must come out the same on every shard.
+    let moving = ["random", "gen_random_uuid", "clock_timestamp", "timeofday"];
+    let called = tokens.all().find_map(|at| {
+        functions::call(tokens, at).and_then(|(name, _)| name).filter(|name| moving.contains(name))
+    });
+    if let Some(name) = called {
+        return Err(PlanError::unsupported(
+            format!("{name}() is not supported in a write that reads other shards"),
+            "Each shard would compute it by itself, and the parts would not fit together.",
+            "Compute the value first, and write it as a literal or a parameter.",
+        ));
+    }
+    let own = usize::from(
+        target != Target::Home && analysis.uses.first().is_some_and(|u| u.place.is_none()),
+    );
+    analysis.uses.drain(..own);
+    let (pulls, sql) = borrow::copies(tokens, context, None, &analysis, "")?;
+    let same = own == 0 && target == Target::All;
+    let action = Action::Informed(Informed { target, same, pulls: pulls.into(), sql: sql.into() });
+    Ok(plan_of(context, action, Access::Write, Reuse::SameText, kind))
 }
 
 /// Every shard can do its part: one distributed table, or several joined on their keys, none of

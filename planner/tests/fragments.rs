@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use pgherd_planner::{Action, Context, Literal, NoParams, Scan, ShardSet, plan, scan};
 use pgherd_shard_map::{
-    ColocationGroup, Column, Epoch, GroupId, KeyType, Placement, RangeMap, Relation, RelationKind,
-    Shard, ShardId, ShardMap, Table, TableKind, TableName,
+    ColocationGroup, Column, ColumnDefault, Epoch, GroupId, KeyType, Placement, RangeMap, Relation,
+    RelationKind, Shard, ShardId, ShardMap, Table, TableKind, TableName,
 };
 use proptest::prelude::*;
 
@@ -89,7 +89,7 @@ fn map() -> ShardMap {
         name: name.into(),
         type_name: "integer".into(),
         collation: None,
-        has_default: false,
+        default: ColumnDefault::None,
     };
     let name = TableName::new("public", "t");
     let table = Table {

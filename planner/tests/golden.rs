@@ -8,23 +8,36 @@ use std::sync::Arc;
 
 use pgherd_planner::{Context, plan};
 use pgherd_shard_map::{
-    ColocationGroup, Column, Epoch, GroupId, KeyType, Placement, RangeMap, Relation, RelationKind,
-    Shard, ShardId, ShardMap, Table, TableKind, TableName,
+    ColocationGroup, Column, ColumnDefault, ColumnSequence, Epoch, GroupId, Identity, KeyType,
+    Placement, RangeMap, Relation, RelationKind, Shard, ShardId, ShardMap, Table, TableKind,
+    TableName,
 };
 
 const HEAD: &str = "-- Each statement is followed by its plan. Rewritten by: UPDATE=1 cargo nextest run -p pgherd-planner golden\n";
 
 fn column(text: &str) -> Column {
     let (name, rest) = text.split_once(' ').expect("name and type");
-    let (type_name, has_default) = match rest.strip_suffix(" default") {
-        Some(type_name) => (type_name, true),
-        None => (rest, false),
+    let number = |identity| {
+        let name = TableName::new("public", &format!("{name}_seq"));
+        ColumnDefault::Sequence(ColumnSequence { name, identity })
     };
+    let defaults = [
+        (" default", ColumnDefault::Expression),
+        (" constant", ColumnDefault::Constant),
+        (" serial", number(Identity::None)),
+        (" identity", number(Identity::ByDefault)),
+        (" always", number(Identity::Always)),
+        (" uuid", ColumnDefault::RandomUuid),
+    ];
+    let found = defaults
+        .into_iter()
+        .find_map(|(word, default)| rest.strip_suffix(word).map(|type_name| (type_name, default)));
+    let (type_name, default) = found.unwrap_or((rest, ColumnDefault::None));
     let (type_name, collation) = match type_name.split_once(" collate ") {
         Some((type_name, collation)) => (type_name, Some(collation.into())),
         None => (type_name, None),
     };
-    Column { name: name.into(), type_name: type_name.into(), collation, has_default }
+    Column { name: name.into(), type_name: type_name.into(), collation, default }
 }
 
 fn sharded(name: &str, kind: TableKind, columns: &str) -> Relation {
@@ -69,6 +82,16 @@ fn map() -> ShardMap {
                 "id bigint default, customer_id bigint, amount numeric, note text, ts timestamp with time zone",
             ),
             sharded("customers", by(0, KeyType::Int8, 2), "id bigint, name text, country text"),
+            sharded(
+                "tickets",
+                by(0, KeyType::Int8, 2),
+                "id bigint serial, title text constant, opened timestamptz default, n integer always",
+            ),
+            sharded(
+                "colors",
+                TableKind::Reference,
+                "id integer identity, name text, token uuid uuid, kind text constant",
+            ),
             sharded("events", by(0, KeyType::Text, 3), "k text, v integer, t text collate C"),
             sharded("prices", by(0, KeyType::Numeric, 4), "price numeric(10,2)"),
             sharded("countries", TableKind::Reference, "code text, name text"),
@@ -79,6 +102,7 @@ fn map() -> ShardMap {
         ],
     )
     .unwrap()
+    .with_reading_functions(["customer_total".into()])
 }
 
 fn answer(sql: &str, map: &ShardMap) -> String {

@@ -9,7 +9,10 @@
 //! on all of them or on none.
 //!
 //! - `relay`: one shard, bytes passed on as they come. The hot path.
-//! - `many`: several shards, merged. `borrow`: copies of rows, and PostgreSQL over them.
+//! - `many`: several shards, merged. `ordered`, `ranked`: sorted rows. `combine`, `grouped`: partial
+//!   aggregates. `insert`: rows by their keys. `gather`: rows made at home.
+//! - `borrow`: copies of rows, and PostgreSQL over them. `informed`: writes with copies of what they
+//!   read.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
 //! - `consistent`: snapshots of several shards that tear no transaction.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
@@ -23,11 +26,18 @@ mod combine;
 mod commit;
 mod consistent;
 mod copy;
+mod drawn;
 mod explain;
+mod gather;
+mod grouped;
+mod informed;
+mod insert;
 mod kept;
 mod live;
 mod many;
+mod ordered;
 mod prepared;
+mod ranked;
 mod refused;
 mod relay;
 mod set;
@@ -38,8 +48,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgherd_planner::{
-    Action, Literal, OneShard, Otherwise, ParamValue, Params, Plan, Scan, ShardSet, StatementKind,
-    Target,
+    Access, Action, Literal, OneShard, Otherwise, ParamValue, Params, Plan, Scan, ShardSet,
+    StatementKind, Target,
 };
 use pgherd_shard_map::ShardId;
 use smallvec::SmallVec;
@@ -550,8 +560,18 @@ impl Conn {
             Action::CopyIn(copy) => return self.copy_in(copy, statement).await,
             Action::CopyOut(copy) => return self.copy_out(copy, statement).await,
             Action::Insert(insert) => return self.run_split_insert(insert, statement).await,
+            Action::Informed(informed) => {
+                return Box::pin(self.run_informed(informed, statement)).await;
+            }
+            Action::Gather(gather) => return Box::pin(self.run_gather(gather, statement)).await,
             Action::Borrow(borrow) => {
-                return Box::pin(self.run_borrowed(borrow, statement)).await;
+                if plan.access == Access::Schema {
+                    self.open_implicit();
+                }
+                Box::pin(self.run_borrowed(borrow, statement)).await?;
+                if plan.access == Access::Schema {
+                    Box::pin(self.schema_changed()).await?;
+                }
             }
             Action::Many(many) => {
                 self.run_many(many, statement).await?;

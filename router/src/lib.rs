@@ -1,8 +1,8 @@
 //! The router: PostgreSQL's protocol towards clients, plans executed on pooled server connections.
 //!
 //! Layers, each importing only lower ones: `error`, `telemetry`, `config` · `wire` · pure machines
-//! (`scram`, `md5`, `hba`, `throttle`, `seats`, `proofs`, `session`, `two_phase`, `consistent_read`, `copy_rows`) · IO (`tls`, `dial`,
-//! `client`, `verifiers`, `recovery`, `gate`, `pool`, `worker`) · `executor`, `deadlock`, `admin` · `frontend` · `serve`, `dev`, `cli`.
+//! (`scram`, `md5`, `hba`, `throttle`, `seats`, `proofs`, `session`, `two_phase`, `consistent_read`,
+//! `copy_rows`, `merge`) · IO (`tls`, `dial`, `client`, `verifiers`, `recovery`, `gate`, `pool`, `worker`) · `executor`, `deadlock`, `admin` · `frontend` · `serve`, `dev`, `cli`.
 
 pub mod admin;
 pub mod cli;
@@ -20,6 +20,8 @@ pub mod frontend;
 pub mod gate;
 pub mod hba;
 pub mod md5;
+pub mod merge;
+pub mod numbers;
 pub mod oids;
 pub mod pool;
 pub mod proofs;

@@ -23,6 +23,7 @@ use unix_socket::UnixSocket;
 use crate::client::Stream;
 use crate::config::{Config, Dsn};
 use crate::dial::Dialer;
+use crate::numbers::Numbers;
 use crate::telemetry::Metrics;
 use crate::throttle::Throttle;
 use crate::tls::server::Acceptor;
@@ -107,6 +108,7 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
         throttle: Throttle::new(config.auth.max_failures, config.auth.failure_window),
         seats: Arc::default(),
         proofs: Arc::default(),
+        numbers: Numbers::default(),
         dialer,
         tls,
         gate: crate::gate::Gate::default(),

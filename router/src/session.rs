@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use foldhash::HashMap;
 use pgherd_planner::{ParamValue, Params, Plan};
-use pgherd_shard_map::ShardId;
+use pgherd_shard_map::{ShardId, TableName};
 
 use crate::error::ErrorInfo;
 use crate::wire::frontend::BindTail;
@@ -38,6 +38,8 @@ pub struct Session {
     /// Names in the session's temporary schema, which hide others.
     pub temporary: Rc<[Box<str>]>,
     pub sequences: Sequences,
+    /// Numbers that the router has written into this session's rows.
+    pub drawn: Option<Box<Drawn>>,
     pub statements: HashMap<Box<[u8]>, Rc<Prepared>>,
     pub portals: HashMap<Box<[u8]>, Rc<Portal>>,
     /// After an error in a pipeline: everything up to Sync is skipped.
@@ -46,6 +48,13 @@ pub struct Session {
     pub in_pipeline: bool,
     /// The client has ended its COPY data, but not yet the pipeline that it is in.
     pub copy_ended: bool,
+}
+
+/// The last number of each sequence that the router has written into a row, in order; empty where
+/// servers may have given later ones.
+#[derive(Debug, Default)]
+pub struct Drawn {
+    pub numbers: Vec<(TableName, i64)>,
 }
 
 /// Where `currval()` and `lastval()` of this session are: on the one server of the home shard that
@@ -113,6 +122,7 @@ impl Session {
             transaction: Transaction::Idle,
             temporary: Rc::new([]),
             sequences: Sequences::Unused,
+            drawn: None,
             statements: HashMap::default(),
             portals: HashMap::default(),
             skip_to_sync: false,

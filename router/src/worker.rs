@@ -31,6 +31,7 @@ use crate::client::Stream;
 use crate::config::{Config, Dsn, PoolMode};
 use crate::dial::Dialer;
 use crate::gate::Gate;
+use crate::numbers::Numbers;
 use crate::oids::{self, Oids};
 use crate::pool::lend::Want;
 use crate::pool::server::Parcel;
@@ -76,6 +77,8 @@ pub struct Shared {
     /// Of roles with a connection limit.
     pub seats: Arc<Seats>,
     pub proofs: Arc<Proofs>,
+    /// Of sequences, taken and not used yet.
+    pub numbers: Numbers,
     pub dialer: Arc<Dialer>,
     /// For clients that ask for TLS.
     pub tls: Option<Acceptor>,

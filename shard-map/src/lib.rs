@@ -33,6 +33,6 @@ pub use map::{MapError, Shard, ShardMap};
 pub use placement::{Placement, ValueList, ValueRanges};
 pub use range::{HashRange, RangeMap};
 pub use schema::{
-    ColocationGroup, Column, Distribution, Relation, RelationKind, Table, TableKind, TableName,
-    ValueRange,
+    ColocationGroup, Column, ColumnDefault, ColumnSequence, Distribution, Identity, Relation,
+    RelationKind, Table, TableKind, TableName, ValueRange,
 };

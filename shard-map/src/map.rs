@@ -1,13 +1,13 @@
 //! The shard map: one immutable snapshot of the cluster at one epoch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::HashMap;
 use thiserror::Error;
 
 use crate::{
-    ColocationGroup, Epoch, GroupId, KeyError, KeyHash, KeyInput, KeyType, Relation, RelationKind,
-    ShardId, TableKind, TableName,
+    ColocationGroup, ColumnDefault, Epoch, GroupId, KeyError, KeyHash, KeyInput, KeyType, Relation,
+    RelationKind, ShardId, TableKind, TableName,
 };
 
 /// One PostgreSQL database that holds a part of the rows.
@@ -29,6 +29,8 @@ pub struct ShardMap {
     shards: BTreeMap<ShardId, Shard>,
     groups: BTreeMap<GroupId, ColocationGroup>,
     relations: HashMap<TableName, RelationKind>,
+    /// Names of functions whose bodies name sharded tables.
+    reading_functions: BTreeSet<Box<str>>,
     /// The shortest `varchar(n)` key column of a group; none where all are without length.
     varchar_limits: BTreeMap<GroupId, usize>,
 }
@@ -68,6 +70,7 @@ impl ShardMap {
             shards: shards.into_iter().map(|shard| (shard.id, shard)).collect(),
             groups: groups.into_iter().map(|group| (group.id, group)).collect(),
             varchar_limits: varchar_limits(&relations),
+            reading_functions: BTreeSet::new(),
             relations: relations.into_iter().map(|r| (r.name, r.kind)).collect(),
         };
         if map.shards.is_empty() {
@@ -120,6 +123,30 @@ impl ShardMap {
     #[must_use]
     pub fn relation(&self, name: &TableName) -> Option<&RelationKind> {
         self.relations.get(name)
+    }
+
+    /// Whether columns of distributed or reference tables are numbered by this sequence.
+    #[must_use]
+    pub fn feeds_sharded(&self, sequence: &TableName) -> bool {
+        self.relations().any(|(_, kind)| {
+            match kind {
+            RelationKind::Sharded(table) => table.columns.iter().any(|column| {
+                matches!(&column.default, ColumnDefault::Sequence(own) if own.name == *sequence)
+            }),
+            _ => false,
+        }
+        })
+    }
+
+    /// Functions, by name alone, whose bodies would see or change one server's part of a sharded table.
+    #[must_use]
+    pub fn with_reading_functions(self, names: impl IntoIterator<Item = Box<str>>) -> Self {
+        Self { reading_functions: names.into_iter().collect(), ..self }
+    }
+
+    #[must_use]
+    pub fn is_reading_function(&self, name: &str) -> bool {
+        self.reading_functions.contains(name)
     }
 
     pub fn relations(&self) -> impl ExactSizeIterator<Item = (&TableName, &RelationKind)> + '_ {

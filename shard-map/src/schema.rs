@@ -22,8 +22,41 @@ pub struct Column {
     pub type_name: Box<str>,
     /// The column's collation where it is not the database's default one.
     pub collation: Option<Box<str>>,
-    /// Has a default, is an identity or a generated column.
-    pub has_default: bool,
+    /// What PostgreSQL puts there where a statement says nothing.
+    pub default: ColumnDefault,
+}
+
+/// Where the value of a column comes from that a statement leaves out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnDefault {
+    /// NULL.
+    None,
+    Constant,
+    /// `nextval()` of a sequence, or an identity column.
+    Sequence(ColumnSequence),
+    /// `gen_random_uuid()`
+    RandomUuid,
+    /// Anything else: it may differ by time, session, server or call.
+    Expression,
+    /// Made of the row's other columns.
+    Generated,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnSequence {
+    #[serde(flatten)]
+    pub name: TableName,
+    pub identity: Identity,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// A plain default.
+    None,
+    ByDefault,
+    Always,
 }
 
 /// A distributed or reference table.
@@ -92,6 +125,14 @@ impl TableName {
     #[must_use]
     pub fn new(schema: &str, name: &str) -> Self {
         Self { schema: schema.into(), name: name.into() }
+    }
+}
+
+impl Column {
+    /// Has a default, is an identity or a generated column.
+    #[must_use]
+    pub fn has_default(&self) -> bool {
+        self.default != ColumnDefault::None
     }
 }
 

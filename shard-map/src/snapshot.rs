@@ -19,6 +19,8 @@ struct Document {
     shards: Vec<ShardRow>,
     groups: Vec<GroupRow>,
     relations: Vec<RelationRow>,
+    #[serde(default)]
+    reading_functions: Vec<Box<str>>,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +94,7 @@ impl ShardMap {
             groups,
             relations,
         )
+        .map(|map| map.with_reading_functions(document.reading_functions))
     }
 }
 

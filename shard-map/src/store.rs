@@ -28,10 +28,12 @@ pub use watch::watch;
 const SHARD_SQL: &str = include_str!("store/shard.sql");
 
 /// What the catalog's database needs beside.
-const CATALOG_SQL: [&str; 3] = [
+const CATALOG_SQL: [&str; 5] = [
     include_str!("store/catalog.sql"),
     include_str!("store/register.sql"),
     include_str!("store/placement.sql"),
+    include_str!("store/numbers.sql"),
+    include_str!("store/functions.sql"),
 ];
 
 /// One row, one text column: the whole map as JSON, for [`ShardMap::from_json`].

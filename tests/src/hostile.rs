@@ -67,7 +67,7 @@ pub fn server_messages(bytes: &[u8]) {
         let _ = backend::report_field(bytes, code);
     }
     let mut out = Vec::new();
-    let _ = backend::cut_columns(bytes, 1, &mut out);
+    let _ = backend::cut_first_columns(bytes, 1, &mut out);
     out.clear();
     if !bytes.is_empty() {
         backend::put_moved_report(&mut out, bytes, 7);

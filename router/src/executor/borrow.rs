@@ -15,9 +15,10 @@ use pgherd_planner::{Borrow, Isolation, Pull};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::copy::CopyStream;
-use super::many::{Counter, Task};
+use super::many::Task;
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
+use crate::merge::Counter;
 use crate::wire::{HEADER, backend, frontend};
 
 /// Rows go to the scratch table in pieces of this size.

@@ -1,4 +1,4 @@
-//! Rows of several shards that must be sorted or added up: PostgreSQL itself finishes.
+//! Partial aggregates of several shards: PostgreSQL itself finishes.
 //!
 //! The shards' rows are collected (bounded), turned into one array per column, and one of the shards
 //! runs the final statement over `unnest` of these arrays. So sums are exact numerics, text sorts by
@@ -6,14 +6,16 @@
 //! depend on the session's DateStyle and its kin. The columns that the client sees are those of a
 //! Describe of its own statement; the final statement must give the same types.
 
-use pgherd_planner::{Combine, Limit, Ordered, Params, Piece, RowCount};
+use pgherd_planner::{Combine, Params, Piece};
 use postgres_protocol::escape::escape_literal;
 
-use super::many::{Rows, Task, param_count, put_bound, put_run};
+use super::grouped::Grouped;
+use super::many::{Rows, Task, put_bound, put_run};
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::pool::server::Reply;
 use crate::session::Portal;
+use crate::wire::backend::ColumnDescription;
 use crate::wire::{backend, frontend, put_frame};
 
 /// The most that all shards' rows together may hold.
@@ -22,21 +24,32 @@ const BYTES_MAX: usize = 256 << 20;
 impl Conn {
     pub(super) async fn run_combined(
         &mut self,
-        tasks: Vec<Task>,
+        mut tasks: Vec<Task>,
         statement: Statement<'_>,
-        finish: Finish<'_>,
+        combine: &Combine,
     ) -> Result<(), Failure> {
-        let replies = self.collect_partials(&tasks, statement).await?;
         let at = tasks[0].at;
-        let (original, types) = self.describe_original(at, statement, &replies[0]).await?;
+        let sql = tasks[0].sql.as_deref().unwrap_or(statement.sql);
+        let mut described = self.describe(at, &[statement.sql, sql], statement).await?.into_iter();
+        let (original, partial) = match (described.next(), described.next()) {
+            (Some(original), Some(partial)) => (original?, partial?),
+            _ => return Err(Failure::Torn),
+        };
+        let types = self.types_of(at, &partial).await?;
         if types.iter().any(PartialType::is_nested) {
             // `unnest` would take such values apart.
-            drop(replies);
             let plan = self.plan_borrowed(statement)?;
             return Box::pin(self.run_statement(Statement { plan: &plan, ..statement })).await;
         }
+        let bytewise = self.planning.map.bytewise_collation;
+        let unconverted = self.sends_texts_as_they_are(at);
+        if let Some(grouped) = Grouped::of(combine, &types, bytewise, unconverted) {
+            return self.run_grouped(tasks, &grouped, combine, &types, &original, statement).await;
+        }
+        self.bind_together(&mut tasks, statement, Rows::Binary).await?;
+        let replies = self.collect_partials(&tasks, statement).await?;
         let arrays = arrays(&replies, &types)?;
-        let sql = finish.render(&types, statement.portal)?;
+        let sql = final_statement(combine, &types, statement.portal)?;
         drop(replies);
         let tail = statement.portal.map(|portal| frontend::BindTail::new(&portal.tail));
         let results = match &tail {
@@ -44,20 +57,10 @@ impl Conn {
             _ => &[0, 0],
         };
         let reply = self.request(at, &final_request(&sql, &arrays, results)).await?;
-        let oids = |frame: &[u8]| -> Vec<u32> {
-            let columns = backend::columns(frame).unwrap_or_default();
-            columns.iter().map(|column| column.type_oid).collect()
-        };
-        if reply.description.as_deref().map(oids) != Some(oids(&original)) {
-            return Err(ErrorInfo::new(
-                "0A000",
-                "the rows of several shards cannot be combined into the statement's types",
-            )
-            .hint("Cast the aggregates to a type, or pin the statement to one key.")
-            .into());
-        }
+        check_columns(&reply, &original)?;
         if statement.portal.is_none() {
-            self.client.out.extend_from_slice(&original);
+            let shown = self.with_home_oids(at, original).await;
+            self.client.out.extend_from_slice(&shown);
         }
         for row in &reply.rows {
             put_frame(&mut self.client.out, b'D', |out| out.extend_from_slice(row));
@@ -109,25 +112,32 @@ impl Conn {
         failure.map_or(Ok(replies), Err)
     }
 
-    /// The columns of the client's own statement, and the names of the partial columns' types.
-    pub(super) async fn describe_original(
+    /// The types of the columns that a shard has described.
+    pub(super) async fn types_of(
         &mut self,
         at: usize,
-        statement: Statement<'_>,
-        partial: &Reply,
-    ) -> Result<(bytes::Bytes, Vec<PartialType>), Failure> {
-        let types = statement.portal.map_or(&[][..], |portal| &portal.statement.types);
-        let mut request = Vec::new();
-        frontend::put_parse(&mut request, b"", statement.sql, types);
-        request.extend_from_slice(frontend::DESCRIBE_UNNAMED_STATEMENT);
-        request.extend_from_slice(frontend::SYNC);
-        let original = self.request(at, &request).await?.description;
-        let (Some(original), Some(partial)) = (original, &partial.description) else {
-            return Err(ErrorInfo::new("XX000", "a shard did not describe its rows").into());
-        };
-        let columns = backend::columns(partial).map_err(|error| {
+        description: &[u8],
+    ) -> Result<Vec<PartialType>, Failure> {
+        let columns = backend::columns(description).map_err(|error| {
             ErrorInfo::new("XX000", format!("a shard described its rows wrongly: {error}"))
         })?;
+        self.types(at, &columns).await
+    }
+
+    /// The types of some columns as the shard's SQL names them.
+    pub(super) async fn types(
+        &mut self,
+        at: usize,
+        columns: &[ColumnDescription],
+    ) -> Result<Vec<PartialType>, Failure> {
+        let own = |column: &ColumnDescription| {
+            let oid = column.type_oid;
+            let name = built_in(oid)?.to_owned();
+            Some(PartialType { oid, name, composite: false })
+        };
+        if let Some(types) = columns.iter().map(own).collect() {
+            return Ok(types);
+        }
         // -1, not NULL: `bpchar`, and not `character`, which is one character.
         let asked: Vec<String> = columns
             .iter()
@@ -141,7 +151,7 @@ impl Conn {
             .collect();
         let reply = self.query(at, &format!("SELECT {}", asked.join(", "))).await?;
         let told = reply.rows.first().and_then(|row| backend::row_values(row).ok());
-        let types: Vec<PartialType> = columns
+        Ok(columns
             .iter()
             .zip(told.unwrap_or_default().chunks(2))
             .map(|(column, told)| {
@@ -149,8 +159,7 @@ impl Conn {
                 let name = String::from_utf8_lossy(text(0)).into_owned();
                 PartialType { oid: column.type_oid, name, composite: text(1) == b"c" }
             })
-            .collect();
-        Ok((original, types))
+            .collect())
     }
 
     /// Sends messages of the router's own and collects the reply.
@@ -158,6 +167,11 @@ impl Conn {
         if let Err(error) = self.servers[at].send(request).await {
             return Err(self.lost(at, &error));
         }
+        self.collect_reply(at).await
+    }
+
+    /// A reply, or the error that it is.
+    pub(super) async fn collect_reply(&mut self, at: usize) -> Result<Reply, Failure> {
         match self.servers[at].collect().await {
             Ok(reply) => match reply.error {
                 None => Ok(reply),
@@ -188,8 +202,8 @@ pub(super) fn final_request(sql: &str, arrays: &[Vec<u8>], results: &[u8]) -> Ve
 
 /// The type of a column of the partial rows, as the shard that finishes knows it.
 pub(super) struct PartialType {
-    oid: u32,
-    name: String,
+    pub(super) oid: u32,
+    pub(super) name: String,
     composite: bool,
 }
 
@@ -200,75 +214,72 @@ impl PartialType {
     }
 }
 
-/// What makes one answer of the partial rows.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Finish<'a> {
-    Combine(&'a Combine),
-    Sort(&'a Ordered),
+/// Types that PostgreSQL need not be asked for.
+fn built_in(oid: u32) -> Option<&'static str> {
+    Some(match oid {
+        16 => "boolean",
+        20 => "bigint",
+        21 => "smallint",
+        23 => "integer",
+        25 => "text",
+        700 => "real",
+        701 => "double precision",
+        1043 => "character varying",
+        1082 => "date",
+        1114 => "timestamp without time zone",
+        1184 => "timestamp with time zone",
+        1186 => "interval",
+        1700 => "numeric",
+        2950 => "uuid",
+        _ => return None,
+    })
 }
 
-impl Finish<'_> {
-    /// The final statement.
-    pub(super) fn render(
-        self,
-        types: &[PartialType],
-        portal: Option<&Portal>,
-    ) -> Result<String, Failure> {
-        let arrays: Vec<String> = types
-            .iter()
-            .enumerate()
-            .map(|(column, of)| format!("${}::{}[]", column + 1, of.name))
-            .collect();
-        let columns: Vec<String> = (0..types.len()).map(|column| format!("c{column}")).collect();
-        let source =
-            format!("unnest({}) AS pgherd_partial({})", arrays.join(", "), columns.join(", "));
-        let mut sql = String::new();
-        match self {
-            Self::Combine(combine) => {
-                for piece in &combine.statement {
-                    match piece {
-                        Piece::Text(text) => sql.push_str(text),
-                        Piece::Source => sql.push_str(&source),
-                        Piece::TypeOf(column) => {
-                            sql.push_str(types.get(usize::from(*column)).map_or("", |of| &of.name));
-                        }
-                        Piece::Param(number) => sql.push_str(&param_literal(portal, *number)?),
-                    }
-                }
-            }
-            Self::Sort(ordered) => {
-                let shown = columns.len().saturating_sub(ordered.hidden.into());
-                sql = format!("SELECT {} FROM {source} ORDER BY ", columns[..shown].join(", "));
-                for (place, key) in ordered.keys.iter().enumerate() {
-                    let comma = if place > 0 { ", " } else { "" };
-                    let collation = key.collation.as_ref();
-                    let collation = collation.map_or_else(String::new, |c| format!("COLLATE {c}"));
-                    let direction = if key.descending { "DESC" } else { "ASC" };
-                    let nulls = if key.nulls_first { "FIRST" } else { "LAST" };
-                    sql.push_str(&format!(
-                        "{comma}c{} {collation} {direction} NULLS {nulls}",
-                        key.column
-                    ));
-                }
-                sql.push_str(&limit(&ordered.limit, portal)?);
-            }
-        }
-        Ok(sql)
+/// The final statement must give the columns of the client's own.
+pub(super) fn check_columns(reply: &Reply, original: &[u8]) -> Result<(), ErrorInfo> {
+    let oids = |frame: &[u8]| -> Vec<u32> {
+        let columns = backend::columns(frame).unwrap_or_default();
+        columns.iter().map(|column| column.type_oid).collect()
+    };
+    if reply.description.as_deref().map(oids) == Some(oids(original)) {
+        return Ok(());
     }
+    Err(ErrorInfo::new(
+        "0A000",
+        "the rows of several shards cannot be combined into the statement's types",
+    )
+    .hint("Cast the aggregates to a type, or pin the statement to one key."))
 }
 
-fn limit(limit: &Limit, portal: Option<&Portal>) -> Result<String, Failure> {
+pub(super) fn too_many(most: usize) -> ErrorInfo {
+    ErrorInfo::new("54000", "the rows of the shards are too many to combine")
+        .detail(format!("They hold more than {} MB.", most >> 20))
+        .hint("Use a narrower condition or a LIMIT.")
+}
+
+/// The final statement, over the partial rows.
+pub(super) fn final_statement(
+    combine: &Combine,
+    types: &[PartialType],
+    portal: Option<&Portal>,
+) -> Result<String, Failure> {
+    let arrays: Vec<String> =
+        (1..).zip(types).map(|(number, of)| format!("${number}::{}[]", of.name)).collect();
+    let columns: Vec<String> = (0..types.len()).map(|column| format!("c{column}")).collect();
     let mut sql = String::new();
-    for (word, count) in [("LIMIT", &limit.count), ("OFFSET", &limit.offset)] {
-        let count = match count {
-            None => continue,
-            Some(RowCount::Rows(rows)) => rows.to_string(),
-            Some(RowCount::Param(number)) => match param_count(portal, *number)? {
-                Some(rows) => rows.to_string(),
-                None => continue,
-            },
-        };
-        sql.push_str(&format!(" {word} {count}"));
+    for piece in &combine.statement {
+        match piece {
+            Piece::Text(text) => sql.push_str(text),
+            Piece::Source => sql.push_str(&format!(
+                "unnest({}) AS pgherd_partial({})",
+                arrays.join(", "),
+                columns.join(", ")
+            )),
+            Piece::TypeOf(column) => {
+                sql.push_str(types.get(usize::from(*column)).map_or("", |of| &of.name));
+            }
+            Piece::Param(number) => sql.push_str(&param_literal(portal, *number)?),
+        }
     }
     Ok(sql)
 }
@@ -293,28 +304,29 @@ fn param_literal(portal: Option<&Portal>, number: u16) -> Result<String, Failure
     }
 }
 
-/// The rows of all shards, column by column, as arrays in their binary form: dimensions, whether
-/// there are NULLs, the elements' type, length and lower bound, then the elements.
+/// The start of an array's binary form: dimensions, whether there are NULLs, the elements' type,
+/// length and lower bound. The elements follow.
+pub(super) fn put_array_head(oid: u32, length: usize, out: &mut Vec<u8>) {
+    let head = [i32::from(length > 0), 1, oid as i32, length as i32, 1];
+    // An empty array has no dimension, and so no length and bound.
+    let words = if length > 0 { 5 } else { 3 };
+    out.extend(head[..words].iter().flat_map(|word| word.to_be_bytes()));
+}
+
+/// The rows of all shards, column by column, as arrays in their binary form.
 pub(super) fn arrays(replies: &[Reply], types: &[PartialType]) -> Result<Vec<Vec<u8>>, Failure> {
     let rows: usize = replies.iter().map(|reply| reply.rows.len()).sum();
-    let mut arrays: Vec<Vec<u8>> = types
-        .iter()
-        .map(|of| {
-            let dimensions = i32::from(rows > 0);
-            let head = [dimensions, 1, of.oid as i32, rows as i32, 1];
-            // An empty array has no dimension, and so no length and bound.
-            let words = if rows > 0 { 5 } else { 3 };
-            head[..words].iter().flat_map(|word| word.to_be_bytes()).collect()
-        })
-        .collect();
+    let mut arrays = Vec::with_capacity(types.len());
+    for of in types {
+        let mut array = Vec::new();
+        put_array_head(of.oid, rows, &mut array);
+        arrays.push(array);
+    }
     let mut size = 0;
     for row in replies.iter().flat_map(|reply| &reply.rows) {
         size += row.len();
         if size > BYTES_MAX {
-            return Err(ErrorInfo::new("54000", "the rows of the shards are too many to combine")
-                .detail(format!("They hold more than {} MB.", BYTES_MAX >> 20))
-                .hint("Use a narrower condition or a LIMIT.")
-                .into());
+            return Err(too_many(BYTES_MAX).into());
         }
         let values = backend::row_values(row)
             .ok()

@@ -112,7 +112,7 @@ impl Conn {
         &mut self,
         tasks: &mut [Task],
         statement: Statement<'_>,
-        rows: Rows,
+        rows: Rows<'_>,
     ) -> Result<(), Failure> {
         let keeps_none = |block: &Block| {
             matches!(block.isolation(), Isolation::ReadCommitted | Isolation::ReadUncommitted)

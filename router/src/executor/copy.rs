@@ -11,19 +11,21 @@
 //! it has there.
 
 mod feed;
+mod made;
 mod out;
 mod report;
 
 pub(super) use out::CopyStream;
 
 use bytes::Bytes;
-use pgherd_planner::{CopyIn, CopyRows, ShardSet};
-use pgherd_shard_map::{KeyError, RelationKind, ShardId};
+use pgherd_planner::{CopyIn, CopyKey, CopyRows, ShardSet};
+use pgherd_shard_map::{KeyError, KeyInput, RelationKind, ShardId};
 
 use super::{Conn, Statement};
 use crate::copy_rows::{CopySplitter, Key, LineMap, Piece, Row, SplitError};
 use crate::error::{ErrorInfo, Failure};
 use crate::wire::{HEADER, frontend, put_cstr, put_frame};
+use made::Made;
 
 /// A shard's rows are sent on when there are so many bytes of them.
 const BATCH: usize = 32 * 1024;
@@ -69,6 +71,9 @@ struct Placing<'a> {
     targets: Vec<Target>,
     home: usize,
     key_name: Box<str>,
+    made: Made,
+    /// A row with what was made for it; kept for its memory.
+    row: Vec<u8>,
 }
 
 impl From<SplitError> for Stop {
@@ -92,12 +97,17 @@ impl Conn {
         let alone = statement.portal.is_none() && self.session.transaction.block().is_none();
         self.open_implicit();
         let mut placing = self.placing(copy);
+        // Before the home shard is busy with the COPY itself.
+        self.make_for(&mut placing, &[]).await?;
+        let own = statement;
+        let statement = Statement { sql: copy.sql.as_deref().unwrap_or(own.sql), ..own };
         let home = placing.home;
         self.begin_copy(&mut placing.targets[home], statement).await?;
         let response = self.await_copy(&mut placing.targets, home).await?;
         let columns =
             response.get(HEADER + 1..HEADER + 3).map(|n| u16::from(n[0]) << 8 | u16::from(n[1]));
-        if placing.splitter.is_some() && columns != Some(copy.columns) {
+        let added = copy.makes.len() as u16;
+        if placing.splitter.is_some() && columns != Some(copy.columns + added) {
             placing.targets[home].put_fail(b"columns are not known");
             self.drain_copy(&mut placing.targets).await?;
             return Err(unknown_columns(copy));
@@ -107,11 +117,12 @@ impl Conn {
                 target.used = true;
             }
         }
-        self.client.out.extend_from_slice(&response);
+        self.client.out.extend_from_slice(&without_columns(&response, added));
         self.client.flush().await?;
         let fed = self.feed_copy_in(&mut placing, statement).await;
         // A Sync that the client had sent with the statement was a part of the data.
         self.session.copy_ended = statement.portal.is_some();
+        self.keep_made(&mut placing);
         let rows = fed?;
         if alone {
             self.commit_all().await?;
@@ -126,10 +137,14 @@ impl Conn {
         shards.sort_unstable();
         let home = shards.iter().position(|shard| *shard == map.home).unwrap_or(0);
         let splitter = match copy.rows {
-            CopyRows::Split { key_field, .. } => {
-                Some(CopySplitter::new(&copy.format, key_field, copy.columns))
+            CopyRows::Split { key: CopyKey::Field(field), .. } => {
+                Some(CopySplitter::new(&copy.format, field, copy.columns))
             }
-            CopyRows::Everywhere => None,
+            CopyRows::Everywhere if copy.makes.is_empty() => None,
+            // Where each row ends matters, not what is in it.
+            CopyRows::Split { .. } | CopyRows::Everywhere => {
+                Some(CopySplitter::new(&copy.format, 0, copy.columns))
+            }
         };
         let key_name = match map.relation(&copy.table) {
             Some(RelationKind::Sharded(table)) => table.key_column().map(|key| key.name.clone()),
@@ -141,6 +156,8 @@ impl Conn {
             targets: shards.into_iter().map(Target::new).collect(),
             home,
             key_name: key_name.unwrap_or_default(),
+            made: Made::new(copy),
+            row: Vec::new(),
         }
     }
 
@@ -191,8 +208,10 @@ impl Placing<'_> {
     fn place(&mut self, piece: &Piece<'_>, map: &pgherd_shard_map::ShardMap) -> Result<(), Stop> {
         match piece {
             Piece::Head { bytes, height } => {
+                let mut head = Vec::new();
+                made::put_header(self.copy, bytes, &mut head);
                 for target in &mut self.targets {
-                    target.put_rows(bytes);
+                    target.put_rows(&head);
                     target.lines = LineMap::after_header(*height);
                 }
             }
@@ -207,8 +226,39 @@ impl Placing<'_> {
     }
 
     fn place_row(&mut self, row: &Row<'_>, map: &pgherd_shard_map::ShardMap) -> Result<(), Stop> {
-        let CopyRows::Split { group, .. } = self.copy.rows else { return Ok(()) };
-        let shard = match row.key.input() {
+        let values = self.made.next();
+        let mut bytes = std::mem::take(&mut self.row);
+        bytes.clear();
+        if !values.is_empty() {
+            made::put_row(self.copy, &values, row.bytes, &mut bytes);
+        }
+        let whole = if values.is_empty() { row.bytes } else { &bytes };
+        let placed = self.place_whole(row, whole, &values, map);
+        self.row = bytes;
+        placed
+    }
+
+    fn place_whole(
+        &mut self,
+        row: &Row<'_>,
+        bytes: &[u8],
+        values: &[super::insert::Value],
+        map: &pgherd_shard_map::ShardMap,
+    ) -> Result<(), Stop> {
+        let CopyRows::Split { group, key, .. } = self.copy.rows else {
+            for target in &mut self.targets {
+                target.put_row(row, bytes);
+            }
+            return Ok(());
+        };
+        let input = match key {
+            CopyKey::Field(_) => row.key.input(),
+            CopyKey::Made(at) => values
+                .get(usize::from(at))
+                .and_then(Option::as_deref)
+                .map(|text| KeyInput::Text(text.as_bytes())),
+        };
+        let shard = match input {
             Some(key) => map.shard_for(group, key),
             None => Err(KeyError::Null),
         };
@@ -217,14 +267,14 @@ impl Placing<'_> {
             Ok(shard) => {
                 let found = self.targets.binary_search_by_key(&shard, |target| target.shard);
                 if let Ok(at) = found {
-                    self.targets[at].put_row(row);
+                    self.targets[at].put_row(row, bytes);
                     return Ok(());
                 }
                 ErrorInfo::new("XX000", "a shard is not in the map")
             }
             // PostgreSQL says it better: the row goes to a shard that will refuse it.
             Err(KeyError::Null | KeyError::Invalid { .. }) => {
-                self.targets[self.home].put_row(row);
+                self.targets[self.home].put_row(row, bytes);
                 self.no_key(&row.key)
             }
             Err(error @ KeyError::Uncovered) => ErrorInfo::new("23514", error.to_string())
@@ -272,11 +322,11 @@ impl Target {
         }
     }
 
-    fn put_row(&mut self, row: &Row<'_>) {
+    fn put_row(&mut self, row: &Row<'_>, bytes: &[u8]) {
         let height = if self.lines.is_empty() { row.first_height } else { row.height };
         self.lines.push(height, row.line);
         self.used = true;
-        self.put_rows(row.bytes);
+        self.put_rows(bytes);
     }
 
     fn put_rows(&mut self, bytes: &[u8]) {
@@ -313,6 +363,18 @@ impl Target {
     fn waiting(&self) -> usize {
         self.queue.len() - self.sent
     }
+}
+
+/// A CopyInResponse without the columns that the client does not send.
+fn without_columns(response: &Bytes, added: u16) -> Bytes {
+    let formats = response.get(HEADER + 3 + 2 * usize::from(added)..).unwrap_or_default();
+    let mut out = Vec::with_capacity(response.len());
+    put_frame(&mut out, b'G', |out| {
+        out.push(response.get(HEADER).copied().unwrap_or(0));
+        out.extend_from_slice(&((formats.len() / 2) as u16).to_be_bytes());
+        out.extend_from_slice(formats);
+    });
+    out.into()
 }
 
 /// The server takes other columns than the map lists: generated ones are not copied.

@@ -15,6 +15,7 @@ mod many;
 mod shard_plan;
 mod tree;
 mod why;
+mod written;
 
 use std::time::Instant;
 
@@ -156,6 +157,8 @@ impl Conn {
             }
             Action::Insert(insert) => self.explain_insert(insert, asked).await,
             Action::Borrow(borrow) => self.explain_borrowed(borrow, asked).await,
+            Action::Gather(gather) => self.explain_gather(gather, asked),
+            Action::Informed(informed) => self.explain_informed(informed, asked),
             // PostgreSQL has no plan of anything else, and has said so.
             _ => Err(not_explained()),
         }

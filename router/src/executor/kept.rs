@@ -63,17 +63,11 @@ impl Conn {
             Stateful::Settings { calls, anywhere } => {
                 Box::pin(self.set_config(calls, *anywhere, statement)).await
             }
-            Stateful::Sequences if self.session.transaction.block().is_none() => {
-                if self.has_sequences(home) {
-                    return self.run_one(home, statement).await;
-                }
-                Err(ErrorInfo::new("0A000", "currval() and lastval() need a transaction")
-                    .detail("The server that called nextval() has not stayed with this session.")
-                    .hint("Use INSERT … RETURNING, or run both in one transaction.")
-                    .into())
+            Stateful::Sequences if self.session.drawn.is_some() => {
+                Box::pin(self.run_drawn(statement)).await
             }
             Stateful::Closes if self.kept.is_none() => self.run_one(home, statement).await,
-            Stateful::Sequences => self.run_one(home, statement).await,
+            Stateful::Sequences => self.run_on_sequences(statement).await,
             Stateful::Leaves | Stateful::Procedure | Stateful::Closes => {
                 self.take_ticket().await?;
                 let kept = self.kept.get_or_insert_default();
@@ -84,6 +78,21 @@ impl Conn {
                 ran.and(looked)
             }
         }
+    }
+
+    /// On the server that called `nextval()` for this session.
+    pub(super) async fn run_on_sequences(
+        &mut self,
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
+        let home = self.planning.map.home;
+        if self.session.transaction.block().is_some() || self.has_sequences(home) {
+            return self.run_one(home, statement).await;
+        }
+        Err(ErrorInfo::new("0A000", "currval() and lastval() need a transaction")
+            .detail("The server that called nextval() has not stayed with this session.")
+            .hint("Use INSERT … RETURNING, or run both in one transaction.")
+            .into())
     }
 
     /// Whether the session has the server that called `nextval()` for it, or can have it again.

@@ -9,16 +9,14 @@ use std::io;
 use std::task::Poll;
 
 use bytes::Bytes;
-use pgherd_planner::{
-    Access, Limit, ManyShards, Merge, Params, Role, RowCount, ShardSet, Span, SplitInsert,
-};
-use pgherd_shard_map::{ShardId, ShardMap};
+use pgherd_planner::{Access, Limit, ManyShards, Merge, Params, Role, RowCount, ShardSet};
+use pgherd_shard_map::ShardId;
 
 use postgres_protocol::escape::escape_literal;
 
-use super::combine::Finish;
 use super::{Conn, Statement, verb};
 use crate::error::{ErrorInfo, Failure};
+use crate::merge::Counter;
 use crate::pool::server::Reply;
 use crate::scram::Verifier;
 use crate::session::Portal;
@@ -42,10 +40,12 @@ impl Task {
 
 /// How rows come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rows {
+pub(super) enum Rows<'a> {
     /// As the client wants them.
     AsAsked,
     Binary,
+    /// In these formats, as Bind has them.
+    Formats(&'a [u8]),
 }
 
 impl Conn {
@@ -55,6 +55,9 @@ impl Conn {
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
         let shards = self.shards_of(&many.target, statement)?;
+        if self.session.drawn.is_some() {
+            self.note_home_write(statement.plan);
+        }
         if statement.plan.access == Access::Schema
             && let Some(block) = self.session.transaction.block_mut()
         {
@@ -87,20 +90,18 @@ impl Conn {
                 if statement.plan.access != Access::Read {
                     self.open_implicit();
                 }
-                let limit = Counter::new(limit, statement.portal)?;
+                let limit = row_counter(limit, statement.portal)?;
                 let mut tasks = self.tasks(&shards, many.sql.as_deref()).await?;
                 self.bind_together(&mut tasks, statement, Rows::AsAsked).await?;
                 self.stream(tasks, statement, Some(limit)).await
             }
             Merge::Ordered(ordered) => {
-                let mut tasks = self.tasks(&shards, many.sql.as_deref()).await?;
-                self.bind_together(&mut tasks, statement, Rows::Binary).await?;
-                self.run_combined(tasks, statement, Finish::Sort(ordered)).await
+                let sql = many.sql.as_deref().unwrap_or(statement.sql);
+                Box::pin(self.run_ordered(&shards, sql, ordered, statement)).await
             }
             Merge::Combine(combine) => {
-                let mut tasks = self.tasks(&shards, many.sql.as_deref()).await?;
-                self.bind_together(&mut tasks, statement, Rows::Binary).await?;
-                self.run_combined(tasks, statement, Finish::Combine(combine)).await
+                let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
+                Box::pin(self.run_combined(tasks, statement, combine)).await
             }
         }
     }
@@ -152,22 +153,6 @@ impl Conn {
             tasks.push(Task::new(at, sql));
         }
         Ok(tasks)
-    }
-
-    /// A multi-row INSERT: each shard gets the rows of its keys.
-    pub(super) async fn run_split_insert(
-        &mut self,
-        insert: &SplitInsert,
-        statement: Statement<'_>,
-    ) -> Result<(), Failure> {
-        let params = statement.params()?;
-        let texts = split_rows(insert, &self.planning.map, statement, &params)?;
-        self.open_implicit();
-        let mut tasks = Vec::with_capacity(texts.len());
-        for (shard, sql) in texts {
-            tasks.push(Task::new(self.server_for(shard).await?, Some(&sql)));
-        }
-        self.stream(tasks, statement, None).await
     }
 
     /// Sends each task; servers join the open block first.
@@ -251,7 +236,7 @@ impl Conn {
 
     /// The same on every shard, one answer. The home shard goes first where locks are taken, so
     /// that two clients who change the schema meet there and not crosswise.
-    async fn run_same(
+    pub(super) async fn run_same(
         &mut self,
         tasks: Vec<Task>,
         statement: Statement<'_>,
@@ -504,7 +489,14 @@ impl Conn {
     /// The statement has failed on one shard: the others need not finish it. Their connections
     /// are not used again, since the cancel may arrive late.
     pub(super) fn cancel_others(&mut self, failed: usize, open: &[(usize, u32)]) {
-        for (at, _) in open.iter().filter(|(at, _)| *at != failed) {
+        let others: Vec<(usize, u32)> =
+            open.iter().filter(|(at, _)| *at != failed).copied().collect();
+        self.cancel_running(&others);
+    }
+
+    /// Cancels what runs on these servers; their connections are not used again.
+    pub(super) fn cancel_running(&mut self, servers: &[(usize, u32)]) {
+        for (at, _) in servers {
             let server = &mut self.servers[*at];
             server.spoiled = true;
             self.worker.background(send_cancel(server.address, server.pid, server.secret));
@@ -512,39 +504,15 @@ impl Conn {
     }
 }
 
-/// The INSERT that each shard gets: the statement's own text, with its rows only.
-pub(super) fn split_rows(
-    insert: &SplitInsert,
-    map: &ShardMap,
-    statement: Statement<'_>,
-    params: &dyn Params,
-) -> Result<Vec<(ShardId, String)>, Failure> {
-    let piece = |span: Span| span.of(statement.sql);
-    let mut texts: Vec<(ShardId, String)> = Vec::new();
-    for (row, key) in &insert.rows {
-        let shard = key
-            .shard_of_new_row(
-                map,
-                insert.group,
-                statement.sql.as_bytes(),
-                statement.literals,
-                params,
-            )?
-            // PostgreSQL will refuse the value: any shard says so.
-            .unwrap_or(map.home);
-        match texts.iter_mut().find(|(other, _)| *other == shard) {
-            Some((_, text)) => {
-                text.push_str(", ");
-                text.push_str(piece(*row));
-            }
-            None => texts.push((shard, format!("{} {}", piece(insert.head), piece(*row)))),
+impl<'a> Rows<'a> {
+    /// Result formats, where the client has asked for these.
+    fn formats(self, asked: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::AsAsked => asked,
+            Self::Binary => &[0, 1, 0, 1],
+            Self::Formats(formats) => formats,
         }
     }
-    for (_, text) in &mut texts {
-        text.push(' ');
-        text.push_str(piece(insert.tail));
-    }
-    Ok(texts)
 }
 
 /// Parses and binds a task's statement, the client's parameters with it.
@@ -554,12 +522,12 @@ pub(super) fn put_bound(
     task: &Task,
     shard: ShardId,
     statement: Statement<'_>,
-    rows: Rows,
+    rows: Rows<'_>,
 ) -> Result<(), Failure> {
     let sql = task.sql.as_deref().unwrap_or(statement.sql);
     let binary = rows == Rows::Binary;
     let Some(portal) = statement.portal else {
-        let results: &[u8] = if binary { &[0, 1, 0, 1] } else { &[0, 0] };
+        let results = rows.formats(&[0, 0]);
         frontend::put_parse(request, b"", sql, &[]);
         frontend::put_bind(request, name, b"", &[0, 0, 0, 0], results);
         return Ok(());
@@ -571,7 +539,7 @@ pub(super) fn put_bound(
     let tail = portal.tail_on(shard);
     let tail = frontend::BindTail::new(&tail);
     let tail = tail.map_err(|error| ErrorInfo::protocol(error.to_string()))?;
-    let results = if binary { &[0, 1, 0, 1] } else { tail.results };
+    let results = rows.formats(tail.results);
     frontend::put_parse(request, b"", sql, &types);
     frontend::put_bind(request, name, b"", tail.parameters, results);
     Ok(())
@@ -611,42 +579,14 @@ pub(super) fn piece_types(sql: &str, portal: &Portal, shard: ShardId) -> Result<
     Ok(types)
 }
 
-/// LIMIT and OFFSET over all shards' rows.
-pub(super) struct Counter {
-    skip: u64,
-    left: Option<u64>,
-}
-
-impl Counter {
-    fn new(limit: &Limit, portal: Option<&Portal>) -> Result<Self, Failure> {
-        let value = |count: &Option<RowCount>| match count {
-            None => Ok(None),
-            Some(RowCount::Rows(rows)) => Ok(Some(*rows)),
-            Some(RowCount::Param(number)) => param_count(portal, *number),
-        };
-        Ok(Self { skip: value(&limit.offset)?.unwrap_or(0), left: value(&limit.count)? })
-    }
-
-    /// Every row.
-    pub(super) fn unlimited() -> Self {
-        Self { skip: 0, left: None }
-    }
-
-    /// Whether the next row is one that the client gets.
-    fn take(&mut self) -> bool {
-        if self.skip > 0 {
-            self.skip -= 1;
-            return false;
-        }
-        match &mut self.left {
-            None => true,
-            Some(0) => false,
-            Some(left) => {
-                *left -= 1;
-                true
-            }
-        }
-    }
+/// LIMIT and OFFSET with their parameters' values.
+pub(super) fn row_counter(limit: &Limit, portal: Option<&Portal>) -> Result<Counter, Failure> {
+    let value = |count: &Option<RowCount>| match count {
+        None => Ok(None),
+        Some(RowCount::Rows(rows)) => Ok(Some(*rows)),
+        Some(RowCount::Param(number)) => param_count(portal, *number),
+    };
+    Ok(Counter::new(value(&limit.offset)?.unwrap_or(0), value(&limit.count)?))
 }
 
 /// A row count that is a parameter: an integer in text or binary.

@@ -61,6 +61,9 @@ impl Conn {
         self.scanner.foreign = self.servers[at].shard != self.planning.map.home;
         self.servers[at].status = 0;
         self.servers[at].wrote |= plan.access != Access::Read;
+        if self.session.drawn.is_some() {
+            self.note_home_write(plan);
+        }
         let mut sent = 0;
         let mut failed = false;
         loop {

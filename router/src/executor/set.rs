@@ -248,6 +248,7 @@ impl Conn {
                 self.clean_kept().await?;
                 self.session.statements.clear();
                 self.session.portals.clear();
+                self.session.drawn = None;
                 let startup = Rc::clone(&self.session.startup);
                 if !Rc::ptr_eq(&self.session.settings, &startup) {
                     self.reset_all().await?;
@@ -257,6 +258,9 @@ impl Conn {
             // Each execution is planned by its server as if the plan were new.
             Discard::Plans => {}
             Discard::Sequences | Discard::Temp => {
+                if what == Discard::Sequences {
+                    self.session.drawn = None;
+                }
                 for at in 0..self.servers.len() {
                     if self.servers[at].kept || self.servers[at].joined {
                         self.query(at, statement.sql).await?;

@@ -172,19 +172,17 @@ pub fn renumber_columns(frame: &mut [u8], mut number: impl FnMut(Numbered, u32) 
     }
 }
 
-/// A RowDescription frame without its last `hidden` columns.
-pub fn cut_columns(frame: &[u8], hidden: u16, out: &mut Vec<u8>) -> Result<(), Malformed> {
+/// A RowDescription frame without its first `hidden` columns.
+pub fn cut_first_columns(frame: &[u8], hidden: u16, out: &mut Vec<u8>) -> Result<(), Malformed> {
     let mut reader = Reader::new(&frame[HEADER.min(frame.len())..]);
     let kept = reader.count()?.saturating_sub(usize::from(hidden));
-    let fields = reader.rest();
-    for _ in 0..kept {
+    for _ in 0..hidden {
         reader.cstr()?;
         reader.bytes(18)?;
     }
-    let size = fields.len() - reader.rest().len();
     put_frame(out, b'T', |out| {
         out.extend_from_slice(&(kept as u16).to_be_bytes());
-        out.extend_from_slice(&fields[..size]);
+        out.extend_from_slice(reader.rest());
     });
     Ok(())
 }

@@ -26,9 +26,24 @@ over AS (
     UNION
     SELECT o.view, r.oid FROM over o JOIN reads r ON r.view = o.oid
 ),
-views AS (
+views_read AS (
     SELECT o.view AS oid, bool_or(f.group_id IS NOT NULL) AS distributed
     FROM over o JOIN family f ON f.oid = o.oid GROUP BY o.view
+),
+-- A view that calls a function which reads distributed tables is as one that reads them.
+readers AS (SELECT r AS oid FROM pgherd.reading_functions() r),
+calls AS (
+    SELECT r.ev_class AS view FROM pg_catalog.pg_rewrite r
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass
+        AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_proc'::regclass
+    JOIN readers f ON f.oid = d.refobjid
+    UNION
+    SELECT o.view FROM over o JOIN calls c ON c.view = o.oid
+),
+views AS (
+    SELECT oid, bool_or(distributed) AS distributed FROM (
+        SELECT oid, distributed FROM views_read UNION ALL SELECT view, true FROM calls
+    ) AS found GROUP BY oid
 )
 SELECT pg_catalog.json_build_object(
     'epoch', k.epoch,
@@ -66,9 +81,39 @@ SELECT pg_catalog.json_build_object(
                     'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod),
                     'collation', CASE WHEN a.attcollation NOT IN (0, 100)
                         THEN a.attcollation::pg_catalog.regcollation::text END,
-                    'has_default', a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> ''
+                    'default', CASE
+                        WHEN a.attgenerated <> '' THEN '"generated"'::json
+                        WHEN s.name IS NOT NULL THEN pg_catalog.json_build_object('sequence',
+                            pg_catalog.json_build_object('schema', s.schema, 'name', s.name,
+                                'identity', CASE a.attidentity WHEN 'a' THEN 'always'
+                                    WHEN 'd' THEN 'by_default' ELSE 'none' END))
+                        WHEN d.oid IS NULL THEN '"none"'
+                        WHEN d.adbin::text LIKE '{CONST %' THEN '"constant"'
+                        WHEN d.expression IN ('gen_random_uuid()', 'pg_catalog.gen_random_uuid()')
+                            THEN '"random_uuid"'
+                        ELSE '"expression"' END
                 ) ORDER BY a.attnum)
                 FROM pg_catalog.pg_attribute a
+                LEFT JOIN LATERAL (SELECT d.oid, d.adbin,
+                        pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS expression
+                    FROM pg_catalog.pg_attrdef d
+                    WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) d ON true
+                -- Of an identity column, or of a default that is nextval() and nothing else.
+                LEFT JOIN LATERAL (SELECT sn.nspname AS schema, sc.relname AS name
+                    FROM pg_catalog.pg_depend p
+                    JOIN pg_catalog.pg_class sc ON sc.relkind = 'S' AND sc.oid =
+                        CASE p.deptype WHEN 'i' THEN p.objid ELSE p.refobjid END
+                    JOIN pg_catalog.pg_namespace sn ON sn.oid = sc.relnamespace
+                    WHERE CASE WHEN a.attidentity <> '' THEN
+                        p.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                        AND p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                        AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum
+                        AND p.deptype = 'i'
+                    ELSE d.expression ~ '^nextval\(''.*''::regclass\)$'
+                        AND p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass
+                        AND p.objid = d.oid AND p.deptype = 'n'
+                        AND p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                    END LIMIT 1) s ON true
                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END))
         FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -77,6 +122,10 @@ SELECT pg_catalog.json_build_object(
         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
             AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgherd')
             AND n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp\_%'),
-        '[]'::json)
+        '[]'::json),
+    'reading_functions', coalesce((SELECT pg_catalog.json_agg(DISTINCT p.proname)
+        FROM readers r JOIN pg_catalog.pg_proc p ON p.oid = r.oid
+        WHERE p.prorettype NOT IN (
+            'pg_catalog.trigger'::regtype, 'pg_catalog.event_trigger'::regtype)), '[]'::json)
 )::text
 FROM pgherd.cluster k

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use pgherd_planner::CopyRows;
 
 use super::{Placing, Stop, Target, report};
 use crate::error::{ErrorInfo, Failure};
@@ -104,9 +105,9 @@ impl Conn {
         };
         first_failure(placing, stop, failed_by_client)?;
         let mut rows = placing.targets.iter().map(|target| target.rows);
-        Ok(match placing.splitter {
-            Some(_) => rows.sum(),
-            None => rows.next().unwrap_or(0),
+        Ok(match placing.copy.rows {
+            CopyRows::Split { .. } => rows.sum(),
+            CopyRows::Everywhere => rows.next().unwrap_or(0),
         })
     }
 
@@ -154,9 +155,13 @@ impl Conn {
                     self.copy_event(&mut placing.targets, !full).await?;
                     continue;
                 }
-                Input::Data(data) => placing.take(&data, &map),
+                Input::Data(data) => {
+                    self.make_for(placing, &data).await?;
+                    placing.take(&data, &map)
+                }
                 Input::Done => {
                     end = Some(End::Done);
+                    self.make_for(placing, &[]).await?;
                     placing.finish(&map)
                 }
                 Input::Fail(why) => return Ok(End::Fail(why)),

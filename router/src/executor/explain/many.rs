@@ -1,7 +1,8 @@
 //! EXPLAIN of statements that run on several shards by themselves, and of what makes one answer.
 
 use pgherd_planner::{
-    Access, KeyColumn, Limit, ManyShards, Merge, RowCount, SplitInsert, Target, Tier,
+    Access, Combine, KeyColumn, Limit, ManyShards, Merge, Ordered, RowCount, SplitInsert, Target,
+    Tier,
 };
 use pgherd_shard_map::ShardId;
 
@@ -9,11 +10,13 @@ use super::shard_plan::{ShardPlan, Stats};
 use super::tree::{Node, Value};
 use super::{Asked, Moved, read_plan, shown_query};
 use crate::error::{ErrorInfo, Failure};
-use crate::executor::combine::{Finish, arrays, final_request};
-use crate::executor::many::{Task, param_count, piece_types, split_rows};
+use crate::executor::combine::{arrays, final_request, final_statement};
+use crate::executor::grouped::Grouped;
+use crate::executor::insert::{Made, split_rows};
+use crate::executor::many::{Task, param_count};
+use crate::executor::ordered::Compare;
 use crate::executor::{Conn, Statement};
 use crate::session::Portal;
-use crate::wire::frontend;
 
 impl Conn {
     pub(super) async fn explain_many(
@@ -27,7 +30,12 @@ impl Conn {
         let mut root = self.root(Tier::Scatter, "Scatter", title, &shards);
         root.texts("Why", self.why_many(many, asked)?);
         self.tell_commit(&mut root, &shards, asked);
-        if many.sql.is_some() {
+        if let Merge::Ordered(ordered) = &many.merge {
+            return self.explain_ordered(root, &shards, sql, ordered, asked).await;
+        }
+        if matches!(many.merge, Merge::Combine(_)) {
+            // It is chosen by the types.
+        } else if many.sql.is_some() {
             root.text("Shard Query", shown_query(sql));
         } else {
             root.spoken("Shard Query", "the statement, as it is written");
@@ -39,9 +47,8 @@ impl Conn {
         if asked.analyze() {
             self.read_together(&shards, asked.inner.plan).await?;
         }
-        let finish = match &many.merge {
-            Merge::Ordered(ordered) => Finish::Sort(ordered),
-            Merge::Combine(combine) => Finish::Combine(combine),
+        let combine = match &many.merge {
+            Merge::Combine(combine) => combine,
             merge => {
                 let tasks = self.tasks(&shards, Some(&asked.explaining(sql))).await?;
                 let plans = self.ask(&tasks, asked).await?;
@@ -60,7 +67,56 @@ impl Conn {
                 return Ok(root);
             }
         };
-        self.explain_finished(root, &shards, sql, finish, asked).await
+        self.explain_finished(root, &shards, sql, combine, asked).await
+    }
+
+    /// Shards whose rows are sorted, and how they are merged.
+    async fn explain_ordered(
+        &mut self,
+        mut root: Node,
+        shards: &[ShardId],
+        sql: &str,
+        ordered: &Ordered,
+        asked: Asked<'_>,
+    ) -> Result<Node, Failure> {
+        if asked.writes() {
+            self.open_implicit();
+        }
+        let tasks = self.tasks(shards, None).await?;
+        let prepared = self.prepare_sorted(tasks[0].at, sql, ordered, asked.inner).await?;
+        let Some(sorted) = prepared else {
+            let plan = self.plan_borrowed(asked.inner)?;
+            let asked = Asked { inner: Statement { plan: &plan, ..asked.inner }, ..asked };
+            return Box::pin(self.explain_plan(asked)).await;
+        };
+        root.text("Shard Query", shown_query(&sorted.sql));
+        let portal = asked.inner.portal;
+        let mut words = "the shards sort, and their rows are merged as they arrive".to_owned();
+        if let Compare::Ranked(_) = sorted.compare {
+            words += &format!("; PostgreSQL on {} compares them", self.shard_name(shards[0]));
+        }
+        match usize::from(ordered.distinct) {
+            0 => {}
+            all if all == ordered.keys.len() => words += "; of equal rows the first one is kept",
+            some => words += &format!("; of rows equal in {some} keys the first one is kept"),
+        }
+        words += &limit_words(&ordered.limit, portal)?;
+        if ordered.ties {
+            words += " and those equal to the last";
+        }
+        root.text("Merge", words);
+        let keys = ordered.keys.iter().map(|key| {
+            let direction = if key.descending { " DESC" } else { "" };
+            format!("{}{direction}", key.expression)
+        });
+        root.texts("Merge Key", keys.collect());
+        let tasks = self.tasks(shards, Some(&asked.explaining(&sorted.sql))).await?;
+        let plans = self.ask(&tasks, asked).await?;
+        root.stats = together(&plans);
+        limited(&mut root.stats, &ordered.limit, portal)?;
+        tell_moved(&mut root, &plans, asked, "from the shards to the router");
+        self.hang_shards(&mut root, shards, plans, asked);
+        Ok(root)
     }
 
     /// Shards, and a final statement over their rows.
@@ -69,37 +125,46 @@ impl Conn {
         mut root: Node,
         shards: &[ShardId],
         sql: &str,
-        finish: Finish<'_>,
+        combine: &Combine,
         asked: Asked<'_>,
     ) -> Result<Node, Failure> {
         let inner = asked.inner;
         let tasks = self.tasks(shards, Some(sql)).await?;
         let at = tasks[0].at;
-        self.join(at).await?;
-        let types = inner
-            .portal
-            .map(|portal| piece_types(sql, portal, self.servers[at].shard))
-            .transpose()?;
-        let mut request = Vec::new();
-        frontend::put_parse(&mut request, b"", sql, types.as_deref().unwrap_or_default());
-        request.extend_from_slice(frontend::DESCRIBE_UNNAMED_STATEMENT);
-        request.extend_from_slice(frontend::SYNC);
-        let partial = self.request(at, &request).await?;
-        let (_, types) = self.describe_original(at, inner, &partial).await?;
+        let partial = self.describe_one(at, sql, inner).await?;
+        let types = self.types_of(at, &partial).await?;
         if types.iter().any(crate::executor::combine::PartialType::is_nested) {
             let plan = self.plan_borrowed(inner)?;
             let asked = Asked { inner: Statement { plan: &plan, ..inner }, ..asked };
             return Box::pin(self.explain_plan(asked)).await;
         }
+        let bytewise = self.planning.map.bytewise_collation;
+        let unconverted = self.sends_texts_as_they_are(at);
+        let grouped = Grouped::of(combine, &types, bytewise, unconverted);
+        let sql = grouped.as_ref().map_or(sql, |grouped| &grouped.sql);
+        root.text("Shard Query", shown_query(sql));
         let explained: Vec<Task> =
             tasks.iter().map(|task| Task::new(task.at, Some(&asked.explaining(sql)))).collect();
         let plans = self.ask(&explained, asked).await?;
         let home = self.shard_name(shards[0]);
-        root.text("Merge", format!("PostgreSQL on {home} makes one answer of the shards' rows"));
+        root.text(
+            "Merge",
+            match (&grouped, combine.whole) {
+                (None, _) => format!("PostgreSQL on {home} makes one answer of the shards' rows"),
+                (Some(_), true) => format!(
+                    "the shards send their groups in order, those that meet are added up, and \
+                 PostgreSQL on {home} finishes them"
+                ),
+                (Some(_), false) => format!(
+                    "the shards send their groups in order, those that meet are added up, and \
+                 PostgreSQL on {home} finishes them part by part"
+                ),
+            },
+        );
 
         let mut last = Node::new("Finish", format!("Finish on {home}"));
         last.hidden("Shard", Value::Plain(shards[0].to_string()));
-        let final_sql = finish.render(&types, inner.portal)?;
+        let final_sql = final_statement(combine, &types, inner.portal)?;
         last.text("Query", shown_query(&final_sql));
         let runs_again = asked.analyze() && inner.plan.access == Access::Read;
         let replies = match runs_again {
@@ -139,8 +204,18 @@ impl Conn {
         insert: &SplitInsert,
         asked: Asked<'_>,
     ) -> Result<Node, Failure> {
+        let mut made = Made::new();
+        if asked.analyze() {
+            made = self.make_values(insert).await?;
+        }
         let params = asked.inner.params()?;
-        let mut texts = split_rows(insert, &self.planning.map, asked.inner, &params)?;
+        let mut texts = split_rows(insert, &self.planning.map, asked.inner, &params, made)?;
+        if insert.group.is_none()
+            && let Some((_, text)) = texts.pop()
+        {
+            let shards = self.shard_list(&pgherd_planner::ShardSet::All);
+            texts = shards.into_iter().map(|shard| (shard, text.clone())).collect();
+        }
         texts.sort_by_key(|(shard, _)| *shard);
         let shards: Vec<ShardId> = texts.iter().map(|(shard, _)| *shard).collect();
         let title = format!("Split INSERT over {}", self.shards_name(&shards));
@@ -148,9 +223,16 @@ impl Conn {
         let key = asked.explain.tables.iter().find(|table| table.table == insert.table);
         let key = key.map_or_else(|| "the distribution column".to_owned(), KeyColumn::to_string);
         let count = insert.rows.len();
-        root.texts("Why", vec![format!("{key} of each of the {count} rows says its shard")]);
+        root.texts(
+            "Why",
+            vec![match insert.group {
+                Some(_) => format!("{key} of each of the {count} rows says its shard"),
+                None => "every shard has a copy of a reference table".to_owned(),
+            }],
+        );
         self.tell_commit(&mut root, &shards, asked);
-        root.text("Merge", "counts are added, RETURNING's rows follow each other");
+        let merge = if insert.group.is_some() { Merge::Sum } else { Merge::Same };
+        root.text("Merge", merge_words(&merge, asked.inner.portal)?);
         if asked.writes() {
             self.open_implicit();
         }
@@ -197,7 +279,13 @@ fn merge_words(merge: &Merge, portal: Option<&Portal>) -> Result<String, Failure
         }
         .to_owned());
     };
-    let mut words = "rows are passed on in any order, as they arrive".to_owned();
+    let words = "rows are passed on in any order, as they arrive";
+    Ok(format!("{words}{}", limit_words(limit, portal)?))
+}
+
+/// LIMIT and OFFSET, after other words.
+fn limit_words(limit: &Limit, portal: Option<&Portal>) -> Result<String, Failure> {
+    let mut words = String::new();
     if let Some(rows) = row_count(limit.offset.as_ref(), portal)? {
         words += &format!("; the first {rows} are left out");
     }

@@ -6,7 +6,6 @@ INSERT INTO t VALUES (2, 'two', NULL);
 INSERT INTO t (k) VALUES (3);
 INSERT INTO t (v, k, n) VALUES ('minus', -7, -0.01);
 INSERT INTO t VALUES ('04', 'a quoted key', 4);
---@ refused 0A000
 INSERT INTO t VALUES (2 + 3, 'a computed key', 5);
 SELECT * FROM t WHERE k = 1;
 SELECT v, n FROM t WHERE k = 2;

@@ -9,7 +9,6 @@ INSERT INTO t VALUES ($$dollar$$, 5);
 INSERT INTO t VALUES ('back\slash', 6);
 INSERT INTO t VALUES ('żółw', 7);
 INSERT INTO t VALUES ('a ', 8);
---@ refused 0A000
 INSERT INTO t VALUES ('con' || 'cat', 9);
 SELECT * FROM t WHERE k = 'a';
 SELECT * FROM t WHERE k = '';

@@ -73,7 +73,6 @@ SELECT k FROM t ORDER BY;
 INSERT INTO t (k) VALUES;
 UPDATE t SET WHERE k = 1;
 SELECT nothing FROM t ORDER BY k;
---@ known-difference[simple]: the position is that in the text which the shards got
 SELECT sum(nothing) FROM t GROUP BY v;
 BEGIN;
 SELECT k FROM t WHERE;

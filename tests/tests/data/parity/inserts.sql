@@ -30,10 +30,8 @@ INSERT INTO t DEFAULT VALUES;
 INSERT INTO r VALUES (1, 'a'), (2, 'b');
 INSERT INTO r VALUES (1, 'again');
 INSERT INTO r VALUES (3, 'c') RETURNING *;
---@ refused 0A000
 INSERT INTO r SELECT g, 'g' || g FROM generate_series(10, 12) g;
 SELECT * FROM r ORDER BY id;
---@ refused 0A000
 INSERT INTO t VALUES (60, (SELECT v FROM r WHERE id = 1), 1);
 SELECT * FROM t WHERE k = 60;
 --@ bind: 70|bound|NULL
@@ -41,6 +39,5 @@ INSERT INTO t VALUES ($1, $2, $3);
 --@ bind: 71|72
 INSERT INTO t (k) VALUES ($1), ($2);
 SELECT * FROM t WHERE k >= 60 ORDER BY k;
---@ refused 0A000
 INSERT INTO t SELECT g, 'series', g FROM generate_series(100, 120) g;
 SELECT count(*), sum(k), min(v) FROM t WHERE k >= 100;

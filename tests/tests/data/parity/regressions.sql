@@ -61,7 +61,6 @@ DELETE FROM t WHERE ctid = '(0,1)';
 --@ refused 0A000
 UPDATE t SET s = 'z' WHERE ctid = '(0,1)';
 -- Times that every shard would read for itself.
---@ refused 0A000
 INSERT INTO r VALUES (7, 'x', 'now');
 --@ refused 0A000
 UPDATE r SET at = timestamptz 'today';
@@ -77,7 +76,7 @@ RESET pgherd.shard;
 SELECT k FROM t WHERE k IN (501, 502, 503, 504, 505) ORDER BY 1;
 SELECT k FROM t WHERE k = 503;
 SELECT * FROM h ORDER BY a;
-SELECT * FROM r;
+SELECT id, v, at IS NULL FROM r;
 DELETE FROM t WHERE k > 500;
 -- Views that are kept.
 CREATE MATERIALIZED VIEW hm AS SELECT * FROM h;

@@ -73,18 +73,15 @@ WITH x AS (SELECT k FROM a) SELECT count(*) FROM x;
 WITH x AS (SELECT v, count(*) AS c FROM a GROUP BY v) SELECT max(c) FROM x;
 WITH x AS (SELECT k FROM a WHERE k = 1) SELECT count(*) FROM x, b WHERE b.k = 1;
 WITH RECURSIVE r AS (SELECT 1 AS k UNION ALL SELECT r.k + 1 FROM r JOIN a ON a.k = r.k) SELECT count(*) FROM r;
---@ refused 0A000
 UPDATE a SET v = (SELECT count(*) FROM b) WHERE k = 1;
 UPDATE a SET v = b.v FROM b WHERE a.k = b.k;
 UPDATE a SET v = r.id FROM ref r WHERE a.v = r.id;
---@ refused 0A000
 DELETE FROM a WHERE v = (SELECT min(v) FROM a);
 DELETE FROM a USING b WHERE a.k = b.k AND b.v IS NULL;
 INSERT INTO b SELECT k, v FROM a WHERE k = 5;
 INSERT INTO b SELECT k, v FROM a ON CONFLICT DO NOTHING;
 --@ known-difference: refused before PostgreSQL can say what is wrong
 INSERT INTO b SELECT v, k FROM a;
---@ refused 0A000
 INSERT INTO b SELECT max(k) + 100, 1 FROM a;
 SELECT * FROM a ORDER BY k;
 SELECT * FROM b ORDER BY k;

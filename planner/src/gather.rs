@@ -1,0 +1,139 @@
+//! INSERT of rows that no shard can make by itself: PostgreSQL makes them on the home shard, over
+//! copies of what they are read from, in a scratch table with the columns and defaults of the
+//! table that they are for. Then each goes to its shard.
+//!
+//! So a sequence is asked and a volatile function called once for a row, a value is cast as INSERT
+//! casts it, and all copies of a reference table get the same.
+
+use pgherd_shard_map::{ColumnDefault, RelationKind, TableKind, TableName};
+
+use crate::analyze::Analysis;
+use crate::borrow::{self, quoted};
+use crate::insert::{Insert, has_query, make_of};
+use crate::query::Query;
+use crate::route::{plan_of, unread, view_refused, witness};
+use crate::token::{Kind, Tokens};
+use crate::{
+    Access, Action, Context, Gather, GatherPlace, KeySource, Make, Plan, PlanError, Reuse,
+    ScratchColumn, StatementKind, Target, functions,
+};
+
+/// The scratch table's name, in `pg_temp`.
+pub(crate) const NEW_ROWS: &str = "pgherd_new";
+
+pub(crate) fn plan(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    insert: &Insert<'_>,
+) -> Result<Plan, PlanError> {
+    let source = insert.source..insert.tail;
+    let inner = Tokens::new(tokens.text(&source));
+    let read = inner.strip_parens(&inner.all());
+    let query = Query::read(&inner, read).map_err(|_| unread(tokens))?;
+    let analysis = Analysis::of_query(&inner, context, &query).map_err(|_| unread(tokens))?;
+    if let Some(view) = &analysis.view_over_distributed {
+        return Err(view_refused(&view.to_string()));
+    }
+    if analysis.data_modifying_cte || analysis.into || analysis.locks {
+        return Err(unread(tokens));
+    }
+    if !functions::reads_only(&inner, &inner.all()) {
+        let (_, name) = functions::worst(&inner, &inner.all());
+        return Err(PlanError::unsupported(
+            format!("the function {name}() is not supported in this INSERT"),
+            "Its rows are made apart from the transaction, where the function could write.",
+            "Run the SELECT, and insert its rows with VALUES.",
+        ));
+    }
+    witness(&inner, context, &analysis, None)?;
+    let tail = insert.tail..tokens.len();
+    if has_query(tokens, &tail) {
+        return Err(unread(tokens)
+            .with_detail("A subquery in RETURNING or ON CONFLICT could need another shard."));
+    }
+    let why = "rows for other shards than they are read from".to_owned();
+    let mut borrow = borrow::plan(&inner, context, &query, &analysis, why)?;
+    let before = (0..source.start)
+        .filter(|at| matches!(tokens.kind(*at), Some(Kind::Literal { .. })))
+        .count() as u32;
+    for pull in &mut borrow.pulls {
+        if let Target::Keys { keys, .. } = &mut pull.target {
+            keys.iter_mut().for_each(|key| {
+                if let KeySource::Literal { index, .. } = key {
+                    *index += before;
+                }
+            });
+        }
+    }
+    let target = Receiver::of(context, insert)?;
+    let list = insert.columns.as_ref().map_or_else(String::new, |names| {
+        let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+        format!("({}) ", names.join(", "))
+    });
+    borrow.sql = format!("INSERT INTO pg_temp.{NEW_ROWS} {list}{}", borrow.sql).into();
+    let gather = Gather {
+        head: tokens.text(&(0..insert.list)).into(),
+        tail: tokens.text(&tail).into(),
+        table: target.table,
+        place: target.place,
+        columns: target.columns.into(),
+        borrow,
+    };
+    let (action, kind) = (Action::Gather(gather), StatementKind::Insert);
+    Ok(plan_of(context, action, Access::Write, Reuse::SameText, kind))
+}
+
+/// The table that the rows are for.
+struct Receiver {
+    table: TableName,
+    columns: Vec<ScratchColumn>,
+    place: GatherPlace,
+}
+
+impl Receiver {
+    fn of(context: &Context<'_>, insert: &Insert<'_>) -> Result<Self, PlanError> {
+        let (table, kind) = context.relation(&insert.table).ok_or_else(|| {
+            let name = insert.table.join(".");
+            PlanError::new("42P01", format!("relation \"{name}\" does not exist"))
+        })?;
+        let RelationKind::Sharded(known) = kind else {
+            return Ok(Self { table, columns: Vec::new(), place: GatherPlace::Home });
+        };
+        if insert.overrides_by_user() {
+            return Err(PlanError::unsupported(
+                "OVERRIDING USER VALUE is not supported in this INSERT",
+                "Its rows are made in a table of their own, which has no identity columns.",
+                "Leave the identity column out of the list of columns.",
+            ));
+        }
+        let generated = known.columns.iter().any(|c| c.default == ColumnDefault::Generated);
+        if generated && insert.columns.is_none() {
+            return Err(PlanError::unsupported(
+                "this INSERT must name its columns",
+                "The table has generated columns, which are made on the shards.",
+                "Use INSERT INTO table (column, …).",
+            ));
+        }
+        let kept: Vec<usize> = (0..known.columns.len())
+            .filter(|at| known.columns[*at].default != ColumnDefault::Generated)
+            .collect();
+        let place = match known.kind {
+            TableKind::Reference => GatherPlace::Everywhere,
+            TableKind::Distributed { key, group, .. } => {
+                crate::write::refuse_rounded_key(known)?;
+                let field = kept.iter().position(|at| *at == key).unwrap_or(0);
+                GatherPlace::Split { group, field: field as u16 }
+            }
+        };
+        let columns = kept.iter().map(|at| {
+            let column = &known.columns[*at];
+            let make = match column.default {
+                ColumnDefault::None => None,
+                ColumnDefault::Sequence(_) => Some(make_of(known, column)),
+                _ => Some(Make::Default { table: table.clone(), column: column.name.clone() }),
+            };
+            ScratchColumn { name: column.name.clone(), make }
+        });
+        Ok(Self { columns: columns.collect(), table, place })
+    }
+}

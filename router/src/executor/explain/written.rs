@@ -1,0 +1,85 @@
+//! EXPLAIN of writes that read other shards: what is copied, and what runs where. The shards' own
+//! plans would be of rows that are not there yet.
+
+use pgherd_planner::{Gather, GatherPlace, Informed, Pull, ShardSet, Target, Tier};
+
+use super::tree::Node;
+use super::{Asked, shown_query};
+use crate::error::{ErrorInfo, Failure};
+use crate::executor::Conn;
+use crate::executor::borrow::pull_query;
+
+impl Conn {
+    pub(super) fn explain_gather(
+        &mut self,
+        gather: &Gather,
+        asked: Asked<'_>,
+    ) -> Result<Node, Failure> {
+        refuse_analyze(asked)?;
+        let home = self.planning.map.home;
+        let title = format!("Gather rows on {}", self.shard_name(home));
+        let mut root = self.root(Tier::Borrow, "Gather", title, &[home]);
+        root.texts("Why", vec![gather.borrow.why.to_string()]);
+        root.text("Query", shown_query(&gather.borrow.sql));
+        root.text(
+            "Rows Go To",
+            match gather.place {
+                GatherPlace::Split { .. } => "the shards of their keys",
+                GatherPlace::Everywhere => {
+                    "all shards: every shard has a copy of a reference table"
+                }
+                GatherPlace::Home => "the home shard",
+            },
+        );
+        self.hang_copies(&mut root, &gather.borrow.pulls, asked)?;
+        Ok(root)
+    }
+
+    pub(super) fn explain_informed(
+        &mut self,
+        informed: &Informed,
+        asked: Asked<'_>,
+    ) -> Result<Node, Failure> {
+        refuse_analyze(asked)?;
+        let shards = match &informed.target {
+            Target::All => self.shard_list(&ShardSet::All),
+            target => self.shards_of(target, asked.inner)?,
+        };
+        let title = format!("Write on {}, with copies", self.shards_name(&shards));
+        let mut root = self.root(Tier::Borrow, "Write With Copies", title, &shards);
+        root.texts(
+            "Why",
+            vec!["it reads rows that the shards that it writes on do not have".into()],
+        );
+        self.tell_commit(&mut root, &shards, asked);
+        root.text("Shard Query", shown_query(&informed.sql));
+        self.hang_copies(&mut root, &informed.pulls, asked)?;
+        Ok(root)
+    }
+
+    fn hang_copies(
+        &mut self,
+        root: &mut Node,
+        pulls: &[Pull],
+        asked: Asked<'_>,
+    ) -> Result<(), Failure> {
+        for pull in pulls {
+            let shards = self.shards_of(&pull.target, asked.inner)?;
+            let title = format!("Copy {} from {}", pull.table.name, self.shards_name(&shards));
+            let mut node = Node::new("Copy", title);
+            node.text("Query", shown_query(&pull_query(pull)));
+            root.children.push(node);
+        }
+        Ok(())
+    }
+}
+
+fn refuse_analyze(asked: Asked<'_>) -> Result<(), Failure> {
+    if !asked.analyze() {
+        return Ok(());
+    }
+    Err(ErrorInfo::new("0A000", "EXPLAIN ANALYZE of this statement is not supported")
+        .detail("It writes with rows of other shards, and no shard could say what that took.")
+        .hint("Use EXPLAIN, or run the statement itself.")
+        .into())
+}

@@ -1,0 +1,148 @@
+//! `numeric` in its binary form: sums.
+//!
+//! Digits in base 10000, the first of which counts 10000^weight; the scale says how many decimal
+//! digits are shown. A sum has the larger scale of the two, as PostgreSQL has it.
+
+const BASE: i32 = 10_000;
+const NEGATIVE: u16 = 0x4000;
+const NAN: u16 = 0xc000;
+const INFINITY: u16 = 0xd000;
+const NEGATIVE_INFINITY: u16 = 0xf000;
+
+/// The sum of two numbers; `None` where one of them is malformed.
+#[must_use]
+pub fn add(a: &[u8], b: &[u8]) -> Option<Vec<u8>> {
+    let (a, b) = (Number::read(a)?, Number::read(b)?);
+    let special = match (a.sign, b.sign) {
+        (NAN, _) | (_, NAN) => Some(NAN),
+        (INFINITY, NEGATIVE_INFINITY) | (NEGATIVE_INFINITY, INFINITY) => Some(NAN),
+        (sign @ (INFINITY | NEGATIVE_INFINITY), _) | (_, sign @ (INFINITY | NEGATIVE_INFINITY)) => {
+            Some(sign)
+        }
+        _ => None,
+    };
+    if let Some(sign) = special {
+        return Some(written(0, sign, 0, &[]));
+    }
+    // From the highest place of both to the lowest one, least first.
+    let top = a.weight.max(b.weight);
+    let bottom = a.bottom().min(b.bottom());
+    let (left, right) = (a.sign == NEGATIVE, b.sign == NEGATIVE);
+    let signed = |digit: i32, negative: bool| if negative { -digit } else { digit };
+    let mut digits: Vec<i32> = Vec::with_capacity((top - bottom + 2).max(1) as usize);
+    digits
+        .extend((bottom..=top).map(|place| signed(a.at(place), left) + signed(b.at(place), right)));
+    digits.push(0);
+    let negative = digits.iter().rev().find(|digit| **digit != 0).is_some_and(|digit| *digit < 0);
+    let mut carry = 0;
+    for digit in &mut digits {
+        let value = signed(*digit, negative) + carry;
+        carry = value.div_euclid(BASE);
+        *digit = value.rem_euclid(BASE);
+    }
+    let mut weight = bottom + digits.len() as i32 - 1;
+    while digits.last() == Some(&0) {
+        digits.pop();
+        weight -= 1;
+    }
+    let zeros = digits.iter().take_while(|digit| **digit == 0).count();
+    digits.drain(..zeros);
+    digits.reverse();
+    let weight = if digits.is_empty() { 0 } else { i16::try_from(weight).ok()? };
+    let sign = if negative { NEGATIVE } else { 0 };
+    Some(written(weight, sign, a.scale.max(b.scale), &digits))
+}
+
+struct Number<'a> {
+    weight: i32,
+    sign: u16,
+    scale: u16,
+    digits: &'a [u8],
+}
+
+impl<'a> Number<'a> {
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (head, digits) = bytes.split_first_chunk::<8>()?;
+        let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+        let count = usize::from(word(0));
+        let number =
+            Self { weight: i32::from(word(2) as i16), sign: word(4), scale: word(6), digits };
+        let known = [0, NEGATIVE, NAN, INFINITY, NEGATIVE_INFINITY].contains(&number.sign);
+        (digits.len() == 2 * count && known).then_some(number)
+    }
+
+    /// The place of the last digit.
+    fn bottom(&self) -> i32 {
+        self.weight - (self.digits.len() / 2) as i32 + 1
+    }
+
+    fn at(&self, place: i32) -> i32 {
+        let number = usize::try_from(self.weight - place).ok();
+        let digit = number.and_then(|number| self.digits.get(2 * number..2 * number + 2));
+        digit.map_or(0, |digit| i32::from(u16::from_be_bytes([digit[0], digit[1]])))
+    }
+}
+
+fn written(weight: i16, sign: u16, scale: u16, digits: &[i32]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(8 + 2 * digits.len());
+    for word in [digits.len() as u16, weight as u16, sign, scale] {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+    digits.iter().for_each(|digit| out.extend_from_slice(&(*digit as u16).to_be_bytes()));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `value / 10000^places`, as PostgreSQL sends it.
+    fn number(value: i128, places: i32, scale: u16) -> Vec<u8> {
+        let mut digits = Vec::new();
+        let mut rest = value.unsigned_abs();
+        while rest > 0 {
+            digits.push((rest % 10_000) as i32);
+            rest /= 10_000;
+        }
+        let weight = digits.len() as i32 - 1 - places;
+        let zeros = digits.iter().take_while(|digit| **digit == 0).count();
+        digits.drain(..zeros);
+        digits.reverse();
+        let weight = if digits.is_empty() { 0 } else { weight as i16 };
+        written(weight, if value < 0 { NEGATIVE } else { 0 }, scale, &digits)
+    }
+
+    proptest! {
+        #[test]
+        fn sums_are_exact(a in -(1_i128 << 90)..1 << 90, b in -(1_i128 << 90)..1 << 90, near in -3_i128..3) {
+            for b in [b, -a, near - a] {
+                let want = number(a + b, 2, 7);
+                prop_assert_eq!(add(&number(a, 2, 5), &number(b, 2, 7)), Some(want));
+            }
+        }
+
+        #[test]
+        fn places_need_not_meet(a in -1_000_000_i128..1_000_000, b in -1_000_000_i128..1_000_000) {
+            let want = number(a * 10_000_i128.pow(3) + b, 5, 8);
+            prop_assert_eq!(add(&number(a, 2, 8), &number(b, 5, 0)), Some(want));
+        }
+
+        #[test]
+        fn any_bytes_are_read(a: Vec<u8>, b: Vec<u8>) {
+            let _ = add(&a, &b);
+        }
+    }
+
+    #[test]
+    fn infinities_add_up_to_no_number() {
+        let special = |sign| written(0, sign, 0, &[]);
+        let one = number(1, 0, 0);
+        assert_eq!(add(&special(INFINITY), &one), Some(special(INFINITY)));
+        assert_eq!(add(&one, &special(NEGATIVE_INFINITY)), Some(special(NEGATIVE_INFINITY)));
+        assert_eq!(add(&special(INFINITY), &special(NEGATIVE_INFINITY)), Some(special(NAN)));
+        assert_eq!(add(&special(NAN), &one), Some(special(NAN)));
+        assert_eq!(add(&[0, 1], &one), None);
+    }
+}

@@ -1,0 +1,58 @@
+-- Functions whose bodies name distributed tables, views over them or such functions, and those that
+-- could write to a reference table: each would see or change one server's part. Words are looked
+-- at, not SQL: a body can be of any language. Without JIT, which would take seconds for what is a
+-- matter of milliseconds.
+CREATE OR REPLACE FUNCTION pgherd.reading_functions() RETURNS SETOF oid
+LANGUAGE sql STABLE ROWS 10 SET jit = off SET search_path = pg_catalog, pg_temp AS $$
+WITH RECURSIVE
+family AS (
+    SELECT table_oid::oid AS oid, group_id FROM pgherd.table_list
+    UNION
+    SELECT i.inhrelid, f.group_id FROM family f JOIN pg_inherits i ON i.inhparent = f.oid
+),
+reads AS (
+    SELECT r.ev_class AS view, d.refobjid AS oid
+    FROM pg_rewrite r
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+        AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
+),
+over AS (
+    SELECT f.oid, f.group_id IS NOT NULL AS distributed FROM family f
+    UNION
+    SELECT r.view, o.distributed FROM over o JOIN reads r ON r.oid = o.oid
+),
+relations AS (
+    SELECT o.oid, c.relname, bool_or(o.distributed) AS distributed
+    FROM over o JOIN pg_class c ON c.oid = o.oid GROUP BY o.oid, c.relname
+),
+bodies AS (
+    SELECT p.oid, p.proname, lower(p.prosrc || coalesce(pg_get_function_sqlbody(p.oid), '')) AS body
+    FROM pg_proc p
+    JOIN pg_language l ON l.oid = p.prolang AND l.lanname NOT IN ('internal', 'c')
+    JOIN pg_namespace n ON n.oid = p.pronamespace
+        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgherd')
+    WHERE p.prokind IN ('f', 'p', 'w') AND NOT EXISTS (SELECT FROM pg_depend e
+        WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e')
+),
+words AS (
+    SELECT DISTINCT b.oid, w.word[1] AS word
+    FROM bodies b, LATERAL regexp_matches(b.body, '[[:alnum:]_$]+', 'g') AS w(word)
+),
+named AS (
+    SELECT w.oid, r.distributed FROM words w JOIN relations r ON w.word = lower(r.relname)
+    UNION
+    -- A name that is no word.
+    SELECT b.oid, r.distributed FROM bodies b
+    JOIN relations r ON r.relname !~ '^[[:alnum:]_$]+$' AND strpos(b.body, lower(r.relname)) > 0
+),
+readers AS (
+    SELECT n.oid FROM named n WHERE n.distributed OR EXISTS (SELECT FROM words x
+        WHERE x.oid = n.oid
+            AND x.word IN ('insert', 'update', 'delete', 'merge', 'truncate', 'copy'))
+    UNION
+    SELECT w.oid FROM readers r
+    JOIN bodies b ON b.oid = r.oid
+    JOIN words w ON w.word = lower(b.proname)
+)
+SELECT oid FROM readers
+$$;
