@@ -190,10 +190,7 @@ impl Conn {
         let pools = Rc::clone(&self.worker.pools);
         let server = match pools.idle(home, &self.login) {
             Some(server) => server,
-            None => {
-                let ticket = self.ticket.as_ref();
-                pools.checkout(home, &self.login, &self.planning.map, ticket).await?
-            }
+            None => self.wait_for_server(home).await?,
         };
         self.cancel.servers.borrow_mut().push(super::cancel_target(&server));
         self.servers.push(server);

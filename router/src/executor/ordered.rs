@@ -93,6 +93,7 @@ pub(super) enum State {
     /// It has said ReadyForQuery.
     Ended,
 }
+
 /// What a source has in its buffer.
 pub(super) enum Next {
     /// A whole row, of this size.
