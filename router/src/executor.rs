@@ -105,7 +105,7 @@ pub struct Conn {
     /// Of the last error that was relayed.
     pub last_sqlstate: [u8; 5],
     /// Whether the statement in hand may be run again on another shard.
-    turning: turned::Turning,
+    turning: Option<Box<turned::Turning>>,
     /// Admission to hold connections of several shards.
     ticket: Option<Ticket>,
     /// Servers that stay beyond a transaction, if any do.
@@ -181,7 +181,7 @@ impl Conn {
             planning,
             statement_at: 0,
             last_sqlstate: *b"00000",
-            turning: turned::Turning::No,
+            turning: None,
             ticket: None,
             kept: None,
         }
@@ -644,12 +644,12 @@ impl Conn {
         self.put_statement(&mut request, shard, statement.sql, statement.portal);
         self.expect_statement(statement.portal);
         if again {
-            self.may_turn(at, hidden);
+            self.may_turn(at, hidden, 0);
         }
         let end = self.relay(at, &request, hidden, Ready::Keep, statement.plan).await;
         self.request = request;
         let end = end?;
-        if self.was_turned(at).await {
+        if self.was_turned(at).await.is_some() {
             return Ok(Ran::Turned);
         }
         if end.failed {

@@ -11,7 +11,7 @@ use bytes::Buf;
 use pgherd_planner::{Access, Plan};
 
 use super::Conn;
-use super::turned::{Turning, is_gate};
+use super::turned::{TurnState, is_gate};
 use crate::client::AHEAD_MAX;
 use crate::error::{ErrorInfo, Failure};
 use crate::pool::Server;
@@ -157,10 +157,11 @@ impl Conn {
                 Step::More => break,
                 Step::Pass(size) if ready != Ready::Quiet => to += size,
                 Step::Error(size)
-                    if let Turning::May { out } = *turning
+                    if let Some(turning) = turning
+                        && turning.state == TurnState::May
                         && is_gate(&inbuf[to..to + size]) =>
                 {
-                    *turning = Turning::Turned { out };
+                    turning.state = TurnState::Turned;
                     to += size;
                 }
                 Step::Error(size) => {
@@ -249,22 +250,18 @@ impl Conn {
                 }
             }
         }
-        match *turning {
-            Turning::No | Turning::GivenUp => {}
-            // Nobody hears of it: it is run again.
-            Turning::Turned { out } => {
-                client.out.truncate(out as usize);
+        if let Some(turning) = turning {
+            // Nobody hears of a statement that is run again. The replies to BEGIN and its kin come
+            // before one that waits.
+            let turned = turning.state == TurnState::Turned;
+            if turned || from == to && client.out.len() == turning.out {
+                client.out.truncate(turning.out);
                 inbuf.advance(to);
                 return Ok(passed);
             }
-            // The replies to BEGIN and its kin, which come before a statement that waits.
-            Turning::May { out } if from == to && client.out.len() == out as usize => {
-                inbuf.advance(to);
-                return Ok(passed);
-            }
-            // What has left cannot be taken back.
-            Turning::May { .. } => *turning = Turning::No,
         }
+        // What leaves now cannot be taken back.
+        *turning = None;
         self.worker.metrics.bytes_from_server((to - from) as u64);
         let keep = ready != Ready::Pass && matches!(passed, Passed::Ready(_));
         if client.out.is_empty() && from < to {

@@ -16,17 +16,20 @@ use crate::wire::{HEADER, backend};
 /// How long a statement waits for the map that says where its rows are.
 const MAP_WAIT: Duration = Duration::from_secs(15);
 
-/// Whether the statement in hand may be turned away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turning {
-    No,
+/// A statement in hand that may be turned away. Boxed, since it is there only while rows move.
+#[derive(Debug)]
+pub(super) struct Turning {
+    pub(super) state: TurnState,
     /// Output beyond this length is its own.
-    May {
-        out: u32,
-    },
-    Turned {
-        out: u32,
-    },
+    pub(super) out: usize,
+    /// The client's messages, where nobody else has them.
+    messages: Box<[u8]>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TurnState {
+    May,
+    Turned,
     /// No map has come that says where its rows are: the shard's error is the client's.
     GivenUp,
 }
@@ -39,10 +42,13 @@ pub(super) fn is_gate(frame: &[u8]) -> bool {
 
 impl Conn {
     /// Before a statement is sent to one shard: whether it can be run again elsewhere. `hidden`
-    /// says that the server joins with it.
-    pub fn may_turn(&mut self, at: usize, hidden: u32) {
-        let before = std::mem::replace(&mut self.turning, Turning::No);
-        if self.planning.map.moving.is_empty() || before == Turning::GivenUp {
+    /// says that the server joins with it; `size` of the client's buffer are its messages, if they
+    /// are still there.
+    pub fn may_turn(&mut self, at: usize, hidden: u32, size: usize) {
+        let before = self.turning.take();
+        if self.planning.map.moving.is_empty()
+            || before.is_some_and(|before| before.state == TurnState::GivenUp)
+        {
             return;
         }
         let may = match self.session.transaction.block() {
@@ -54,24 +60,23 @@ impl Conn {
             }
         };
         if may {
-            self.turning = Turning::May { out: self.client.out.len() as u32 };
+            let (out, messages) = (self.client.out.len(), self.client.inbuf[..size].into());
+            self.turning = Some(Box::new(Turning { state: TurnState::May, out, messages }));
         }
     }
 
     /// After its reply: whether it was turned away.
     #[must_use]
     pub fn is_turned(&self) -> bool {
-        matches!(self.turning, Turning::Turned { .. })
+        self.turning.as_ref().is_some_and(|turning| turning.state == TurnState::Turned)
     }
 
-    /// The same; if so, a newer map has come, and it is to be planned anew.
-    pub async fn was_turned(&mut self, at: usize) -> bool {
-        let turned = self.is_turned();
-        self.turning = Turning::No;
-        if turned {
-            Box::pin(self.turn(at)).await;
-        }
-        turned
+    /// If it was, a newer map has come, and it is to be planned anew: its messages.
+    pub async fn was_turned(&mut self, at: usize) -> Option<Box<[u8]>> {
+        let turned = self.turning.take().filter(|turning| turning.state == TurnState::Turned);
+        let messages = turned?.messages;
+        Box::pin(self.turn(at)).await;
+        Some(messages)
     }
 
     async fn turn(&mut self, at: usize) {
@@ -85,7 +90,8 @@ impl Conn {
         }
         self.release();
         if !self.await_newer_map().await {
-            self.turning = Turning::GivenUp;
+            let (state, messages) = (TurnState::GivenUp, Box::default());
+            self.turning = Some(Box::new(Turning { state, out: 0, messages }));
         }
     }
 

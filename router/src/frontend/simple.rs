@@ -72,7 +72,7 @@ impl Conn {
         request.extend_from_slice(&self.client.inbuf[..size]);
         self.client.inbuf.advance(size);
         let started = self.worker.metrics.start();
-        self.may_turn(at, hidden);
+        self.may_turn(at, hidden, 0);
         let end = self.relay(at, &request, hidden, Ready::Pass, &plan).await;
         match end {
             Ok(_) if self.is_turned() => {

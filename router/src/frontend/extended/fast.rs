@@ -90,12 +90,9 @@ impl Conn {
         if !matches!(self.session.transaction, Transaction::Idle) {
             self.keep_portal(shape, &route);
         }
-        // Kept only while rows move: it may have to go elsewhere.
-        let moving = !self.planning.map.moving.is_empty();
-        let kept: Option<Box<[u8]>> = moving.then(|| self.client.inbuf[..shape.end].into());
+        self.may_turn(at, hidden, shape.end);
         self.client.inbuf.advance(shape.end);
         let started = self.worker.metrics.start();
-        self.may_turn(at, hidden);
         self.session.in_pipeline = true;
         let end = self.relay(at, &request, hidden, Ready::Pass, &route.statement.plan).await;
         self.session.in_pipeline = false;
@@ -108,8 +105,8 @@ impl Conn {
         }
         match end {
             Ok(_) if self.is_turned() => {
-                Box::pin(self.was_turned(at)).await;
-                self.client.unread(kept.as_deref().unwrap_or_default());
+                let messages = Box::pin(self.was_turned(at)).await;
+                self.client.unread(&messages.unwrap_or_default());
                 return Ok(Fast::Turned);
             }
             Ok(end) => {

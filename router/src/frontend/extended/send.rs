@@ -70,7 +70,7 @@ impl Conn {
         let plan = sent.ran.as_ref().map_or(&nothing, |statement| &*statement.plan);
         let started = self.worker.metrics.start();
         if again && is_whole(ops) {
-            self.may_turn(at, hidden);
+            self.may_turn(at, hidden, 0);
         }
         let end = self.relay(at, &request, hidden, ready, plan).await;
         self.keep_request(request);
