@@ -56,6 +56,7 @@ impl Pools {
 
     /// Learns where all shards are.
     pub fn know_all(&self, map: &ShardMap) {
+        self.note_epoch(map);
         for shard in map.shards() {
             self.know(shard.id, &shard.dsn);
         }
