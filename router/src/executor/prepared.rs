@@ -172,16 +172,7 @@ impl Conn {
         frontend::put_parse(&mut request, b"", text, types);
         frontend::put_describe(&mut request, b'S', b"");
         request.extend_from_slice(frontend::SYNC);
-        if let Err(error) = self.servers[at].send(&request).await {
-            return Err(self.lost(at, &error));
-        }
-        let reply = match self.servers[at].collect().await {
-            Ok(reply) => reply,
-            Err(error) => return Err(self.lost(at, &error)),
-        };
-        if let Some(error) = reply.error {
-            return Err(Failure::Shard(error));
-        }
+        let reply = self.request(at, &request).await?;
         let body = reply.parameters.unwrap_or_default();
         let (oids, _) = body.get(2..).unwrap_or_default().as_chunks::<4>();
         Ok(oids.iter().map(|oid| u32::from_be_bytes(*oid)).collect())
@@ -422,16 +413,7 @@ impl Conn {
         frontend::put_bind(&mut request, b"", b"", &portal.tail, &[]);
         request.extend_from_slice(frontend::DESCRIBE_UNNAMED_PORTAL);
         request.extend_from_slice(frontend::SYNC);
-        if let Err(error) = self.servers[at].send(&request).await {
-            return Err(self.lost(at, &error));
-        }
-        let reply = match self.servers[at].collect().await {
-            Ok(reply) => reply,
-            Err(error) => return Err(self.lost(at, &error)),
-        };
-        if let Some(error) = reply.error {
-            return Err(Failure::Shard(error));
-        }
+        let reply = self.request(at, &request).await?;
         self.client.out.extend_from_slice(reply.description.as_deref().unwrap_or(nothing));
         Ok(())
     }
