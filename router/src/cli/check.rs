@@ -4,11 +4,13 @@
 //! each by itself, `schema` compares them with the home shard, `map` looks at the catalog, `rows` at
 //! where rows are, if that is wanted; `report` is what comes out.
 
+mod kept;
 mod map;
 mod report;
 mod rows;
 mod schema;
 mod server;
+mod settings;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -181,15 +183,15 @@ async fn compare(
     answers: &[Answer],
     mut epoch: Epoch,
 ) -> Result<(usize, Vec<Finding>), Failure> {
-    for turn in 1.. {
+    let mut looks = 1;
+    loop {
         let (objects, found) = compare_once(answers).await;
         let now = catalog.epoch().await.map_err(|error| error.to_string())?;
-        if now == epoch || found.is_empty() || turn == SCHEMA_LOOKS {
+        if now == epoch || found.is_empty() || looks == SCHEMA_LOOKS {
             return Ok((objects, found));
         }
-        epoch = now;
+        (epoch, looks) = (now, looks + 1);
     }
-    Ok((0, Vec::new()))
 }
 
 async fn compare_once(answers: &[Answer]) -> (usize, Vec<Finding>) {

@@ -24,6 +24,8 @@ pub(super) fn unusable(error: &MapError) -> Finding {
     )
 }
 
+const NOTHING_PLACED: &str = "Every row of its tables is refused.";
+
 /// What is to be said of a map that can be used. `run` is the last one of `pgherd reshard`.
 pub(super) fn judge(map: &ShardMap, run: Option<&Record>) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -46,7 +48,10 @@ pub(super) fn judge(map: &ShardMap, run: Option<&Record>) -> Vec<Finding> {
             Placement::Range(ranges) => {
                 owners.extend(ranges.iter().map(|range| range.shard));
                 let gaps = gaps(ranges);
-                if !gaps.is_empty() {
+                if ranges.iter().len() == 0 {
+                    let text = format!("group {id}: no value has a shard yet");
+                    add(Severity::Note, &[], text, NOTHING_PLACED);
+                } else if !gaps.is_empty() {
                     let text = format!("group {id}: no shard has the keys {}", gaps.join(", "));
                     let hint = "Rows with such keys are refused. SELECT * FROM pgherd.ranges shows \
                                 what has a shard.";
@@ -57,7 +62,7 @@ pub(super) fn judge(map: &ShardMap, run: Option<&Record>) -> Vec<Finding> {
                 owners.extend(values.iter().map(|(_, shard)| shard));
                 if values.iter().len() == 0 {
                     let text = format!("group {id}: no value has a shard yet");
-                    add(Severity::Note, &[], text, "Every row of its tables is refused.");
+                    add(Severity::Note, &[], text, NOTHING_PLACED);
                 }
             }
         }
@@ -109,10 +114,8 @@ fn gaps(ranges: &ValueRanges) -> Vec<String> {
         }
         (is_first, end) = (false, range.end.as_deref());
     }
-    match end {
-        Some(end) => gaps.push(format!("from {end} on")),
-        None if is_first => gaps.push("of any value".to_owned()),
-        None => {}
+    if let Some(end) = end {
+        gaps.push(format!("from {end} on"));
     }
     gaps
 }
@@ -136,7 +139,6 @@ mod tests {
         };
         assert!(ranges(&[(None, Some("10")), (Some("10"), None)]).is_empty());
         assert!(ranges(&[(None, None)]).is_empty());
-        assert_eq!(ranges(&[]), ["of any value"]);
         assert_eq!(
             ranges(&[(Some("20"), Some("30")), (Some("0"), Some("10"))]),
             ["below 0", "from 10 to below 20", "from 30 on"]
@@ -155,15 +157,12 @@ mod tests {
                     "default": "none"}]}]}"#,
         )
         .unwrap();
-        let found: Vec<String> = judge(&map, None)
-            .iter()
-            .map(|finding| serde_json::to_value(finding).unwrap()["message"].to_string())
-            .collect();
+        let found: Vec<String> = judge(&map, None).iter().map(Finding::line).collect();
         assert_eq!(
             found,
             [
-                "\"table public.t: its key k is text, and group 1 is of Int4 keys\"",
-                "\"no rows of distributed tables belong on shard 1\"",
+                "error table public.t: its key k is text, and group 1 is of Int4 keys",
+                "note no rows of distributed tables belong on shard 1",
             ]
         );
     }

@@ -1,6 +1,6 @@
 //! What was found: each finding says how bad it is, where, and what to do about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Write as _};
 
 use pgherd_shard_map::ShardId;
@@ -11,6 +11,9 @@ const SHOWN_MAX: usize = 100;
 
 /// What is left of the part that two definitions have in common.
 const COMMON_SHOWN: usize = 24;
+
+/// What is named of a long list.
+const NAMED_MAX: usize = 5;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -46,6 +49,9 @@ pub(super) struct Finding {
     /// What each side has, where they differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sides: Vec<Side>,
+    /// SQL that is true for the rows that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    condition: Option<String>,
     hint: String,
 }
 
@@ -69,8 +75,9 @@ impl Finding {
             part,
             object: None,
             shards: shards.to_vec(),
-            message: super::super::one_line(&message.into()),
+            message: crate::cli::one_line(&message.into()),
             sides: Vec::new(),
+            condition: None,
             hint: hint.into(),
         }
     }
@@ -78,6 +85,18 @@ impl Finding {
     pub(super) fn about(mut self, object: impl Into<String>) -> Self {
         self.object = Some(object.into());
         self
+    }
+
+    pub(super) fn with_condition(mut self, condition: &str) -> Self {
+        self.condition = Some(condition.to_owned());
+        self
+    }
+
+    /// In one line, as tests compare it.
+    #[cfg(test)]
+    pub(super) fn line(&self) -> String {
+        let text = for_people(self).replacen(": ", " ", 1);
+        text.lines().next().unwrap_or_default().to_owned()
     }
 
     pub(super) fn side(mut self, shards: &[ShardId], definition: &str) -> Self {
@@ -111,14 +130,18 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// The worst first; else in the order in which they were found.
+    /// The worst first; those with one way out stand together, where the first of them was found.
     pub(super) fn new(
         epoch: Option<u64>,
         shards: Vec<ShardLook>,
         (objects, tables): (usize, usize),
         mut findings: Vec<Finding>,
     ) -> Self {
-        findings.sort_by_key(|finding| finding.severity);
+        let mut hints: HashMap<String, usize> = HashMap::new();
+        findings.sort_by_cached_key(|finding| {
+            let number = hints.len();
+            (finding.severity, *hints.entry(finding.hint.clone()).or_insert(number))
+        });
         let count = |severity| findings.iter().filter(|found| found.severity == severity).count();
         Self {
             errors: count(Severity::Error),
@@ -199,6 +222,26 @@ pub(super) fn grouped<T: Ord>(
     groups
 }
 
+/// The shards that something is true of, if there are any.
+pub(super) fn those<T>(
+    servers: &[(ShardId, &T)],
+    is: impl Fn(&T) -> bool,
+) -> Option<(Vec<ShardId>, String)> {
+    let ids: Vec<ShardId> =
+        servers.iter().filter(|(_, server)| is(server)).map(|(shard, _)| *shard).collect();
+    let on = name(&ids);
+    (!ids.is_empty()).then_some((ids, on))
+}
+
+/// The first of a list.
+pub(super) fn some(list: &[String]) -> String {
+    let named = list.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+    match list.len().saturating_sub(NAMED_MAX) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
 /// Definitions in one line each, cut to where they begin to differ.
 fn shortened(definitions: &[&str]) -> Vec<String> {
     let lines: Vec<String> = definitions
@@ -226,7 +269,7 @@ fn window(line: &str, from: usize) -> String {
     if line.is_empty() {
         return "nothing".to_owned();
     }
-    let mut rest = line.chars().skip(from);
+    let mut rest = line.chars().skip(from).skip_while(|letter| *letter == ' ');
     let mut shown: String = if from > 0 { "…".to_owned() } else { String::new() };
     shown.extend(rest.by_ref().take(SHOWN_MAX));
     if rest.next().is_some() {
@@ -253,6 +296,7 @@ mod tests {
             found(Severity::Error, 1, "Mend it.").about("table public.t"),
             found(Severity::Error, 2, "Mend it.").side(&shards(&[0]), "a").side(&shards(&[2]), ""),
             found(Severity::Error, 3, "Else."),
+            found(Severity::Error, 4, "Mend it."),
         ];
         let look = |id, reachable| ShardLook { id: ShardId(id), dsn: String::new(), reachable };
         let report = Report::new(Some(1), vec![look(0, true), look(1, false)], (7, 1), findings);
@@ -260,9 +304,9 @@ mod tests {
         assert_eq!(
             report.to_string(),
             "error: table public.t: found on 1\nerror: found on 2\n    shard 0: a\n    \
-             shard 2: nothing\nhint: Mend it.\n\nerror: found on 3\nhint: Else.\n\n\
+             shard 2: nothing\nerror: found on 4\nhint: Mend it.\n\nerror: found on 3\nhint: Else.\n\n\
              note: found on 0\nhint: Look.\n\n\
-             1 of 2 shards checked, 7 objects compared, rows of 1 table: 3 errors, 0 warnings\n"
+             1 of 2 shards checked, 7 objects compared, rows of 1 table: 4 errors, 0 warnings\n"
         );
     }
 

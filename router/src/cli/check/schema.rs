@@ -33,6 +33,8 @@ struct Object {
     kind: String,
     /// `kind name` of what it belongs to, or empty.
     parent: String,
+    /// `kind name` of what it takes after, or empty.
+    alike: String,
     definition: String,
 }
 
@@ -52,7 +54,12 @@ impl Schema {
     /// PostgreSQL's.
     pub(super) async fn read(client: &Client) -> Result<Self, tokio_postgres::Error> {
         let rows = client.query(SQL, &[]).await?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect())
+        // A database in SQL_ASCII may have names that are no text.
+        let text = |row: &tokio_postgres::Row| -> Result<[String; 5], tokio_postgres::Error> {
+            let part = |at| row.try_get(at);
+            Ok([part(0)?, part(1)?, part(2)?, part(3)?, part(4)?])
+        };
+        rows.iter().map(text).collect()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -65,10 +72,10 @@ impl Schema {
     }
 }
 
-impl FromIterator<(String, String, String, String)> for Schema {
-    fn from_iter<T: IntoIterator<Item = (String, String, String, String)>>(rows: T) -> Self {
-        let object = |(kind, name, parent, definition)| {
-            (format!("{kind} {name}"), Object { kind, parent, definition })
+impl FromIterator<[String; 5]> for Schema {
+    fn from_iter<T: IntoIterator<Item = [String; 5]>>(rows: T) -> Self {
+        let object = |[kind, name, parent, alike, definition]: [String; 5]| {
+            (format!("{kind} {name}"), Object { kind, parent, alike, definition })
         };
         Self(rows.into_iter().map(object).collect())
     }
@@ -101,7 +108,11 @@ fn compare<'a>(name: &str, home: &Schema, schema: &'a Schema) -> Option<Differen
         (Some(own), Some(other)) if own.definition != other.definition => {
             // Columns that are missing are told of as such.
             let told = own.kind != COLUMN_ORDER || same_names(&own.definition, &other.definition);
-            told.then_some(Difference::Differs(&other.definition))
+            let pattern = home.0.get(&own.alike).zip(schema.0.get(&own.alike));
+            let as_its_pattern = pattern.is_some_and(|(mine, theirs)| {
+                mine.definition == own.definition && theirs.definition == other.definition
+            });
+            (told && !as_its_pattern).then_some(Difference::Differs(&other.definition))
         }
         _ => None,
     }
@@ -213,9 +224,12 @@ fn hint(kind: &str, difference: Difference<'_>) -> &'static str {
 mod tests {
     use super::*;
 
+    /// Of kind, name, parent, definition.
     fn schema(rows: &[(&str, &str, &str, &str)]) -> Schema {
         rows.iter()
-            .map(|(a, b, c, d)| ((*a).into(), (*b).into(), (*c).into(), (*d).into()))
+            .map(|(kind, name, parent, definition)| {
+                [*kind, *name, *parent, "", *definition].map(str::to_owned)
+            })
             .collect()
     }
 
@@ -223,12 +237,7 @@ mod tests {
     fn lines(home: &Schema, others: &[&Schema]) -> Vec<String> {
         let others: Vec<(ShardId, &Schema)> =
             (1..).map(ShardId).zip(others.iter().copied()).collect();
-        let look = |finding: &Finding| {
-            let json = serde_json::to_value(finding).unwrap();
-            let text = |key: &str| json[key].as_str().unwrap_or_default().to_owned();
-            format!("{} {}: {}", text("severity"), text("object"), text("message"))
-        };
-        drift((ShardId(0), home), &others).iter().map(look).collect()
+        drift((ShardId(0), home), &others).iter().map(Finding::line).collect()
     }
 
     #[test]
@@ -273,6 +282,23 @@ mod tests {
         assert_eq!(
             lines(&home, &[&unowned]),
             ["error owner of materialized view public.m x: missing on shard 1"]
+        );
+    }
+
+    #[test]
+    fn a_partitions_column_is_told_of_where_it_differs_in_its_own_way() {
+        let tables = |of_table: &str, of_partition: &str| -> Schema {
+            let table = ["column", "public.t.a", "", "", of_table];
+            let partition = ["column", "public.t_1.a", "", "column public.t.a", of_partition];
+            [table, partition].into_iter().map(|row| row.map(str::to_owned)).collect()
+        };
+        let home = tables("text", "text");
+        assert_eq!(
+            lines(&home, &[&tables("uuid", "uuid"), &tables("text", "uuid")]),
+            [
+                "error column public.t.a: differs on shard 1",
+                "error column public.t_1.a: differs on shard 2"
+            ]
         );
     }
 

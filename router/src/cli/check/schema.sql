@@ -1,7 +1,8 @@
--- Everything that has to be the same on every shard: (kind, name, parent, definition), all text, no
--- OID and no position of a sequence in it. `parent` is "kind name" of what the object belongs to:
--- where that is missing, the object is not told of by itself. Runs with search_path = pg_catalog, so
--- that all other names are written with their schemas.
+-- Everything that has to be the same on every shard: (kind, name, parent, alike, definition), all
+-- text, no OID and no position of a sequence in it. `parent` is "kind name" of what the object
+-- belongs to: where that is missing, the object is not told of by itself. `alike` is what it takes
+-- after, a partition's column after its table's: where both differ in the same way, one is enough.
+-- Runs with search_path = pg_catalog, so that all other names are written with their schemas.
 --
 -- Left out: what belongs to pgherd (its schema, and the triggers of a run of `pgherd reshard`),
 -- publications, subscriptions, tablespaces, replica identity, which are a matter of one server;
@@ -42,7 +43,9 @@ functions AS (
 ),
 columns AS (
     SELECT a.*, format('%s.%I', r.name, a.attname) AS name, r.kind || ' ' || r.name AS parent,
-        r.kind AS of_kind, r.name AS of_name, r.relowner
+        r.kind AS of_kind, r.name AS of_name, r.relowner,
+        (SELECT format('column %s.%I', i.inhparent::regclass, a.attname) FROM pg_inherits i
+            WHERE i.inhrelid = r.oid AND r.relispartition) AS alike
     FROM pg_attribute a JOIN relations r ON r.oid = a.attrelid
     WHERE a.attnum > 0 AND NOT a.attisdropped
 ),
@@ -331,4 +334,6 @@ objects (kind, name, parent, definition) AS (
     FROM pg_event_trigger e JOIN pg_proc p ON p.oid = e.evtfoid
     JOIN spaces n ON n.oid = p.pronamespace
 )
-SELECT kind::text, name::text, parent::text, coalesce(definition, '')::text FROM objects
+SELECT o.kind::text, o.name::text, o.parent::text, coalesce(c.alike, '')::text,
+    coalesce(o.definition, '')::text
+FROM objects o LEFT JOIN columns c ON o.kind = 'column' AND c.name = o.name
