@@ -213,6 +213,13 @@ impl Conn {
         }
     }
 
+    /// Whether the map has changed since the statement in hand was planned: it may have waited for
+    /// a connection meanwhile.
+    pub fn is_planned_late(&self) -> bool {
+        let own = self.session.transaction.block().is_some_and(|block| block.map.is_some());
+        !own && !self.worker.is_newest(&self.planning.map)
+    }
+
     /// The plan of one scanned statement.
     ///
     /// # Errors
