@@ -30,6 +30,7 @@ mod insert;
 mod lex;
 mod literal;
 mod live;
+mod merge_into;
 mod ordered;
 mod own;
 mod parse;
@@ -43,6 +44,7 @@ mod sequences;
 mod table_from_query;
 mod temporary;
 mod token;
+mod with;
 mod write;
 
 use pgherd_shard_map::{ShardId, ShardMap, TableName};

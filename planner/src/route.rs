@@ -2,14 +2,14 @@
 
 use pgherd_shard_map::GroupId;
 
-use crate::analyze::{Analysis, Scope, Use};
+use crate::analyze::{Analysis, Use};
 use crate::query::{Cte, Query, Unread, keyword};
 use crate::sequences::{self, Sequences};
 use crate::token::{Range, Tokens};
 use crate::{
     Access, Action, Context, Gather, KeySource, KeyUse, ManyShards, Merge, OneShard, Otherwise,
     Plan, PlanError, Reuse, StatementKind, Target, borrow, functions, parse, scatter,
-    table_from_query,
+    table_from_query, with,
 };
 
 pub(crate) fn plan_of(
@@ -88,14 +88,7 @@ pub(crate) fn select_as(
         return Err(view_refused(&view.to_string()));
     }
     if analysis.data_modifying_cte {
-        if analysis.sharded() > 0 {
-            return Err(PlanError::unsupported(
-                "WITH queries that write are not supported together with sharded tables",
-                "Each part could need another shard.",
-                "Run the statements one after another in a transaction.",
-            ));
-        }
-        return Ok(home(context, Access::Write, kind));
+        return with::plan(tokens, context, kind);
     }
     witness(tokens, context, &analysis, query.locks.as_ref())?;
     let access = if reads && !analysis.locks { Access::Read } else { Access::Write };
@@ -307,16 +300,4 @@ pub(crate) fn view_refused(name: &str) -> PlanError {
         format!("The view {name} reads a distributed table."),
         "Write the view's query into the statement.",
     )
-}
-
-/// A scope with the target of an UPDATE or DELETE in it.
-pub(crate) fn target_scope(
-    analysis: &mut Analysis,
-    context: &Context<'_>,
-    parts: &[&str],
-    alias: Option<&str>,
-) -> Result<Scope, Unread> {
-    let mut scope = Scope::default();
-    analysis.table(context, parts, alias, false, &mut scope)?;
-    Ok(scope)
 }

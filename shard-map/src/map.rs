@@ -29,6 +29,9 @@ pub struct ShardMap {
     /// Groups whose rows are on their way from shard to shard: a shard may hold copies of another
     /// one's, and may say of some that it has them no more.
     pub moving: Box<[GroupId]>,
+    /// Tables that a transaction is distributing, or brings home: statements that name them wait
+    /// for its end.
+    pub changing: Box<[TableName]>,
     shards: BTreeMap<ShardId, Shard>,
     groups: BTreeMap<GroupId, ColocationGroup>,
     relations: HashMap<TableName, RelationKind>,
@@ -71,6 +74,7 @@ impl ShardMap {
             home,
             bytewise_collation,
             moving: Box::default(),
+            changing: Box::default(),
             shards: shards.into_iter().map(|shard| (shard.id, shard)).collect(),
             groups: groups.into_iter().map(|group| (group.id, group)).collect(),
             varchar_limits: varchar_limits(&relations),

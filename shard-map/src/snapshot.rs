@@ -18,6 +18,8 @@ struct Document {
     bytewise_collation: bool,
     #[serde(default)]
     moving: Box<[GroupId]>,
+    #[serde(default)]
+    changing: Box<[TableName]>,
     shards: Vec<ShardRow>,
     groups: Vec<GroupRow>,
     relations: Vec<RelationRow>,
@@ -98,6 +100,7 @@ impl ShardMap {
         )
         .map(|map| map.with_reading_functions(document.reading_functions))?;
         map.moving = document.moving;
+        map.changing = document.changing;
         Ok(map)
     }
 }
