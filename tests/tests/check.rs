@@ -114,7 +114,8 @@ fn a_good_cluster_has_no_findings_and_each_change_by_hand_is_one() {
         ALTER SEQUENCE numbers INCREMENT 3;
         UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'orders_total'::regclass",
     );
-    let gid = "pgherd_app_1_gone_00000000000000000000000000000001";
+    // Of a shard that is not there, so no router can finish it.
+    let gid = "pgherd_app_9_gone_00000000000000000000000000000001";
     let prepare = "BEGIN; CREATE TABLE prepared (); PREPARE TRANSACTION";
     for gid in [gid, "elsewhere"] {
         run(&two.dsn, &format!("{prepare} '{gid}'").replace("prepared ()", &format!("_{gid} ()")));
