@@ -11,6 +11,7 @@ use crate::token::{Kind, Range, Tokens};
 use crate::{
     Access, Action, Context, CopyFormat, CopyIn, CopyKey, CopyMake, CopyOut, CopyRows, Make,
     ManyShards, Merge, OneShard, Plan, PlanError, Reuse, StatementKind, Target, functions, route,
+    write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -29,9 +30,9 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     });
     let from = tokens.is(at, "from");
     match context.relation(&parts) {
-        Some((name, RelationKind::ViewOverDistributed)) => {
-            Err(route::view_refused(&name.to_string()))
-        }
+        Some((name, RelationKind::ViewOverDistributed)) => Err(route::view_refused(&name)),
+        // A trigger of the view could write anywhere. COPY … TO is what PostgreSQL refuses.
+        Some((name, RelationKind::View(_))) if from => Err(write::view_not_written(&name)),
         Some((_, RelationKind::Sharded(table))) => {
             let table = table.clone();
             let direct = tokens.is_any(at + 1, &["stdin", "stdout"]);

@@ -31,8 +31,8 @@ pub(crate) fn plan(
     let read = inner.strip_parens(&inner.all());
     let query = Query::read(&inner, read).map_err(|_| unread(tokens))?;
     let analysis = Analysis::of_query(&inner, context, &query).map_err(|_| unread(tokens))?;
-    if let Some(view) = &analysis.view_over_distributed {
-        return Err(view_refused(&view.to_string()));
+    if let Some(view) = analysis.view_read_whole() {
+        return Err(view_refused(view));
     }
     if analysis.data_modifying_cte || analysis.into || analysis.locks {
         return Err(unread(tokens));

@@ -18,7 +18,7 @@ use crate::route::{home, keys, plan_of, unread, view_refused, witness};
 use crate::token::{Kind, Range, Tokens};
 use crate::write::{
     refuse_default, refuse_differing, refuse_key_change, refuse_rounded_key, refuse_sequences,
-    same_everywhere, sharded_target,
+    is_view, same_everywhere, sharded_target, view_not_written,
 };
 use crate::{
     Access, Action, Context, KeyUse, Limit, Make, ManyShards, Merge, NewRow, OneShard, Plan,
@@ -102,6 +102,10 @@ pub(crate) fn insert(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan,
     let Some(table) = sharded_target(context, &insert.table)? else {
         return insert_home(tokens, context, &insert);
     };
+    let table = &table;
+    if is_view(context, &insert.table) {
+        return Err(view_not_written(&table.name));
+    }
     on_conflict(tokens, &insert, table)?;
     refuse_sequences(tokens, &(insert.tail..tokens.len()))?;
     if queries || (!values && !defaults) {
@@ -149,8 +153,8 @@ fn insert_home(
     if tokens.is(source.start, "values") {
         analysis.expression(tokens, context, &source, &Default::default()).map_err(unread)?;
     }
-    if let Some(view) = &analysis.view_over_distributed {
-        return Err(view_refused(&view.to_string()));
+    if let Some(view) = analysis.view_read_whole() {
+        return Err(view_refused(view));
     }
     if analysis.data_modifying_cte && analysis.sharded() > 0 {
         return Err(crate::route::unread(tokens));
@@ -601,7 +605,7 @@ fn insert_select(
         || !same_group
         || !analysis.home.is_empty()
         || analysis.data_modifying_cte
-        || analysis.view_over_distributed.is_some()
+        || analysis.view_read_whole().is_some()
     {
         return Err(refused());
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pgherd_shard_map::{ColumnDefault, KeyType, RelationKind, Table, TableKind};
+use pgherd_shard_map::{ColumnDefault, KeyType, RelationKind, Table, TableKind, TableName};
 
 use crate::analyze::{Analysis, Side};
 use crate::functions::Nature;
@@ -11,6 +11,7 @@ use crate::route::{
     home, keys, keys_of, plan_of, refuse_home, target_scope, unread, view_refused, witness,
 };
 use crate::token::{Kind, Range, Tokens};
+use crate::view::{self, Parts};
 use crate::{
     Access, Action, Context, Informed, ManyShards, Merge, OneShard, Otherwise, Plan, PlanError,
     Reuse, StatementKind, Target, borrow, functions, scatter,
@@ -48,20 +49,39 @@ pub(crate) fn refuse_sequences(tokens: &Tokens<'_>, range: &Range) -> Result<(),
     Ok(())
 }
 
-pub(crate) fn sharded_target<'c>(
-    context: &'c Context<'_>,
+/// The table that a statement writes, or the view that stands for one.
+pub(crate) fn sharded_target(
+    context: &Context<'_>,
     parts: &[&str],
-) -> Result<Option<&'c Arc<Table>>, PlanError> {
+) -> Result<Option<Arc<Table>>, PlanError> {
     match context.relation(parts) {
-        Some((name, RelationKind::ViewOverDistributed)) => Err(view_refused(&name.to_string())),
+        Some((name, RelationKind::View(view))) => {
+            match view::part(view, context, &mut Parts::default()) {
+                Some(part) if part.writable => Ok(Some(part.table)),
+                _ => Err(view_not_written(&name)),
+            }
+        }
+        Some((name, RelationKind::ViewOverDistributed)) => Err(view_not_written(&name)),
         Some((name, RelationKind::ViewOverReference)) => Err(PlanError::unsupported(
             "writing through a view over reference tables is not supported",
             format!("The view {name} would write on one shard only."),
             "Write to the table itself.",
         )),
-        Some((_, RelationKind::Sharded(table))) => Ok(Some(table)),
+        Some((_, RelationKind::Sharded(table))) => Ok(Some(Arc::clone(table))),
         _ => Ok(None),
     }
+}
+
+pub(crate) fn is_view(context: &Context<'_>, parts: &[&str]) -> bool {
+    matches!(context.relation(parts), Some((_, RelationKind::View(_))))
+}
+
+pub(crate) fn view_not_written(name: &TableName) -> PlanError {
+    PlanError::unsupported(
+        "writing through this view over distributed tables is not supported",
+        format!("It is not certain that {name} stands for rows of one table with the same keys."),
+        "Write to the table itself.",
+    )
 }
 
 /// `numeric(10, 2)` and `timestamp(3)` round what is written: the row's key would not be the value
@@ -267,10 +287,10 @@ fn change(
     check(tokens)?;
     let change =
         read_change(tokens, kind == StatementKind::Update).ok_or_else(|| unread(tokens))?;
-    let table = sharded_target(context, &change.table)?.cloned();
+    let table = sharded_target(context, &change.table)?;
     let analysis = read(tokens, context, &change).map_err(|_| unread(tokens))?;
-    if let Some(view) = &analysis.view_over_distributed {
-        return Err(view_refused(&view.to_string()));
+    if let Some(view) = analysis.view_read_whole() {
+        return Err(view_refused(view));
     }
     if tokens.are(change.filter.start, &["current", "of"]) || analysis.data_modifying_cte {
         return Err(unread(tokens));
@@ -284,14 +304,22 @@ fn change(
     };
     refuse_home(&analysis)?;
     refuse_default(tokens, &change.set, &table)?;
-    let TableKind::Distributed { key, .. } = table.kind else {
+    // Which default it is, the view's or its table's, is not known here.
+    if is_view(context, &change.table)
+        && change.set.clone().any(|at| tokens.is(at, "default"))
+    {
+        return Err(view_not_written(&table.name));
+    }
+    let TableKind::Distributed { .. } = table.kind else {
         if !analysis.uses.is_empty() {
             refuse_differing(tokens, &table, &tokens.all())?;
             return informed(tokens, context, kind, analysis, Target::All);
         }
         return same_everywhere(tokens, context, kind, &table, &tokens.all());
     };
-    refuse_key_change(tokens, &change.set, &table.columns[key].name)?;
+    if let Some(key) = table.key_column() {
+        refuse_key_change(tokens, &change.set, &key.name)?;
+    }
     let everywhere = colocated(&analysis);
     let sum = |target| ManyShards { target, sql: None, merge: Merge::Sum };
     if let Some(target) = keys(&analysis.uses) {
