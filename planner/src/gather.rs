@@ -13,6 +13,7 @@ use crate::insert::{Insert, has_query, make_of};
 use crate::query::Query;
 use crate::route::{plan_of, unread, view_refused, witness};
 use crate::token::{Kind, Tokens};
+use crate::write::view_not_written;
 use crate::{
     Access, Action, Context, Gather, GatherPlace, KeySource, Make, Plan, PlanError, Reuse,
     ScratchColumn, StatementKind, Target, functions,
@@ -96,6 +97,9 @@ impl Receiver {
             let name = insert.table.join(".");
             PlanError::new("42P01", format!("relation \"{name}\" does not exist"))
         })?;
+        if let RelationKind::View(_) = kind {
+            return Err(view_not_written(&table));
+        }
         let RelationKind::Sharded(known) = kind else {
             return Ok(Self { table, columns: Vec::new(), place: GatherPlace::Home });
         };

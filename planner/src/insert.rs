@@ -18,7 +18,7 @@ use crate::route::{home, keys, plan_of, unread, view_refused, witness};
 use crate::token::{Kind, Range, Tokens};
 use crate::write::{
     refuse_default, refuse_differing, refuse_key_change, refuse_rounded_key, refuse_sequences,
-    is_view, same_everywhere, sharded_target, view_not_written,
+    same_everywhere, sharded_target,
 };
 use crate::{
     Access, Action, Context, KeyUse, Limit, Make, ManyShards, Merge, NewRow, OneShard, Plan,
@@ -99,13 +99,10 @@ pub(crate) fn insert(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan,
     let defaults = tokens.are(insert.source, &["default", "values"]);
     let queries = has_query(tokens, &(insert.source + usize::from(!values)..insert.tail))
         || has_query(tokens, &(insert.tail..tokens.len()));
-    let Some(table) = sharded_target(context, &insert.table)? else {
+    let Some(table) = sharded_target(context, &insert.table, kind)? else {
         return insert_home(tokens, context, &insert);
     };
     let table = &table;
-    if is_view(context, &insert.table) {
-        return Err(view_not_written(&table.name));
-    }
     on_conflict(tokens, &insert, table)?;
     refuse_sequences(tokens, &(insert.tail..tokens.len()))?;
     if queries || (!values && !defaults) {

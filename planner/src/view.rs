@@ -15,7 +15,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pgherd_shard_map::{RelationKind, Table, TableKind, TableName, View};
+use pgherd_shard_map::{
+    Column, ColumnDefault, RelationKind, Table, TableKind, TableName, View,
+};
 
 use crate::analyze::{Analysis, Scope, Whole};
 use crate::borrow::{self, quoted};
@@ -39,8 +41,10 @@ pub(crate) struct Part {
     pub(crate) table: Arc<Table>,
     /// Its rows come in an order.
     pub(crate) ordered: bool,
-    /// A write to it is a write to the table's rows of the same keys.
+    /// UPDATE and DELETE change the rows of one table with the same keys.
     pub(crate) writable: bool,
+    /// So does INSERT, and no shard would take a number from a sequence.
+    pub(crate) takes_rows: bool,
 }
 
 /// What the views that a statement has led to are.
@@ -111,7 +115,7 @@ fn read(view: &View, context: &Context<'_>, parts: &mut Parts) -> Option<Part> {
             let branch = Branch { view, context, tokens: &tokens, query: &query };
             let part = branch.read(parts, &mut named)?;
             all = Some(match all {
-                None => Part { writable: false, ..part },
+                None => Part { writable: false, takes_rows: false, ..part },
                 Some(before) => both(view, &before, &part)?,
             });
         }
@@ -153,7 +157,8 @@ fn both(view: &View, a: &Part, b: &Part) -> Option<Part> {
     let key = if key == other { key } else { view.columns.len() };
     let kind = TableKind::Distributed { key, key_type, group };
     let table = Table { name: view.name.clone(), kind, columns: view.columns.clone() };
-    Some(Part { table: Arc::new(table), ordered: a.ordered || b.ordered, writable: false })
+    let ordered = a.ordered || b.ordered;
+    Some(Part { table: Arc::new(table), ordered, writable: false, takes_rows: false })
 }
 
 /// A view's query, or an operand of it.
@@ -195,15 +200,25 @@ impl Branch<'_> {
         let kind =
             TableKind::Distributed { key, key_type: used.key_type, group: used.group };
         let base = parts.known.iter().find(|(name, _)| *name == used.table.name);
+        let base = base.and_then(|(_, base)| base.as_ref());
+        let one = matches!(&*select.from, [From::Table { .. }]);
         let writable = view.body.updatable
+            && one
             && shown <= 1
-            && matches!(&*select.from, [From::Table { .. }])
-            && base.is_none_or(|(_, base)| base.as_ref().is_some_and(|base| base.writable));
+            && base.is_none_or(|base| base.writable);
+        let numbers =
+            |column: &Column| matches!(column.default, ColumnDefault::Sequence(_));
+        let takes_rows = writable
+            && shown == 1
+            && view.columns.iter().all(|column| column.default == ColumnDefault::None)
+            && !used.table.columns.iter().any(numbers)
+            && base.is_none_or(|base| base.takes_rows);
         let table = Table { name: view.name.clone(), kind, columns: view.columns.clone() };
         Some(Part {
             table: Arc::new(table),
             ordered: !query.order.is_empty() || analysis.ordered_view,
             writable,
+            takes_rows,
         })
     }
 

@@ -11,7 +11,7 @@ use crate::route::{
     home, keys, keys_of, plan_of, refuse_home, target_scope, unread, view_refused, witness,
 };
 use crate::token::{Kind, Range, Tokens};
-use crate::view::{self, Parts};
+use crate::view::{self, Part, Parts};
 use crate::{
     Access, Action, Context, Informed, ManyShards, Merge, OneShard, Otherwise, Plan, PlanError,
     Reuse, StatementKind, Target, borrow, functions, scatter,
@@ -53,13 +53,16 @@ pub(crate) fn refuse_sequences(tokens: &Tokens<'_>, range: &Range) -> Result<(),
 pub(crate) fn sharded_target(
     context: &Context<'_>,
     parts: &[&str],
+    kind: StatementKind,
 ) -> Result<Option<Arc<Table>>, PlanError> {
     match context.relation(parts) {
         Some((name, RelationKind::View(view))) => {
-            match view::part(view, context, &mut Parts::default()) {
-                Some(part) if part.writable => Ok(Some(part.table)),
-                _ => Err(view_not_written(&name)),
-            }
+            let part = view::part(view, context, &mut Parts::default());
+            let sure = |part: &Part| match kind {
+                StatementKind::Insert => part.takes_rows,
+                _ => part.writable,
+            };
+            part.filter(sure).map(|part| Some(part.table)).ok_or_else(|| view_not_written(&name))
         }
         Some((name, RelationKind::ViewOverDistributed)) => Err(view_not_written(&name)),
         Some((name, RelationKind::ViewOverReference)) => Err(PlanError::unsupported(
@@ -72,7 +75,7 @@ pub(crate) fn sharded_target(
     }
 }
 
-pub(crate) fn is_view(context: &Context<'_>, parts: &[&str]) -> bool {
+fn is_view(context: &Context<'_>, parts: &[&str]) -> bool {
     matches!(context.relation(parts), Some((_, RelationKind::View(_))))
 }
 
@@ -287,7 +290,7 @@ fn change(
     check(tokens)?;
     let change =
         read_change(tokens, kind == StatementKind::Update).ok_or_else(|| unread(tokens))?;
-    let table = sharded_target(context, &change.table)?;
+    let table = sharded_target(context, &change.table, kind)?;
     let analysis = read(tokens, context, &change).map_err(|_| unread(tokens))?;
     if let Some(view) = analysis.view_read_whole() {
         return Err(view_refused(view));

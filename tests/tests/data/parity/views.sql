@@ -11,9 +11,11 @@ SELECT * FROM vt ORDER BY k;
 SELECT * FROM vt WHERE k = 1;
 SELECT count(*) FROM vt;
 UPDATE vt SET v = 'changed' WHERE k = 1;
---@ refused 0A000
 INSERT INTO vt VALUES (9, 'through the view');
-SELECT * FROM t WHERE k IN (1, 9);
+INSERT INTO vt VALUES (10, 'x'), (11, 'y'), (12, 'z') RETURNING k;
+INSERT INTO vt (v) VALUES ('without a key');
+SELECT k, v FROM t WHERE k IN (1, 9, 11) ORDER BY k;
+DELETE FROM vt WHERE k > 8;
 CREATE VIEW vh AS SELECT a FROM home;
 SELECT * FROM vh ORDER BY a;
 INSERT INTO vh VALUES (3);
