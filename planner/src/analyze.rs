@@ -69,6 +69,8 @@ pub(crate) struct Analysis {
     pub(crate) ordered_view: bool,
     /// Such a view is read whole.
     pub(crate) keep_order: bool,
+    /// A `*` means the columns of other things than `uses`.
+    pub(crate) stars_elsewhere: bool,
     /// What the views that were met are.
     pub(crate) parts: Parts,
     pub(crate) data_modifying_cte: bool,

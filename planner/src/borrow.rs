@@ -147,7 +147,7 @@ impl<'a> Reading<'a> {
         let names = tokens.all().filter_map(|at| tokens.name(at)).collect();
         let all = tokens.all().any(|at| {
             tokens.is_any(at, &["natural", "table"])
-                || (tokens.sign(at, "*") && is_star(tokens, at))
+                || (!analysis.stars_elsewhere && tokens.sign(at, "*") && is_star(tokens, at))
         });
         let mut defining = BTreeSet::new();
         for used in &analysis.uses {

@@ -89,7 +89,7 @@ fn copy_in(
     let rows = match table.kind {
         TableKind::Reference => CopyRows::Everywhere,
         TableKind::Distributed { key, key_type, group } => {
-            crate::write::refuse_rounded_key(table)?;
+            write::refuse_rounded_key(table)?;
             let name = &*table.columns[key].name;
             let made = added.iter().position(|at| *at == key);
             let field = names.iter().position(|given| *given == name);

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use crate::analyze::{Analysis, value};
 use crate::literal::decode_str;
 use crate::query::{Query, Unread, starts_query};
-use crate::route::{home, keys, plan_of, unread, view_refused, witness};
+use crate::route::{home, keys, plan_of, unread, witness};
 use crate::token::{Kind, Range, Tokens};
 use crate::write::{
     refuse_default, refuse_differing, refuse_key_change, refuse_rounded_key, refuse_sequences,
@@ -150,13 +150,11 @@ fn insert_home(
     if tokens.is(source.start, "values") {
         analysis.expression(tokens, context, &source, &Default::default()).map_err(unread)?;
     }
-    if let Some(view) = analysis.view_read_whole() {
-        return Err(view_refused(view));
-    }
-    if analysis.data_modifying_cte && analysis.sharded() > 0 {
+    let whole = analysis.view_read_whole().is_some();
+    if analysis.data_modifying_cte && (whole || analysis.sharded() > 0) {
         return Err(crate::route::unread(tokens));
     }
-    if !analysis.uses.is_empty() {
+    if whole || !analysis.uses.is_empty() {
         return gather::plan(tokens, context, insert);
     }
     witness(tokens, context, &analysis, None)?;

@@ -300,8 +300,8 @@ pub(crate) fn borrow(
             "Put pg_catalog first in search_path, or leave it out.",
         ));
     }
-    let mut names = BTreeSet::new();
-    let sql = expanded(tokens, context, 0, &mut names)?;
+    let client = names(tokens, context)?;
+    let sql = expanded(tokens, context, &client, 0)?;
     let inner = Tokens::new(&sql);
     inner.check_limits()?;
     if !functions::reads_only(&inner, &inner.all())
@@ -316,7 +316,8 @@ pub(crate) fn borrow(
     }
     let read = if inner.balanced { inner.strip_parens(&inner.all()) } else { inner.all() };
     let query = Query::read(&inner, read).map_err(|_| unread(tokens))?;
-    let analysis = Analysis::of_query(&inner, context, &query).map_err(|_| unread(tokens))?;
+    let mut analysis = Analysis::of_query(&inner, context, &query).map_err(|_| unread(tokens))?;
+    analysis.stars_elsewhere = client.uses.is_empty();
     if let Some(name) = analysis.view_read_whole() {
         return Err(view_refused(name));
     }
@@ -326,33 +327,36 @@ pub(crate) fn borrow(
         // Keys in the queries are none of the statement's literals.
         pull.target = Target::All;
     }
-    borrow.views = names.into_iter().collect();
+    let views: BTreeSet<TableName> =
+        client.wholes.iter().map(|whole| whole.view.name.clone()).collect();
+    borrow.views = views.into_iter().collect();
     Ok(borrow)
 }
 
-/// The text of a statement, or of a view's query, with the views' queries in it.
-fn expanded(
-    tokens: &Tokens<'_>,
-    context: &Context<'_>,
-    depth: u32,
-    names: &mut BTreeSet<TableName>,
-) -> Result<String, PlanError> {
+/// What a statement, or a view's query, names, where views whose rows have an order are whole.
+fn names(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Analysis, PlanError> {
     let read = if tokens.balanced { tokens.strip_parens(&tokens.all()) } else { tokens.all() };
     let query = Query::read(tokens, read).map_err(|_| unread(tokens))?;
     let mut analysis = Analysis { keep_order: true, ..Analysis::default() };
     let read = analysis.query(tokens, context, &query, &Scope::default());
     read.map_err(|_| unread(tokens))?;
-    if let Some(opaque) = &analysis.view_over_distributed {
-        return Err(view_refused(opaque));
+    match &analysis.view_over_distributed {
+        Some(opaque) => Err(view_refused(opaque)),
+        None => Ok(analysis),
     }
-    // In a view's query this is a relation of PostgreSQL's own, whose name the statement could hide.
-    if let Some(bare) = analysis.home.iter().find(|name| depth > 0 && !name.contains('.')) {
-        return Err(unread(tokens).with_detail(format!("A view reads distributed tables and {bare}.")));
-    }
+}
+
+/// The text with the queries of whole views in it.
+fn expanded(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    analysis: &Analysis,
+    depth: u32,
+) -> Result<String, PlanError> {
     let mut edits = Vec::new();
     for whole in &analysis.wholes {
         let place = place(tokens, whole)?;
-        let query = whole_query(&whole.view, context, depth, names)?;
+        let query = whole_query(&whole.view, context, depth)?;
         let name = match &whole.alias {
             Some(_) => String::new(),
             None => format!(" AS {}", quoted(&whole.view.name.name)),
@@ -382,28 +386,30 @@ fn expanded(
     Ok(sql)
 }
 
-fn whole_query(
-    view: &View,
-    context: &Context<'_>,
-    depth: u32,
-    names: &mut BTreeSet<TableName>,
-) -> Result<String, PlanError> {
-    if depth == DEPTH_MAX {
-        return Err(view_refused(&view.name));
-    }
+fn whole_query(view: &View, context: &Context<'_>, depth: u32) -> Result<String, PlanError> {
     if view.body.row_security {
         return Err(PlanError::unsupported(
             format!("the view {} cannot be read over copies", view.name),
             "A table under it has row security, which would ask another user than the view's owner.",
-            "Give the view a GROUP BY or PARTITION BY with the distribution column, or compare \
-             that column with one value in it.",
+            "Let GROUP BY, DISTINCT, PARTITION BY and joins in the view include the distribution \
+             column.",
         ));
     }
-    names.insert(view.name.clone());
     let query = view.body.query.trim_end().trim_end_matches(';');
     let tokens = Tokens::new(query);
     tokens.check_limits()?;
-    expanded(&tokens, &of_queries(context), depth + 1, names)
+    let context = &of_queries(context);
+    let analysis = names(&tokens, context)?;
+    let known = analysis.known.iter().map(|table| table.name.to_string());
+    let wholes = analysis.wholes.iter().map(|whole| whole.view.name.to_string());
+    let named: BTreeSet<String> =
+        known.chain(wholes).chain(analysis.home.iter().cloned()).collect();
+    // Relations of PostgreSQL's own, whose names a statement could hide, are not among what it reads.
+    let reads: BTreeSet<String> = view.body.reads.iter().map(TableName::to_string).collect();
+    if named != reads || depth == DEPTH_MAX {
+        return Err(view_refused(&view.name));
+    }
+    expanded(&tokens, context, &analysis, depth + 1)
 }
 
 /// Where the view's name stands.

@@ -399,6 +399,13 @@ fn informed(
             "Compare the distribution columns of all tables with one value.",
         ));
     }
+    if analysis.ordered_view {
+        return Err(PlanError::unsupported(
+            "a view with an ORDER BY is not supported in a write that reads other shards",
+            "The rows that it reads are copied, in no order.",
+            "Write ORDER BY into the statement, and leave it out of the view.",
+        ));
+    }
     // A subquery must come out the same on every shard.
     let moving = ["random", "gen_random_uuid", "clock_timestamp", "timeofday"];
     let called = tokens.all().find_map(|at| {

@@ -185,7 +185,8 @@ SELECT array_agg(id) FROM (SELECT id FROM sorted LIMIT 3) x;
 -- Writes.
 UPDATE dear SET price = price + 1000 WHERE owner = 8 AND number = 1 RETURNING *;
 UPDATE dear SET price = price - 1000 WHERE price > 1000;
-UPDATE dear SET owner = 1 WHERE FALSE RETURNING owner;
+--@ refused 0A000
+UPDATE dear SET owner = 1 WHERE owner = 2;
 UPDATE dearest SET price = 1 WHERE who = 12;
 SELECT count(*), sum(price) FROM items;
 DELETE FROM dearest WHERE who = 11;
@@ -202,6 +203,12 @@ SELECT id, land FROM tenants ORDER BY id;
 CREATE VIEW cheap AS SELECT tenant, id, price FROM items WHERE price < 20 WITH CHECK OPTION;
 UPDATE cheap SET price = 30 WHERE tenant = 1 AND id = 1;
 UPDATE cheap SET price = 3 WHERE tenant = 1 AND id = 1 RETURNING price;
+INSERT INTO tenants SELECT 200 + items, note, 'pn' FROM per_note;
+INSERT INTO rates SELECT note, items FROM per_note;
+INSERT INTO tenants SELECT id + 300, 'sorted ' || name, 'so' FROM (SELECT * FROM sorted LIMIT 2) x;
+SELECT id, name FROM tenants WHERE id > 200 ORDER BY id;
+DELETE FROM tenants WHERE land IN ('pn', 'so');
+UPDATE tenants SET land = 'za' WHERE id IN (SELECT count(*) FROM dear WHERE owner = 1);
 INSERT INTO rates SELECT what, 1 FROM everything WHERE key = 3 AND what LIKE 'tenant%';
 SELECT code FROM rates ORDER BY code;
 INSERT INTO tenants SELECT tenant + 100, 'copy ' || total, NULL FROM per_tenant WHERE tenant < 4;
