@@ -24,7 +24,6 @@ use crate::borrow::{self, quoted};
 use crate::functions::{self, Nature};
 use crate::query::{Distinct, From, Query, Select};
 use crate::route::{unread, view_refused, witness};
-use crate::sequences::{self, Sequences};
 use crate::token::{Kind, Range, Tokens};
 use crate::{Borrow, Context, PlanError, Target, aggregate, ordered, scatter};
 
@@ -246,7 +245,7 @@ impl Branch<'_> {
         let mut folds = false;
         for at in tokens.all() {
             let Some((name, open)) = functions::call(tokens, at) else { continue };
-            let own = self.view.body.functions.iter().any(|own| Some(&**own) == tokens.name(at));
+            let own = is_own_function(self.view, tokens, at);
             let nature = name.map_or(Nature::Unknown, functions::nature);
             let folding = match nature {
                 Nature::Sequence => return false,
@@ -304,16 +303,6 @@ pub(crate) fn borrow(
     let sql = expanded(tokens, context, &client, 0)?;
     let inner = Tokens::new(&sql);
     inner.check_limits()?;
-    if !functions::reads_only(&inner, &inner.all())
-        || sequences::used(&inner, context) != Sequences::Nothing
-    {
-        let (_, name) = functions::worst(&inner, &inner.all());
-        return Err(PlanError::unsupported(
-            format!("the function {name}() is not supported in a view that is read over copies"),
-            "Its rows are made of those of several shards, where the function could write.",
-            "Give the view a GROUP BY or PARTITION BY with the distribution column.",
-        ));
-    }
     let read = if inner.balanced { inner.strip_parens(&inner.all()) } else { inner.all() };
     let query = Query::read(&inner, read).map_err(|_| unread(tokens))?;
     let mut analysis = Analysis::of_query(&inner, context, &query).map_err(|_| unread(tokens))?;
@@ -398,6 +387,7 @@ fn whole_query(view: &View, context: &Context<'_>, depth: u32) -> Result<String,
     let query = view.body.query.trim_end().trim_end_matches(';');
     let tokens = Tokens::new(query);
     tokens.check_limits()?;
+    refuse_writing(view, &tokens)?;
     let context = &of_queries(context);
     let analysis = names(&tokens, context)?;
     let known = analysis.known.iter().map(|table| table.name.to_string());
@@ -410,6 +400,35 @@ fn whole_query(view: &View, context: &Context<'_>, depth: u32) -> Result<String,
         return Err(view_refused(&view.name));
     }
     expanded(&tokens, context, &analysis, depth + 1)
+}
+
+/// The rows are made apart from the client's transaction.
+fn refuse_writing(view: &View, tokens: &Tokens<'_>) -> Result<(), PlanError> {
+    let could_write = |at: &usize| {
+        let Some((name, _)) = functions::call(tokens, *at) else { return false };
+        match name.map_or(Nature::Unknown, functions::nature) {
+            Nature::Sequence => true,
+            Nature::Unknown => view.body.may_write || !is_own_function(view, tokens, *at),
+            _ => false,
+        }
+    };
+    match tokens.all().find(could_write) {
+        None => Ok(()),
+        Some(at) => Err(PlanError::unsupported(
+            format!(
+                "the function {}() is not supported in a view that is read over copies",
+                tokens.list[at].text
+            ),
+            format!("The rows of {} are made of those of several shards; it could write.", view.name),
+            "Call it where the view is read, or declare a function of your own as STABLE or \
+             IMMUTABLE if it is.",
+        )),
+    }
+}
+
+/// What is called here is one of the functions that are not PostgreSQL's own.
+fn is_own_function(view: &View, tokens: &Tokens<'_>, at: usize) -> bool {
+    view.body.functions.iter().any(|own| Some(&**own) == tokens.name(at))
 }
 
 /// Where the view's name stands.

@@ -97,7 +97,10 @@ SELECT pg_catalog.json_build_object(
                         JOIN pg_catalog.pg_namespace rn ON rn.oid = rc.relnamespace),
                     'functions', coalesce(pg_catalog.json_agg(DISTINCT p.proname)
                         FILTER (WHERE p.oid IS NOT NULL), '[]'::json),
-                    'may_write', coalesce(pg_catalog.bool_or(p.provolatile = 'v'), false),
+                    'may_write', coalesce(pg_catalog.bool_or(p.provolatile = 'v' OR EXISTS (
+                        SELECT FROM pg_catalog.pg_aggregate g JOIN pg_catalog.pg_proc s
+                            ON s.oid IN (g.aggtransfn, g.aggfinalfn, g.aggcombinefn)
+                        WHERE g.aggfnoid = p.oid AND s.provolatile = 'v')), false),
                     'folds', pg_catalog.bool_or(w.ev_action::text LIKE '%:hasAggs true%'
                         OR w.ev_action::text LIKE '%:hasWindowFuncs true%'),
                     'row_security', EXISTS (SELECT FROM over o

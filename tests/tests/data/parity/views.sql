@@ -13,6 +13,7 @@ SELECT count(*) FROM vt;
 UPDATE vt SET v = 'changed' WHERE k = 1;
 INSERT INTO vt VALUES (9, 'through the view');
 INSERT INTO vt VALUES (10, 'x'), (11, 'y'), (12, 'z') RETURNING k;
+--@ refused 0A000
 INSERT INTO vt (v) VALUES ('without a key');
 SELECT k, v FROM t WHERE k IN (1, 9, 11) ORDER BY k;
 DELETE FROM vt WHERE k > 8;
@@ -237,6 +238,27 @@ SELECT count(*) FROM kept;
 DROP MATERIALIZED VIEW kept;
 --@ refused 0A000
 CREATE MATERIALIZED VIEW kept AS SELECT id FROM tenants;
+CREATE TABLE later (k int PRIMARY KEY);
+CREATE MATERIALIZED VIEW kept AS SELECT k FROM later;
+--@ router: SELECT create_distributed_table('later', 'k')
+--@ refused 0A000
+SELECT * FROM kept;
+--@ refused 0A000
+REFRESH MATERIALIZED VIEW kept;
+DROP MATERIALIZED VIEW kept;
+-- Functions in a view.
+CREATE FUNCTION half(n numeric) RETURNS numeric LANGUAGE sql STABLE AS 'SELECT n / 2';
+CREATE FUNCTION moved(n int) RETURNS int LANGUAGE plpgsql VOLATILE AS 'BEGIN RETURN n; END';
+CREATE VIEW halves AS SELECT tenant, half(price) AS half FROM items;
+SELECT round(half, 1) FROM halves WHERE tenant = 3 ORDER BY half;
+SELECT round(sum(half), 1) FROM halves;
+CREATE VIEW half_notes AS SELECT note, half(sum(price)) AS half FROM items GROUP BY note;
+SELECT note, round(half, 1) FROM half_notes ORDER BY note;
+CREATE VIEW moving AS SELECT moved(tenant) AS tenant FROM items;
+--@ refused 0A000
+SELECT count(*) FROM moving;
+DROP FUNCTION moved(int) CASCADE;
+DROP FUNCTION half(numeric) CASCADE;
 --@ refused 0A000
 CREATE TEMP VIEW passing AS SELECT id FROM tenants;
 -- What PostgreSQL's catalogs say of views.
