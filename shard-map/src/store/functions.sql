@@ -63,7 +63,7 @@ $$;
 -- are given back at once, with a subtransaction: two changes of the schema could wait for each other.
 CREATE OR REPLACE FUNCTION pgherd.view_queries(views oid[])
 RETURNS TABLE (view oid, query text, updatable boolean)
-LANGUAGE plpgsql STABLE SET jit = off SET lock_timeout = '20ms'
+LANGUAGE plpgsql STABLE ROWS 10 SET jit = off SET lock_timeout = '20ms'
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     locked oid[];
