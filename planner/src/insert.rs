@@ -53,11 +53,11 @@ enum Overriding {
     User,
 }
 
-pub(crate) fn read_insert<'t>(tokens: &'t Tokens<'_>) -> Option<Insert<'t>> {
-    if !tokens.is(1, "into") {
+pub(crate) fn read_insert<'t>(tokens: &'t Tokens<'_>, range: Range) -> Option<Insert<'t>> {
+    if !tokens.is(range.start + 1, "into") {
         return None;
     }
-    let (table, mut at) = tokens.qualified(2)?;
+    let (table, mut at) = tokens.qualified(range.start + 2)?;
     if tokens.is(at, "as") {
         at += 2;
     }
@@ -81,7 +81,7 @@ pub(crate) fn read_insert<'t>(tokens: &'t Tokens<'_>) -> Option<Insert<'t>> {
         });
         at += 3;
     }
-    let end = tokens.len();
+    let end = range.end;
     let tail = tokens
         .find(&(at..end), |t| tokens.are(t, &["on", "conflict"]) || tokens.is(t, "returning"))
         .unwrap_or(end);
@@ -94,7 +94,7 @@ pub(crate) fn insert(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan,
         return Ok(home(context, Access::Write, kind));
     }
     tokens.check_limits()?;
-    let insert = read_insert(tokens).ok_or_else(|| unread(tokens))?;
+    let insert = read_insert(tokens, tokens.all()).ok_or_else(|| unread(tokens))?;
     let values = tokens.is(insert.source, "values");
     let defaults = tokens.are(insert.source, &["default", "values"]);
     let queries = has_query(tokens, &(insert.source + usize::from(!values)..insert.tail))
@@ -103,7 +103,7 @@ pub(crate) fn insert(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan,
         return insert_home(tokens, context, &insert);
     };
     let table = &table;
-    on_conflict(tokens, &insert, table)?;
+    on_conflict(tokens, &insert, table, tokens.len())?;
     refuse_sequences(tokens, &(insert.tail..tokens.len()))?;
     if queries || (!values && !defaults) {
         if let TableKind::Distributed { .. } = table.kind
@@ -161,8 +161,13 @@ fn insert_home(
     Ok(home(context, Access::Write, StatementKind::Insert))
 }
 
-fn on_conflict(tokens: &Tokens<'_>, insert: &Insert<'_>, table: &Table) -> Result<(), PlanError> {
-    let tail = insert.tail..tokens.len();
+pub(crate) fn on_conflict(
+    tokens: &Tokens<'_>,
+    insert: &Insert<'_>,
+    table: &Table,
+    end: usize,
+) -> Result<(), PlanError> {
+    let tail = insert.tail..end;
     let Some(set) = tokens.find(&tail, |at| tokens.is(at, "set")) else { return Ok(()) };
     let end = tokens
         .find(&(set..tail.end), |at| tokens.is_any(at, &["where", "returning"]))
@@ -174,7 +179,7 @@ fn on_conflict(tokens: &Tokens<'_>, insert: &Insert<'_>, table: &Table) -> Resul
     }
 }
 
-fn value_rows(tokens: &Tokens<'_>, insert: &Insert<'_>) -> Option<Vec<Range>> {
+pub(crate) fn value_rows(tokens: &Tokens<'_>, insert: &Insert<'_>) -> Option<Vec<Range>> {
     let rows = tokens.split(&(insert.source + 1..insert.tail));
     let row = |range: &Range| {
         tokens.kind(range.start) == Some(Kind::Open)

@@ -30,6 +30,7 @@ mod insert;
 mod lex;
 mod literal;
 mod live;
+mod merge_into;
 mod ordered;
 mod own;
 mod parse;
@@ -44,6 +45,7 @@ mod table_from_query;
 mod temporary;
 mod token;
 mod view;
+mod with;
 mod write;
 
 use pgherd_shard_map::{ShardId, ShardMap, TableName};

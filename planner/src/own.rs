@@ -69,7 +69,7 @@ impl Own<'_> {
                 self.statement(verb.ok_or(Refused)?)
             }
             Some("insert") if start == 0 => {
-                let Some(insert) = read_insert(tokens) else {
+                let Some(insert) = read_insert(tokens, tokens.all()) else {
                     return self.unless_named(start..end);
                 };
                 match starts_query(tokens, insert.source) && !tokens.is(insert.source, "values") {
@@ -219,7 +219,7 @@ impl Own<'_> {
 
     fn change(&mut self, update: bool) -> Result<(), Refused> {
         let tokens = self.tokens;
-        let Some(change) = read_change(tokens, update) else {
+        let Some(change) = read_change(tokens, tokens.all(), update) else {
             return self.unless_named(tokens.all());
         };
         let mut conditions = Vec::new();

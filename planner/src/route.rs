@@ -2,14 +2,14 @@
 
 use pgherd_shard_map::{GroupId, TableName};
 
-use crate::analyze::{Analysis, Scope, Use};
+use crate::analyze::{Analysis, Use};
 use crate::query::{Cte, Query, Unread, keyword};
 use crate::sequences::{self, Sequences};
 use crate::token::{Range, Tokens};
 use crate::{
     Access, Action, Context, Gather, KeySource, KeyUse, ManyShards, Merge, OneShard, Otherwise,
     Plan, PlanError, Reuse, StatementKind, Target, borrow, functions, parse, scatter,
-    table_from_query, view,
+    table_from_query, view, with,
 };
 
 pub(crate) fn plan_of(
@@ -88,14 +88,7 @@ pub(crate) fn select_as(
         return Err(view_refused(view));
     }
     if analysis.data_modifying_cte {
-        if analysis.sharded() > 0 {
-            return Err(PlanError::unsupported(
-                "WITH queries that write are not supported together with sharded tables",
-                "Each part could need another shard.",
-                "Run the statements one after another in a transaction.",
-            ));
-        }
-        return Ok(home(context, Access::Write, kind));
+        return with::plan(tokens, context, kind);
     }
     if let Some(name) = analysis.view_read_whole() {
         if !reads || analysis.locks {
@@ -333,16 +326,4 @@ pub(crate) fn view_refused(name: &TableName) -> PlanError {
         "Write the view's query into the statement; in the view, let GROUP BY, DISTINCT, PARTITION \
          BY and joins include the distribution column.",
     )
-}
-
-/// A scope with the target of an UPDATE or DELETE in it.
-pub(crate) fn target_scope(
-    analysis: &mut Analysis,
-    context: &Context<'_>,
-    parts: &[&str],
-    alias: Option<&str>,
-) -> Result<Scope, Unread> {
-    let mut scope = Scope::default();
-    analysis.table(context, parts, alias, false, &mut scope)?;
-    Ok(scope)
 }

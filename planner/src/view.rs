@@ -15,9 +15,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pgherd_shard_map::{
-    Column, ColumnDefault, RelationKind, Table, TableKind, TableName, View,
-};
+use pgherd_shard_map::{Column, ColumnDefault, RelationKind, Table, TableKind, TableName, View};
 
 use crate::analyze::{Analysis, Scope, Whole};
 use crate::borrow::{self, quoted};
@@ -128,8 +126,9 @@ fn read(view: &View, context: &Context<'_>, parts: &mut Parts) -> Option<Part> {
 fn union_all(tokens: &Tokens<'_>) -> Option<Vec<Range>> {
     let mut operands = Vec::new();
     let mut start = 0;
-    let operator =
-        |at: usize| tokens.is_any(at, &["union", "intersect", "except"]) && !tokens.sign(at - 1, ".");
+    let operator = |at: usize| {
+        tokens.is_any(at, &["union", "intersect", "except"]) && !tokens.sign(at - 1, ".")
+    };
     while let Some(at) = tokens.find(&(start..tokens.len()), |at| at > 0 && operator(at)) {
         if !tokens.are(at, &["union", "all"]) {
             return None;
@@ -196,17 +195,13 @@ impl Branch<'_> {
         let used = analysis.uses.first()?;
         let shown = select.items.iter().filter(|item| is_key(item)).count();
         let key = select.items.iter().position(is_key).unwrap_or(view.columns.len());
-        let kind =
-            TableKind::Distributed { key, key_type: used.key_type, group: used.group };
+        let kind = TableKind::Distributed { key, key_type: used.key_type, group: used.group };
         let base = parts.known.iter().find(|(name, _)| *name == used.table.name);
         let base = base.and_then(|(_, base)| base.as_ref());
         let one = matches!(&*select.from, [From::Table { .. }]);
-        let writable = view.body.updatable
-            && one
-            && shown <= 1
-            && base.is_none_or(|base| base.writable);
-        let numbers =
-            |column: &Column| matches!(column.default, ColumnDefault::Sequence(_));
+        let writable =
+            view.body.updatable && one && shown <= 1 && base.is_none_or(|base| base.writable);
+        let numbers = |column: &Column| matches!(column.default, ColumnDefault::Sequence(_));
         let takes_rows = writable
             && shown == 1
             && view.columns.iter().all(|column| column.default == ColumnDefault::None)
@@ -419,7 +414,10 @@ fn refuse_writing(view: &View, tokens: &Tokens<'_>) -> Result<(), PlanError> {
                 "the function {}() is not supported in a view that is read over copies",
                 tokens.list[at].text
             ),
-            format!("The rows of {} are made of those of several shards; it could write.", view.name),
+            format!(
+                "The rows of {} are made of those of several shards; it could write.",
+                view.name
+            ),
             "Call it where the view is read, or declare a function of your own as STABLE or \
              IMMUTABLE if it is.",
         )),
@@ -441,9 +439,7 @@ fn place(tokens: &Tokens<'_>, whole: &Whole) -> Result<Range, PlanError> {
             })
     };
     let certain = |place: &Range| {
-        !whole.odd
-            && !tokens.sign(place.end, "*")
-            && !tokens.all().any(|at| elsewhere(at, place))
+        !whole.odd && !tokens.sign(place.end, "*") && !tokens.all().any(|at| elsewhere(at, place))
     };
     whole.place.clone().filter(certain).ok_or_else(|| {
         PlanError::unsupported(

@@ -4,28 +4,16 @@ use std::sync::Arc;
 
 use pgherd_shard_map::{ColumnDefault, KeyType, RelationKind, Table, TableKind, TableName};
 
-use crate::analyze::{Analysis, Side};
+use crate::analyze::{self, Analysis, Scope, Side};
 use crate::functions::Nature;
 use crate::query::{Unread, read_from_item};
-use crate::route::{
-    home, keys, keys_of, plan_of, refuse_home, target_scope, unread, view_refused, witness,
-};
+use crate::route::{home, keys, keys_of, plan_of, refuse_home, unread, view_refused, witness};
 use crate::token::{Kind, Range, Tokens};
 use crate::view::{self, Part, Parts};
 use crate::{
     Access, Action, Context, Informed, ManyShards, Merge, OneShard, Otherwise, Plan, PlanError,
-    Reuse, StatementKind, Target, borrow, functions, scatter,
+    Rekey, Reuse, StatementKind, Target, borrow, functions, scatter,
 };
-
-/// WITH … INSERT, UPDATE, DELETE
-pub(crate) fn with(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
-    crate::classify::only_home(
-        tokens,
-        context,
-        StatementKind::Update,
-        "WITH before a writing statement",
-    )
-}
 
 /// Before anything sharded is written.
 fn check(tokens: &Tokens<'_>) -> Result<(), PlanError> {
@@ -60,6 +48,7 @@ pub(crate) fn sharded_target(
             let part = view::part(view, context, &mut Parts::default());
             let sure = |part: &Part| match kind {
                 StatementKind::Insert => part.takes_rows,
+                StatementKind::Merge => false,
                 _ => part.writable,
             };
             part.filter(sure).map(|part| Some(part.table)).ok_or_else(|| view_not_written(&name))
@@ -135,20 +124,42 @@ pub(crate) fn refuse_key_change(
     set: &Range,
     key: &str,
 ) -> Result<(), PlanError> {
-    for part in tokens.split(set) {
-        let targets = match tokens.kind(part.start) {
+    match key_set(tokens, set, key) {
+        None => Ok(()),
+        Some(_) => Err(PlanError::unsupported(
+            "the distribution column cannot be updated here",
+            format!("A row with another \"{key}\" belongs to another shard."),
+            "Delete the row and insert it anew, in one transaction.",
+        )),
+    }
+}
+
+/// The part of SET that names the distribution column.
+fn key_set(tokens: &Tokens<'_>, set: &Range, key: &str) -> Option<Range> {
+    tokens.split(set).into_iter().find(|part| {
+        let mut targets = match tokens.kind(part.start) {
             Some(Kind::Open) => part.start + 1..tokens.list[part.start].close,
             _ => part.start..part.start + 1,
         };
-        if targets.clone().any(|at| tokens.name(at) == Some(key)) {
-            return Err(PlanError::unsupported(
-                "the distribution column cannot be updated",
-                format!("A row with another \"{key}\" belongs to another shard."),
-                "Delete the row and insert it anew, in one transaction.",
-            ));
-        }
-    }
-    Ok(())
+        targets.any(|at| tokens.name(at) == Some(key))
+    })
+}
+
+/// What becomes of rows when their distribution column is set, if it is.
+fn rekey(tokens: &Tokens<'_>, set: &Range, table: &Table) -> Result<Option<Rekey>, PlanError> {
+    let TableKind::Distributed { key, key_type, group } = table.kind else { return Ok(None) };
+    let column = &table.columns[key];
+    let Some(part) = key_set(tokens, set, &column.name) else { return Ok(None) };
+    refuse_rounded_key(table)?;
+    let single = tokens.kind(part.start) != Some(Kind::Open) && tokens.sign(part.start + 1, "=");
+    let to = single.then(|| analyze::value(tokens, &(part.start + 2..part.end), key_type));
+    let key = u16::try_from(key).map_err(|_| unread(tokens))?;
+    Ok(Some(Rekey { table: table.name.clone(), group, key, to: to.flatten() }))
+}
+
+/// Of a view, the key may be none of the columns.
+fn refuse_own_key_change(tokens: &Tokens<'_>, set: &Range, table: &Table) -> Result<(), PlanError> {
+    table.key_column().map_or(Ok(()), |key| refuse_key_change(tokens, set, &key.name))
 }
 
 /// A write that every shard must do alike.
@@ -211,16 +222,20 @@ fn is_moving_time(tokens: &Tokens<'_>, at: usize) -> bool {
 pub(crate) struct Change<'t> {
     pub(crate) table: Vec<&'t str>,
     pub(crate) alias: Option<&'t str>,
-    set: Range,
+    pub(crate) set: Range,
     pub(crate) from: Range,
     pub(crate) filter: Range,
     pub(crate) tail: Range,
 }
 
-pub(crate) fn read_change<'t>(tokens: &'t Tokens<'_>, update: bool) -> Option<Change<'t>> {
-    let end = tokens.len();
-    let mut at = if update { 1 } else { 2 };
-    if !update && !tokens.is(1, "from") {
+pub(crate) fn read_change<'t>(
+    tokens: &'t Tokens<'_>,
+    range: Range,
+    update: bool,
+) -> Option<Change<'t>> {
+    let end = range.end;
+    let mut at = range.start + if update { 1 } else { 2 };
+    if !update && !tokens.is(range.start + 1, "from") {
         return None;
     }
     if tokens.is(at, "only") {
@@ -288,8 +303,8 @@ fn change(
         return Ok(home(context, Access::Write, kind));
     }
     check(tokens)?;
-    let change =
-        read_change(tokens, kind == StatementKind::Update).ok_or_else(|| unread(tokens))?;
+    let change = read_change(tokens, tokens.all(), kind == StatementKind::Update)
+        .ok_or_else(|| unread(tokens))?;
     let table = sharded_target(context, &change.table, kind)?;
     let analysis = read(tokens, context, &change).map_err(|_| unread(tokens))?;
     if let Some(view) = analysis.view_read_whole() {
@@ -308,9 +323,7 @@ fn change(
     refuse_home(&analysis)?;
     refuse_default(tokens, &change.set, &table)?;
     // Which default it is, the view's or its table's, is not known here.
-    if is_view(context, &change.table)
-        && change.set.clone().any(|at| tokens.is(at, "default"))
-    {
+    if is_view(context, &change.table) && change.set.clone().any(|at| tokens.is(at, "default")) {
         return Err(view_not_written(&table.name));
     }
     let TableKind::Distributed { .. } = table.kind else {
@@ -320,17 +333,26 @@ fn change(
         }
         return same_everywhere(tokens, context, kind, &table, &tokens.all());
     };
-    if let Some(key) = table.key_column() {
-        refuse_key_change(tokens, &change.set, &key.name)?;
-    }
     let everywhere = colocated(&analysis);
-    let sum = |target| ManyShards { target, sql: None, merge: Merge::Sum };
+    let rekey = match is_view(context, &change.table) {
+        true => refuse_own_key_change(tokens, &change.set, &table).map(|()| None)?,
+        false => rekey(tokens, &change.set, &table)?,
+    };
+    let merge = rekey.map_or(Merge::Sum, Merge::Rekeyed);
+    let moves = matches!(merge, Merge::Rekeyed(_));
+    let sum = |target| ManyShards { target, sql: None, merge: merge.clone() };
     if let Some(target) = keys(&analysis.uses) {
+        if moves && everywhere {
+            let action = Action::Many(sum(target));
+            return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind));
+        }
+        refuse_own_key_change(tokens, &change.set, &table)?;
         let otherwise = everywhere.then(|| Box::new(Otherwise::Many(sum(target.clone()))));
         let action = Action::One(OneShard { target, otherwise });
         return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind));
     }
     if !everywhere {
+        refuse_own_key_change(tokens, &change.set, &table)?;
         let target = match &analysis.uses[0] {
             own if own.pinned => keys_of(own.group, own.pins.iter().cloned()),
             _ => Target::All,
@@ -361,7 +383,25 @@ fn read(
     change: &Change<'_>,
 ) -> Result<Analysis, Unread> {
     let mut analysis = Analysis::default();
-    let mut scope = target_scope(&mut analysis, context, &change.table, change.alias)?;
+    read_change_into(&mut analysis, tokens, context, change, &Scope::default())?;
+    if matches!(context.relation(&change.table), None | Some((_, RelationKind::Home))) {
+        // The target itself is no reason to refuse.
+        analysis.home.clear();
+    }
+    analysis.settle();
+    Ok(analysis)
+}
+
+/// What an UPDATE or DELETE reads and writes, its target first.
+pub(crate) fn read_change_into(
+    analysis: &mut Analysis,
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    change: &Change<'_>,
+    outer: &Scope,
+) -> Result<(), Unread> {
+    let mut scope = outer.clone();
+    analysis.table(context, &change.table, change.alias, false, &mut scope)?;
     let mut conditions = Vec::new();
     if !change.from.is_empty() {
         for part in tokens.split(&change.from) {
@@ -376,12 +416,7 @@ fn read(
     for range in [&change.filter, &change.set, &change.tail] {
         analysis.expression(tokens, context, range, &scope)?;
     }
-    if matches!(context.relation(&change.table), None | Some((_, RelationKind::Home))) {
-        // The target itself is no reason to refuse.
-        analysis.home.clear();
-    }
-    analysis.settle();
-    Ok(analysis)
+    Ok(())
 }
 
 /// Each shard changes its own rows, and is told of the others that the statement reads.

@@ -13,11 +13,13 @@
 //!   aggregates. `insert`: rows by their keys. `gather`: rows made at home.
 //! - `borrow`: copies of rows, and PostgreSQL over them. `informed`: writes with copies of what they
 //!   read.
+//! - `rekey`: UPDATEs that change distribution columns, so that rows move.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
 //! - `consistent`: snapshots of several shards that tear no transaction.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `live`: transactions between the phases of their commit, on all shards.
 //! - `turned`: statements that a shard has turned away since their rows move.
+//! - `held`: statements that wait for the end of create_distributed_table.
 //! - `kept`: servers that stay beyond a transaction. `settings`, `set`: the session's own statements.
 //! - `explain`: the distributed plan with the shards' own.
 
@@ -31,6 +33,7 @@ mod drawn;
 mod explain;
 mod gather;
 mod grouped;
+mod held;
 mod informed;
 mod insert;
 mod kept;
@@ -40,6 +43,7 @@ mod ordered;
 mod prepared;
 mod ranked;
 mod refused;
+mod rekey;
 mod relay;
 mod set;
 mod settings;

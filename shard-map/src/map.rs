@@ -32,6 +32,9 @@ pub struct ShardMap {
     /// Some views could not be read, since somebody had locked what they read: they are refused
     /// until the map is loaded again.
     pub locked_views: bool,
+    /// Tables that a transaction is distributing, or brings home: statements that name them wait
+    /// for its end.
+    pub changing: Box<[TableName]>,
     shards: BTreeMap<ShardId, Shard>,
     groups: BTreeMap<GroupId, ColocationGroup>,
     relations: HashMap<TableName, RelationKind>,
@@ -75,6 +78,7 @@ impl ShardMap {
             bytewise_collation,
             moving: Box::default(),
             locked_views: false,
+            changing: Box::default(),
             shards: shards.into_iter().map(|shard| (shard.id, shard)).collect(),
             groups: groups.into_iter().map(|group| (group.id, group)).collect(),
             varchar_limits: varchar_limits(&relations),

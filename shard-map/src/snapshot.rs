@@ -20,6 +20,8 @@ struct Document {
     moving: Box<[GroupId]>,
     #[serde(default)]
     locked_views: bool,
+    #[serde(default)]
+    changing: Box<[TableName]>,
     shards: Vec<ShardRow>,
     groups: Vec<GroupRow>,
     relations: Vec<RelationRow>,
@@ -103,6 +105,7 @@ impl ShardMap {
         .map(|map| map.with_reading_functions(document.reading_functions))?;
         map.moving = document.moving;
         map.locked_views = document.locked_views;
+        map.changing = document.changing;
         Ok(map)
     }
 }

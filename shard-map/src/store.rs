@@ -30,10 +30,11 @@ pub use watch::watch;
 const SHARD_SQL: &str = include_str!("store/shard.sql");
 
 /// What the catalog's database needs beside.
-const CATALOG_SQL: [&str; 6] = [
+const CATALOG_SQL: [&str; 7] = [
     include_str!("store/catalog.sql"),
     include_str!("store/reshard.sql"),
     include_str!("store/register.sql"),
+    include_str!("store/changes.sql"),
     include_str!("store/placement.sql"),
     include_str!("store/numbers.sql"),
     include_str!("store/functions.sql"),

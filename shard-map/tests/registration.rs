@@ -358,7 +358,8 @@ async fn a_view_over_a_locked_table_waits_for_nobody_and_is_read_later() {
     assert!(map.locked_views);
     // Whoever has the lock reads it, and takes no others.
     client.simple_query(store::LOAD_SQL).await.unwrap();
-    let sql = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation = 'b'::regclass";
+    let sql =
+        "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation = 'b'::regclass";
     let locks: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
     assert_eq!(locks, 0);
     let (mut maps, watch) = watching(&server, std::time::Duration::from_millis(20));

@@ -95,6 +95,14 @@ impl Item {
 }
 
 impl Scope {
+    pub(crate) fn add_ctes(&mut self, names: impl IntoIterator<Item = String>) {
+        self.ctes.extend(names);
+    }
+
+    pub(crate) fn names_cte(&self, name: &str) -> bool {
+        self.ctes.iter().any(|cte| cte == name)
+    }
+
     pub(super) fn unknown(&mut self, alias: Option<&str>) -> usize {
         let alias = alias.unwrap_or_default().to_owned();
         self.items.push(Item { alias, used: None, table: None });

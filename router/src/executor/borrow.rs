@@ -58,7 +58,11 @@ impl Conn {
 
     /// The statement that runs has views' queries instead of their names: PostgreSQL is asked whether
     /// the user may read the views themselves.
-    pub(super) async fn check_views(&mut self, borrow: &Borrow, home: usize) -> Result<(), Failure> {
+    pub(super) async fn check_views(
+        &mut self,
+        borrow: &Borrow,
+        home: usize,
+    ) -> Result<(), Failure> {
         if borrow.views.is_empty() {
             return Ok(());
         }

@@ -67,6 +67,7 @@ impl Conn {
             servers.push((*shard, at));
         }
         let name = quoted(table);
+        self.hold_back_others(table, servers[0].1).await?;
         for (_, at) in &servers {
             self.quietly(*at, &format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")).await?;
         }
@@ -182,13 +183,17 @@ impl Conn {
 
     /// After the commit of a schema change: every router must know it before the client is told.
     pub(super) async fn wait_for_map(&mut self) {
-        let wanted = self.planning.map.epoch.0;
+        if !self.await_routers(self.planning.map.epoch.0).await {
+            tracing::error!("the shard map could not be loaded after a schema change");
+        }
+    }
+
+    /// Whether all routers have a map of this epoch within a few seconds.
+    pub(super) async fn await_routers(&self, wanted: u64) -> bool {
         let mut known = self.worker.shared.known.subscribe();
         self.worker.shared.reload.notify_one();
         let waiting = known.wait_for(|epoch| *epoch >= wanted);
-        if tokio::time::timeout(std::time::Duration::from_secs(5), waiting).await.is_err() {
-            tracing::error!(wanted, "the shard map could not be loaded after a schema change");
-        }
+        tokio::time::timeout(std::time::Duration::from_secs(5), waiting).await.is_ok()
     }
 
     /// Moves the rows that the home shard has to where their keys belong.
@@ -340,7 +345,7 @@ impl Conn {
         }
     }
 
-    async fn quietly(&mut self, at: usize, sql: &str) -> Result<(), Failure> {
+    pub(super) async fn quietly(&mut self, at: usize, sql: &str) -> Result<(), Failure> {
         self.query(at, sql).await.map(drop)
     }
 
@@ -352,6 +357,6 @@ impl Conn {
     }
 }
 
-fn quoted(table: &TableName) -> String {
+pub(super) fn quoted(table: &TableName) -> String {
     format!("{}.{}", escape_identifier(&table.schema), escape_identifier(&table.name))
 }

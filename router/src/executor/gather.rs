@@ -351,7 +351,7 @@ fn read_row(line: &[u8]) -> Result<Vec<Value>, Failure> {
         .collect()
 }
 
-fn read_field(field: &[u8]) -> Result<String, Failure> {
+pub(super) fn read_field(field: &[u8]) -> Result<String, Failure> {
     let mut out = Vec::with_capacity(field.len());
     let mut bytes = field.iter();
     while let Some(byte) = bytes.next() {

@@ -17,6 +17,11 @@ impl Conn {
         }
         let fast = loop {
             self.refresh_planning();
+            if !self.planning.map.changing.is_empty()
+                && let Err(failure) = Box::pin(self.hold_message(b'Q', size)).await
+            {
+                break Fast::Failed(failure);
+            }
             match self.try_fast(size).await? {
                 Fast::Turned => {}
                 fast => break fast,

@@ -59,6 +59,15 @@ SELECT pg_catalog.json_build_object(
         FROM pgherd.reshard_list r, pg_catalog.jsonb_to_recordset(r.moves) AS m (group_id integer)
         WHERE r.phase NOT IN ('finished', 'cancelled')), '[]'::json),
     'locked_views', EXISTS (SELECT FROM queries q WHERE q.query IS NULL),
+    'changing', coalesce((SELECT pg_catalog.json_agg(DISTINCT pg_catalog.jsonb_build_object(
+            'schema', n.nspname, 'name', c.relname))
+        FROM pgherd.change_list l
+        -- And what reads them.
+        JOIN pg_catalog.pg_class c ON c.oid = l.table_oid
+            OR c.oid IN (SELECT o.view FROM over o WHERE o.oid = l.table_oid)
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE NOT pg_catalog.pg_visible_in_snapshot(l.xid, pg_catalog.pg_current_snapshot())),
+        '[]'::json),
     'bytewise_collation', (SELECT datlocprovider = 'c'
         AND datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
         FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),

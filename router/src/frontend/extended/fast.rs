@@ -75,6 +75,9 @@ impl Conn {
         }
         let Some(shape) = Shape::of(&self.client.inbuf) else { return Ok(Fast::Other) };
         self.refresh_planning();
+        if !self.planning.map.changing.is_empty() {
+            return Ok(Fast::Other);
+        }
         let Some(route) = self.fast_route(shape) else { return Ok(Fast::Other) };
         let at = match self.server_for(route.shard).await {
             Ok(at) => at,
