@@ -32,8 +32,8 @@ pub struct ShardMap {
     /// Some views could not be read, since somebody had locked what they read: they are refused
     /// until the map is loaded again.
     pub locked_views: bool,
-    /// Tables that a transaction is distributing, or brings home: statements that name them wait
-    /// for its end.
+    /// Tables that a transaction is distributing, or brings home, and views that read them:
+    /// statements that name them wait for its end.
     pub changing: Box<[TableName]>,
     shards: BTreeMap<ShardId, Shard>,
     groups: BTreeMap<GroupId, ColocationGroup>,

@@ -63,8 +63,9 @@ SELECT pg_catalog.json_build_object(
             'schema', n.nspname, 'name', c.relname))
         FROM pgherd.change_list l
         -- And what reads them.
-        JOIN pg_catalog.pg_class c ON c.oid = l.table_oid
-            OR c.oid IN (SELECT o.view FROM over o WHERE o.oid = l.table_oid)
+        CROSS JOIN LATERAL (SELECT l.table_oid AS oid
+            UNION SELECT o.view FROM over o WHERE o.oid = l.table_oid) x
+        JOIN pg_catalog.pg_class c ON c.oid = x.oid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE NOT pg_catalog.pg_visible_in_snapshot(l.xid, pg_catalog.pg_current_snapshot())),
         '[]'::json),
