@@ -1,3 +1,7 @@
+-- The whole map as JSON; no row before there is a cluster. A function for its setting: JIT would take
+-- seconds, and every change of the schema waits for the map.
+CREATE OR REPLACE FUNCTION pgherd.shard_map() RETURNS SETOF text
+LANGUAGE sql STABLE ROWS 1 SET jit = off AS $$
 WITH RECURSIVE
 registered AS (
     SELECT t.table_oid AS oid, t.group_id, a.attname AS key_name
@@ -179,3 +183,4 @@ SELECT pg_catalog.json_build_object(
             'pg_catalog.trigger'::regtype, 'pg_catalog.event_trigger'::regtype)), '[]'::json)
 )::text
 FROM pgherd.cluster k
+$$;
