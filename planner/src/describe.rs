@@ -237,6 +237,9 @@ fn write_many(out: &mut String, many: &ManyShards) {
 }
 
 fn write_borrow(out: &mut String, borrow: &Borrow) {
+    for view in &borrow.views {
+        let _ = write!(out, "\n  for who may read {view}");
+    }
     write_pulls(out, &borrow.pulls, &borrow.sql);
 }
 

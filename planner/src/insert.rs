@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use crate::analyze::{Analysis, value};
 use crate::literal::decode_str;
 use crate::query::{Query, Unread, starts_query};
-use crate::route::{home, keys, plan_of, unread, view_refused, witness};
+use crate::route::{home, keys, plan_of, unread, witness};
 use crate::token::{Kind, Range, Tokens};
 use crate::write::{
     refuse_default, refuse_differing, refuse_key_change, refuse_rounded_key, refuse_sequences,
@@ -99,9 +99,10 @@ pub(crate) fn insert(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan,
     let defaults = tokens.are(insert.source, &["default", "values"]);
     let queries = has_query(tokens, &(insert.source + usize::from(!values)..insert.tail))
         || has_query(tokens, &(insert.tail..tokens.len()));
-    let Some(table) = sharded_target(context, &insert.table)? else {
+    let Some(table) = sharded_target(context, &insert.table, kind)? else {
         return insert_home(tokens, context, &insert);
     };
+    let table = &table;
     on_conflict(tokens, &insert, table, tokens.len())?;
     refuse_sequences(tokens, &(insert.tail..tokens.len()))?;
     if queries || (!values && !defaults) {
@@ -149,13 +150,11 @@ fn insert_home(
     if tokens.is(source.start, "values") {
         analysis.expression(tokens, context, &source, &Default::default()).map_err(unread)?;
     }
-    if let Some(view) = &analysis.view_over_distributed {
-        return Err(view_refused(&view.to_string()));
-    }
-    if analysis.data_modifying_cte && analysis.sharded() > 0 {
+    let whole = analysis.view_read_whole().is_some();
+    if analysis.data_modifying_cte && (whole || analysis.sharded() > 0) {
         return Err(crate::route::unread(tokens));
     }
-    if !analysis.uses.is_empty() {
+    if whole || !analysis.uses.is_empty() {
         return gather::plan(tokens, context, insert);
     }
     witness(tokens, context, &analysis, None)?;
@@ -606,7 +605,7 @@ fn insert_select(
         || !same_group
         || !analysis.home.is_empty()
         || analysis.data_modifying_cte
-        || analysis.view_over_distributed.is_some()
+        || analysis.view_read_whole().is_some()
     {
         return Err(refused());
     }

@@ -4,8 +4,8 @@
 //! bytes ─ lex ─┬─ scan: fingerprint, literals       (hot: every statement)
 //!              └─ token ─ classify ─ query ─ analyze ─┬─ route    one shard, own text
 //!                         utility    clauses  names,  ├─ scatter  many shards, spliced text
-//!                         statements          pins    ├─ borrow   one server, copies of rows
-//!                                                     ├─ insert   new rows, by their keys
+//!                         statements          pins,   ├─ borrow   one server, copies of rows
+//!                                             views   ├─ insert   new rows, by their keys
 //!                                                     └─ write    UPDATE, DELETE
 //! ```
 //!
@@ -44,6 +44,7 @@ mod sequences;
 mod table_from_query;
 mod temporary;
 mod token;
+mod view;
 mod with;
 mod write;
 

@@ -73,11 +73,11 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     tokens.check_limits()?;
     refuse_sequences(tokens, &tokens.all())?;
     let statement = read(tokens).ok_or_else(|| unread(tokens))?;
-    let table = sharded_target(context, &statement.table)?.cloned();
+    let table = sharded_target(context, &statement.table, KIND)?;
     let (analysis, scope) =
         analyze(tokens, context, &statement).map_err(|Unread| unread(tokens))?;
-    if let Some(view) = &analysis.view_over_distributed {
-        return Err(view_refused(&view.to_string()));
+    if let Some(view) = analysis.view_read_whole() {
+        return Err(view_refused(view));
     }
     let Some(table) = table else {
         if !analysis.uses.is_empty() {

@@ -173,6 +173,9 @@ pub struct Borrow {
     /// It has a GROUP BY, where PostgreSQL lets a primary key stand for the table's other columns:
     /// the copies need theirs.
     pub grouped: bool,
+    /// Views whose queries stand in `sql` in the place of their names: who runs it must be allowed
+    /// to read them.
+    pub views: Box<[TableName]>,
 }
 
 /// One table that is copied.

@@ -35,8 +35,8 @@ pub(crate) fn plan(
     let mut parts = Parts { tokens, context, analysis: Analysis::default(), inserts: false };
     parts.all()?;
     let Parts { mut analysis, inserts, .. } = parts;
-    if let Some(view) = &analysis.view_over_distributed {
-        return Err(view_refused(&view.to_string()));
+    if let Some(view) = analysis.view_read_whole() {
+        return Err(view_refused(view));
     }
     analysis.settle();
     witness(tokens, context, &analysis, None)?;
@@ -61,7 +61,7 @@ fn several_shards(analysis: &Analysis) -> PlanError {
     let free = analysis.uses.iter().find(|used| !used.pinned || used.odd);
     let detail = match free {
         Some(used) => {
-            let column = &used.table.columns[used.key].name;
+            let column = used.key_name().unwrap_or_default();
             format!("\"{column}\" of {} is not compared with one value.", used.table.name)
         }
         None => "Its tables are not co-located.".to_owned(),
@@ -161,7 +161,7 @@ impl Parts<'_, '_> {
         let table = self.target(&insert.table, scope)?;
         refuse_rounded_key(&table)?;
         crate::insert::on_conflict(tokens, &insert, &table, range.end)?;
-        let TableKind::Distributed { key, key_type, group } = table.kind else {
+        let TableKind::Distributed { key_type, group, .. } = table.kind else {
             return Err(unread(tokens));
         };
         let (pins, width) = self.new_keys(&insert, &table)?;
@@ -169,7 +169,6 @@ impl Parts<'_, '_> {
         let used = Use {
             table: table.clone(),
             group,
-            key,
             key_type,
             odd: false,
             place: None,

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use pgherd_shard_map::{ColumnDefault, KeyType, RelationKind, Table, TableKind};
+use pgherd_shard_map::{ColumnDefault, KeyType, RelationKind, Table, TableKind, TableName};
 
 use crate::analyze::{self, Analysis, Scope, Side};
 use crate::functions::Nature;
 use crate::query::{Unread, read_from_item};
 use crate::route::{home, keys, keys_of, plan_of, refuse_home, unread, view_refused, witness};
 use crate::token::{Kind, Range, Tokens};
+use crate::view::{self, Part, Parts};
 use crate::{
     Access, Action, Context, Informed, ManyShards, Merge, OneShard, Otherwise, Plan, PlanError,
     Rekey, Reuse, StatementKind, Target, borrow, functions, scatter,
@@ -36,20 +37,43 @@ pub(crate) fn refuse_sequences(tokens: &Tokens<'_>, range: &Range) -> Result<(),
     Ok(())
 }
 
-pub(crate) fn sharded_target<'c>(
-    context: &'c Context<'_>,
+/// The table that a statement writes, or the view that stands for one.
+pub(crate) fn sharded_target(
+    context: &Context<'_>,
     parts: &[&str],
-) -> Result<Option<&'c Arc<Table>>, PlanError> {
+    kind: StatementKind,
+) -> Result<Option<Arc<Table>>, PlanError> {
     match context.relation(parts) {
-        Some((name, RelationKind::ViewOverDistributed)) => Err(view_refused(&name.to_string())),
+        Some((name, RelationKind::View(view))) => {
+            let part = view::part(view, context, &mut Parts::default());
+            let sure = |part: &Part| match kind {
+                StatementKind::Insert => part.takes_rows,
+                StatementKind::Merge => false,
+                _ => part.writable,
+            };
+            part.filter(sure).map(|part| Some(part.table)).ok_or_else(|| view_not_written(&name))
+        }
+        Some((name, RelationKind::ViewOverDistributed)) => Err(view_not_written(&name)),
         Some((name, RelationKind::ViewOverReference)) => Err(PlanError::unsupported(
             "writing through a view over reference tables is not supported",
             format!("The view {name} would write on one shard only."),
             "Write to the table itself.",
         )),
-        Some((_, RelationKind::Sharded(table))) => Ok(Some(table)),
+        Some((_, RelationKind::Sharded(table))) => Ok(Some(Arc::clone(table))),
         _ => Ok(None),
     }
+}
+
+fn is_view(context: &Context<'_>, parts: &[&str]) -> bool {
+    matches!(context.relation(parts), Some((_, RelationKind::View(_))))
+}
+
+pub(crate) fn view_not_written(name: &TableName) -> PlanError {
+    PlanError::unsupported(
+        "writing through this view over distributed tables is not supported",
+        format!("It is not certain that {name} stands for rows of one table with the same keys."),
+        "Write to the table itself.",
+    )
 }
 
 /// `numeric(10, 2)` and `timestamp(3)` round what is written: the row's key would not be the value
@@ -131,6 +155,11 @@ fn rekey(tokens: &Tokens<'_>, set: &Range, table: &Table) -> Result<Option<Rekey
     let to = single.then(|| analyze::value(tokens, &(part.start + 2..part.end), key_type));
     let key = u16::try_from(key).map_err(|_| unread(tokens))?;
     Ok(Some(Rekey { table: table.name.clone(), group, key, to: to.flatten() }))
+}
+
+/// Of a view, the key may be none of the columns.
+fn refuse_own_key_change(tokens: &Tokens<'_>, set: &Range, table: &Table) -> Result<(), PlanError> {
+    table.key_column().map_or(Ok(()), |key| refuse_key_change(tokens, set, &key.name))
 }
 
 /// A write that every shard must do alike.
@@ -276,10 +305,10 @@ fn change(
     check(tokens)?;
     let change = read_change(tokens, tokens.all(), kind == StatementKind::Update)
         .ok_or_else(|| unread(tokens))?;
-    let table = sharded_target(context, &change.table)?.cloned();
+    let table = sharded_target(context, &change.table, kind)?;
     let analysis = read(tokens, context, &change).map_err(|_| unread(tokens))?;
-    if let Some(view) = &analysis.view_over_distributed {
-        return Err(view_refused(&view.to_string()));
+    if let Some(view) = analysis.view_read_whole() {
+        return Err(view_refused(view));
     }
     if tokens.are(change.filter.start, &["current", "of"]) || analysis.data_modifying_cte {
         return Err(unread(tokens));
@@ -293,7 +322,11 @@ fn change(
     };
     refuse_home(&analysis)?;
     refuse_default(tokens, &change.set, &table)?;
-    let TableKind::Distributed { key, .. } = table.kind else {
+    // Which default it is, the view's or its table's, is not known here.
+    if is_view(context, &change.table) && change.set.clone().any(|at| tokens.is(at, "default")) {
+        return Err(view_not_written(&table.name));
+    }
+    let TableKind::Distributed { .. } = table.kind else {
         if !analysis.uses.is_empty() {
             refuse_differing(tokens, &table, &tokens.all())?;
             return informed(tokens, context, kind, analysis, Target::All);
@@ -301,7 +334,10 @@ fn change(
         return same_everywhere(tokens, context, kind, &table, &tokens.all());
     };
     let everywhere = colocated(&analysis);
-    let rekey = rekey(tokens, &change.set, &table)?;
+    let rekey = match is_view(context, &change.table) {
+        true => refuse_own_key_change(tokens, &change.set, &table).map(|()| None)?,
+        false => rekey(tokens, &change.set, &table)?,
+    };
     let merge = rekey.map_or(Merge::Sum, Merge::Rekeyed);
     let moves = matches!(merge, Merge::Rekeyed(_));
     let sum = |target| ManyShards { target, sql: None, merge: merge.clone() };
@@ -310,13 +346,13 @@ fn change(
             let action = Action::Many(sum(target));
             return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind));
         }
-        refuse_key_change(tokens, &change.set, &table.columns[key].name)?;
+        refuse_own_key_change(tokens, &change.set, &table)?;
         let otherwise = everywhere.then(|| Box::new(Otherwise::Many(sum(target.clone()))));
         let action = Action::One(OneShard { target, otherwise });
         return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind));
     }
     if !everywhere {
-        refuse_key_change(tokens, &change.set, &table.columns[key].name)?;
+        refuse_own_key_change(tokens, &change.set, &table)?;
         let target = match &analysis.uses[0] {
             own if own.pinned => keys_of(own.group, own.pins.iter().cloned()),
             _ => Target::All,
@@ -396,6 +432,13 @@ fn informed(
             "system columns and functions that could write are not supported in a write that reads other shards",
             "The rows that it reads are copied.",
             "Compare the distribution columns of all tables with one value.",
+        ));
+    }
+    if analysis.ordered_view {
+        return Err(PlanError::unsupported(
+            "a view with an ORDER BY is not supported in a write that reads other shards",
+            "The rows that it reads are copied, in no order.",
+            "Write ORDER BY into the statement, and leave it out of the view.",
         ));
     }
     // A subquery must come out the same on every shard.

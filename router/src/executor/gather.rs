@@ -45,6 +45,7 @@ impl Conn {
         let at = self.server_for(home).await?;
         self.refuse_unseen(&gather.borrow, at)?;
         self.parse_first(at, statement).await?;
+        self.check_views(&gather.borrow, at).await?;
         let columns = self.columns_of(gather, at).await?;
         let sources = self.sources(&gather.borrow, statement).await?;
         // All that the rows may need, before the connection that must be the last.

@@ -4,7 +4,7 @@
 //! where the rows were. So the transaction that moves them is announced first, and each router waits
 //! here instead of there: its sessions plan when the rows have their new places. What does wait in
 //! PostgreSQL, since it is inside of a transaction that the mover may have to wait for, or reads the
-//! table through a function or a view, is cancelled before the mover commits.
+//! table through a function, is cancelled before the mover commits.
 
 use std::time::{Duration, Instant};
 

@@ -38,8 +38,8 @@ BEGIN
     END IF;
 END $$;
 
--- Before the commit: whoever waits for the table still (from inside a transaction, a function or a
--- view) must not go on.
+-- Before the commit: whoever waits for the table still (from inside a transaction or a function) must
+-- not go on.
 CREATE OR REPLACE FUNCTION pgherd.turn_away(tbl regclass) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
