@@ -28,7 +28,8 @@ pub(crate) fn plan(
         }
         _ => return Ok(None),
     };
-    Ok(Some(plan_for(context, statement, Access::Write)))
+    // What a cursor's query writes, its DECLARE may have written.
+    Ok(Some(plan_for(context, statement, Access::Read)))
 }
 
 fn plan_for(context: &Context<'_>, statement: CursorStatement, access: Access) -> Plan {
@@ -81,22 +82,23 @@ fn declare(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError
             false => Ok(home(context, Access::Write, StatementKind::Utility)),
         };
     };
-    let at_home = || {
+    let at_home = |access| {
         let statement = CursorStatement::DeclareAtHome { name: name.into(), hold: head.hold };
-        plan_for(context, statement, Access::Write)
+        plan_for(context, statement, access)
     };
-    if !spread {
-        return Ok(at_home());
-    }
     let query = tokens.span(&(head.query..tokens.len()));
     let mut inner = Tokens::new(query.of(tokens.sql));
     inner.hints.extend(tokens.hints.iter().copied());
-    let plan = check_scatter(classify::plan(&inner, context)?, context)?;
+    let plan = classify::plan(&inner, context);
+    if !spread {
+        return Ok(at_home(plan.map_or(Access::Write, |plan| plan.access)));
+    }
+    let plan = check_scatter(plan?, context)?;
     // Reference tables are there, too. What is no query at all PostgreSQL refuses in its own words.
     let there = matches!(&plan.action, Action::One(one)
         if matches!(one.target, Target::Home | Target::Any));
     if there || plan.kind != StatementKind::Select {
-        return Ok(at_home());
+        return Ok(at_home(plan.access));
     }
     let access = plan.access;
     let Head { binary, scroll, hold, .. } = head;
