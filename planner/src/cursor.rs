@@ -12,10 +12,7 @@ use crate::{
 };
 
 /// `None`: no such statement, or one that PostgreSQL has to judge.
-pub(crate) fn plan(
-    tokens: &Tokens<'_>,
-    context: &Context<'_>,
-) -> Result<Option<Plan>, PlanError> {
+pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<Plan>, PlanError> {
     let statement = match tokens.word(0) {
         Some("declare") => return declare(tokens, context).map(Some),
         Some("fetch" | "move") => match moved(tokens) {
@@ -144,7 +141,8 @@ fn step(tokens: &Tokens<'_>, direction: &Range) -> Option<Step> {
 
 /// A number with a sign or without one, as far as PostgreSQL takes it.
 fn number(tokens: &Tokens<'_>, range: &Range) -> Option<i64> {
-    let signed = range.len() == 2 && (tokens.sign(range.start, "-") || tokens.sign(range.start, "+"));
+    let signed =
+        range.len() == 2 && (tokens.sign(range.start, "-") || tokens.sign(range.start, "+"));
     let digits = range.end.checked_sub(1).filter(|_| range.len() == 1 || signed)?;
     let literal = matches!(tokens.kind(digits), Some(Kind::Literal { .. }));
     let value: i32 = tokens.list[digits].text.parse().ok().filter(|_| literal)?;

@@ -10,8 +10,8 @@ use crate::query::starts_query;
 use crate::route::{self, home, plan_of};
 use crate::token::{Kind, Tokens};
 use crate::{
-    Access, Action, Context, CursorStatement, Explain, ExplainFormat, ExplainOptions, KeyColumn, Merge, Plan,
-    PlanError, Reuse, StatementKind, classify,
+    Access, Action, Context, CursorStatement, Explain, ExplainFormat, ExplainOptions, KeyColumn,
+    Merge, Plan, PlanError, Reuse, StatementKind, classify,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {

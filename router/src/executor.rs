@@ -52,8 +52,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgherd_planner::{
-    Access, Action, CursorStatement, Literal, OneShard, Otherwise, ParamValue, Params, Plan, Scan, ShardSet,
-    StatementKind, Target,
+    Access, Action, CursorStatement, Literal, OneShard, Otherwise, ParamValue, Params, Plan, Scan,
+    ShardSet, StatementKind, Target,
 };
 use pgherd_shard_map::ShardId;
 use smallvec::SmallVec;

@@ -298,7 +298,8 @@ impl Conn {
         let Order { sorted, window, merge, heads, lacking, ranked, last } = &mut **order;
         match &sorted.compare {
             Compare::Native(rules) => {
-                let dry = |number, waiting: &Waiting| lacking.contains(&number) && waiting.is_empty();
+                let dry =
+                    |number, waiting: &Waiting| lacking.contains(&number) && waiting.is_empty();
                 self.fill_parts(name, parts, waiting, sorted, dry).await?;
                 let mut key = Vec::new();
                 for number in lacking.drain(..) {

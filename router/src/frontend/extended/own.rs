@@ -33,7 +33,9 @@ impl Conn {
                     Action::Session(SessionStatement::Execute { name, .. }) => {
                         self.describe_executed(name, &[0, 0]).await?;
                     }
-                    Action::Cursor(cursor) => Box::pin(self.describe_moved(cursor, &[0, 0])).await?,
+                    Action::Cursor(cursor) => {
+                        Box::pin(self.describe_moved(cursor, &[0, 0])).await?;
+                    }
                     _ => self.describe_own(&statement.plan),
                 }
             }
@@ -54,7 +56,9 @@ impl Conn {
                 {
                     let results = portal.params()?.tail.results.to_vec();
                     self.describe_executed(name, &results).await?;
-                } else if let Action::Cursor(cursor) = &portal.statement.plan.action {
+                } else if let Action::Cursor(cursor) = &portal.statement.plan.action
+                    && !matches!(**cursor, CursorStatement::Declare(_))
+                {
                     let results = portal.params()?.tail.results;
                     Box::pin(self.describe_moved(cursor, results)).await?;
                 } else if own {
@@ -130,10 +134,9 @@ impl Conn {
 /// send a row limit with every statement whose rows they do not want.
 fn returns_rows(statement: &Prepared) -> bool {
     match statement.plan.kind {
-        StatementKind::Session => matches!(
-            statement.plan.action,
-            Action::Session(SessionStatement::Execute { .. })
-        ),
+        StatementKind::Session => {
+            matches!(statement.plan.action, Action::Session(SessionStatement::Execute { .. }))
+        }
         StatementKind::Utility => matches!(&statement.plan.action, Action::Cursor(cursor)
             if matches!(&**cursor, CursorStatement::Move(moved) if moved.shows)),
         StatementKind::Select | StatementKind::Explain => {
