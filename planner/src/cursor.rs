@@ -71,7 +71,8 @@ impl Head {
 }
 
 fn declare(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
-    let spread = context.may_name_sharded(tokens, &tokens.all()).is_some()
+    // Reference tables are at home, too.
+    let spread = context.may_name_distributed(tokens, &tokens.all())
         || functions::reading_call(tokens, context).is_some();
     let (Some(name), Some(head)) = (tokens.name(1), Head::read(tokens)) else {
         return match spread {
@@ -91,7 +92,7 @@ fn declare(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError
         return Ok(at_home(plan.map_or(Access::Write, |plan| plan.access)));
     }
     let plan = check_scatter(plan?, context)?;
-    // Reference tables are there, too. What is no query at all PostgreSQL refuses in its own words.
+    // What is no query at all PostgreSQL refuses in its own words.
     let there = matches!(&plan.action, Action::One(one)
         if matches!(one.target, Target::Home | Target::Any));
     if there || plan.kind != StatementKind::Select {
