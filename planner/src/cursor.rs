@@ -30,7 +30,7 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<
 }
 
 fn plan_for(context: &Context<'_>, statement: CursorStatement, access: Access) -> Plan {
-    let action = Action::Cursor(Box::new(statement));
+    let action = Action::Cursor(statement);
     plan_of(context, action, access, Reuse::SameText, StatementKind::Utility)
 }
 
@@ -101,7 +101,7 @@ fn declare(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError
     let access = plan.access;
     let Head { binary, scroll, hold, .. } = head;
     let declare = Declare { name: name.into(), binary, scroll, hold, query, plan };
-    Ok(plan_for(context, CursorStatement::Declare(declare), access))
+    Ok(plan_for(context, CursorStatement::Declare(Box::new(declare)), access))
 }
 
 /// `FETCH [direction] [FROM | IN] name`

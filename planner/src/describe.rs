@@ -48,7 +48,7 @@ impl Plan {
             Action::Session(_) | Action::Empty => Tier::Session,
             Action::Cluster(_) | Action::Live(_) => Tier::Cluster,
             Action::Explain(explain) => explain.plan.tier(),
-            Action::Cursor(statement) => match &**statement {
+            Action::Cursor(statement) => match statement {
                 CursorStatement::Declare(declare) => declare.plan.tier(),
                 _ => Tier::Route,
             },
@@ -148,8 +148,9 @@ impl Plan {
                 explain.plan.write(out);
                 Ok(())
             }
-            Action::Cursor(statement) => match &**statement {
-                CursorStatement::Declare(Declare { name, scroll, hold, plan, .. }) => {
+            Action::Cursor(statement) => match statement {
+                CursorStatement::Declare(declare) => {
+                    let Declare { name, scroll, hold, plan, .. } = &**declare;
                     let scroll = match scroll {
                         Some(true) => " scroll",
                         Some(false) => " no scroll",

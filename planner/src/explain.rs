@@ -28,7 +28,7 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     inner.hints.extend(tokens.hints.iter().copied());
     let plan = route::check_scatter(classify::plan(&inner, context)?, context)?;
     if let Action::Cursor(statement) = &plan.action {
-        return match &**statement {
+        return match statement {
             CursorStatement::Declare(_) => Err(PlanError::unsupported(
                 "EXPLAIN of a cursor over several shards is not supported",
                 "The router takes care of the cursor; no server declares it.",

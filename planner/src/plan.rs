@@ -138,7 +138,7 @@ pub enum Action {
     Cluster(ClusterFunction),
     Explain(Box<Explain>),
     /// DECLARE, FETCH, MOVE, CLOSE.
-    Cursor(Box<CursorStatement>),
+    Cursor(CursorStatement),
     /// A query of views whose rows the router gathers.
     Live(Live),
     /// No statement at all: EmptyQueryResponse.
@@ -710,7 +710,7 @@ pub enum CursorStatement {
         name: Box<str>,
         hold: bool,
     },
-    Declare(Declare),
+    Declare(Box<Declare>),
     Move(Move),
     /// `None` is ALL.
     Close(Option<Box<str>>),

@@ -264,7 +264,7 @@ impl Conn {
     /// A cursor that the router does not know is one of the home shard's server, or none at all.
     fn route_of_cursor(&self, plan: &Plan) -> Route {
         let name = match &plan.action {
-            Action::Cursor(cursor) => match &**cursor {
+            Action::Cursor(cursor) => match cursor {
                 CursorStatement::DeclareAtHome { name, hold: false } => name,
                 CursorStatement::Move(moved) => &moved.name,
                 _ => return Route::Other,

@@ -73,7 +73,7 @@ impl Op {
     fn declares(&self) -> bool {
         matches!(self, Self::Execute { portal, .. }
             if matches!(&portal.statement.plan.action, Action::Cursor(cursor)
-                if matches!(**cursor, CursorStatement::Declare(_))))
+                if matches!(cursor, CursorStatement::Declare(_))))
     }
 }
 

@@ -57,7 +57,7 @@ impl Conn {
                     let results = portal.params()?.tail.results.to_vec();
                     self.describe_executed(name, &results).await?;
                 } else if let Action::Cursor(cursor) = &portal.statement.plan.action
-                    && !matches!(**cursor, CursorStatement::Declare(_))
+                    && !matches!(cursor, CursorStatement::Declare(_))
                 {
                     let results = portal.params()?.tail.results;
                     Box::pin(self.describe_moved(cursor, results)).await?;
@@ -138,7 +138,7 @@ fn returns_rows(statement: &Prepared) -> bool {
             matches!(statement.plan.action, Action::Session(SessionStatement::Execute { .. }))
         }
         StatementKind::Utility => matches!(&statement.plan.action, Action::Cursor(cursor)
-            if matches!(&**cursor, CursorStatement::Move(moved) if moved.shows)),
+            if matches!(cursor, CursorStatement::Move(moved) if moved.shows)),
         StatementKind::Select | StatementKind::Explain => {
             !matches!(statement.plan.action, Action::Cluster(_))
         }

@@ -144,7 +144,7 @@ impl Conn {
                 Some(self.planning.map.home)
             }
             Action::Session(_) | Action::Cluster(_) | Action::Empty => None,
-            Action::Cursor(cursor) => match &**cursor {
+            Action::Cursor(cursor) => match cursor {
                 CursorStatement::Move(moved) if self.has_cursor(moved.name.as_bytes()) => None,
                 _ => Some(self.planning.map.home),
             },
