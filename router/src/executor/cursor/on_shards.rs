@@ -20,7 +20,7 @@ use crate::merge::{Counter, Merge, Verdict, Window};
 use crate::wire::{HEADER, frontend};
 
 /// Of a shard whose rows' size is not known yet.
-const FIRST_PIECE: u64 = 100;
+const FIRST_PIECE: u64 = 10;
 
 /// A piece is about as large as this, and never of more rows than that.
 const PIECE: u64 = 256 << 10;
@@ -84,7 +84,7 @@ impl Part {
     fn learn(&mut self, rows: u64, bytes: u64) {
         if let Some(size) = bytes.checked_div(rows) {
             let fitting = PIECE / size.max(1);
-            self.piece = fitting.min(4 * self.piece).clamp(1, PIECE_ROWS);
+            self.piece = fitting.min(8 * self.piece).clamp(1, PIECE_ROWS);
         }
     }
 }
