@@ -217,12 +217,9 @@ impl Conn {
     fn keep_portal(&mut self, shape: Shape, route: &FastRoute) {
         let frame = &self.client.inbuf[shape.parse..shape.bind];
         let Ok(bind) = frontend::bind(&frame[HEADER..]) else { return };
-        let portal = Portal {
-            statement: Rc::clone(&route.statement),
-            unnamed: route.unnamed,
-            tail: bind.tail.into(),
-            shard: Some(route.shard),
-        };
+        let statement = Rc::clone(&route.statement);
+        let mut portal = Portal::new(statement, route.unnamed, bind.tail.into());
+        portal.shard = Some(route.shard);
         self.session.portals.insert([].into(), Rc::new(portal));
     }
 }
