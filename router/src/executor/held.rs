@@ -115,11 +115,24 @@ impl Conn {
         }
     }
 
-    /// Waits while the message at the start of the client's buffer names a table that is changing.
+    /// Whether [`Self::hold_message`] must be asked before a message is planned.
+    #[must_use]
+    pub fn must_look(&self) -> bool {
+        !self.planning.map.changing.is_empty() || !self.worker.shared.contact.is_fresh()
+    }
+
+    /// Waits while the map at hand may be an old one, and while the message at the start of the
+    /// client's buffer names a table that is changing.
     ///
     /// # Errors
     /// 55P03 after ten minutes, 57014 when the client cancels.
     pub async fn hold_message(&mut self, tag: u8, size: usize) -> Result<(), Failure> {
+        if !self.worker.shared.contact.is_fresh() {
+            self.cancel.presence.doing.set(Doing::Waiting);
+            self.worker.shared.contact.refresh().await;
+            self.cancel.presence.doing.set(Doing::Active);
+            self.refresh_planning();
+        }
         let end = Instant::now() + HOLD_MAX;
         while let Some(table) = self.named_change(tag, size) {
             if self.passes(&table).await? {
@@ -187,6 +200,9 @@ impl Conn {
 fn not_announced(why: &str) -> Failure {
     ErrorInfo::new("55000", format!("the change could not be announced to all routers: {why}"))
         .detail("Nothing has been changed.")
-        .hint("pgherd status shows the routers; try again when all of them answer.")
+        .hint(
+            "Try again when all routers answer. The session of one that is gone for good can be \
+             ended: its application_name on the home shard begins with \"pgherd map\".",
+        )
         .into()
 }

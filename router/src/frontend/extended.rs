@@ -132,7 +132,7 @@ impl Conn {
                     if !skipped {
                         bytes += size;
                         self.refresh_planning();
-                        if !self.planning.map.changing.is_empty()
+                        if self.must_look()
                             && let Err(error) = Box::pin(self.hold_message(tag, size)).await
                         {
                             failure = Some(error);
