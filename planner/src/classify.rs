@@ -9,8 +9,8 @@ use crate::token::{Kind, Range, Tokens};
 use crate::{
     Access, Action, BeginWord, ClusterFunction, Context, Discard, Isolation, ManyShards, Merge,
     Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Stateful, StatementKind, Target,
-    cluster, copy, ddl, explain, functions, insert, live, merge_into, route, temporary, with,
-    write,
+    cluster, copy, cursor, ddl, explain, functions, insert, live, merge_into, route, temporary,
+    with, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -52,6 +52,9 @@ fn statement(
     context: &Context<'_>,
     pin: Option<ShardId>,
 ) -> Result<Plan, PlanError> {
+    if let Some(plan) = cursor::plan(tokens, context)? {
+        return Ok(plan);
+    }
     if pin.is_none() {
         functions::refuse_reading(tokens, context)?;
     }
@@ -158,8 +161,6 @@ fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErro
             let access = if restarts { Access::Schema } else { Access::Write };
             Ok(plan_of(context, action, access, Reuse::Once, kind))
         }
-        "declare" => declare(tokens, context),
-        "fetch" | "move" | "close" => Ok(home(context, Access::Write, StatementKind::Utility)),
         "call" | "do" => call(tokens, context),
         "lock" => lock(tokens, context),
         "notify" => Ok(home(context, Access::Write, StatementKind::Utility)),
@@ -216,7 +217,7 @@ fn query_kind(tokens: &Tokens<'_>) -> Option<StatementKind> {
         Some("delete") => StatementKind::Delete,
         Some("merge") => StatementKind::Merge,
         Some("copy") => StatementKind::Copy,
-        Some("call" | "do" | "lock" | "fetch" | "move" | "close") => StatementKind::Utility,
+        Some("call" | "do" | "lock") => StatementKind::Utility,
         _ => return None,
     })
 }
@@ -481,18 +482,6 @@ pub(crate) fn only_home(
     Ok(home(context, Access::Write, kind))
 }
 
-/// DECLARE … WITH HOLD
-fn holds(tokens: &Tokens<'_>) -> bool {
-    let query = tokens.find(&tokens.all(), |at| at > 0 && tokens.is(at, "for"));
-    (0..query.unwrap_or(tokens.len())).any(|at| tokens.are(at, &["with", "hold"]))
-}
-
-fn declare(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
-    only_home(tokens, context, StatementKind::Utility, "DECLARE CURSOR").map_err(|error| {
-        error.with_hint("Run the query itself; drivers can fetch its rows in portions.")
-    })
-}
-
 fn call(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
     // The block's body is a string: look for names inside.
     for token in &tokens.list {
@@ -538,11 +527,6 @@ fn stateful(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<Plan>, 
     let leaves = Some(functions::Tie::Session(Stateful::Leaves));
     let tie = match word {
         "listen" | "unlisten" => leaves,
-        "close" => Some(functions::Tie::Session(Stateful::Closes)),
-        "declare" if holds(tokens) => {
-            declare(tokens, context)?;
-            leaves
-        }
         // What their bodies do cannot be read for certain.
         "call" | "do" => {
             functions::session_state(tokens, context)?;
@@ -557,7 +541,7 @@ fn stateful(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<Plan>, 
         functions::Tie::Home => home(context, Access::Write, kind),
         functions::Tie::Session(state) => {
             let access = match state {
-                Stateful::Settings { anywhere: true, .. } | Stateful::Closes => Access::Read,
+                Stateful::Settings { anywhere: true, .. } => Access::Read,
                 _ => Access::Write,
             };
             plan_of(context, Action::Stateful(state), access, Reuse::SameText, kind)

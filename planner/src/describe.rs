@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::{
-    Action, Borrow, CopyKey, CopyRows, GatherPlace, KeySource, KeyUse, Limit, Make, ManyShards,
-    Merge, Otherwise, Piece, Plan, Pull, RowCount, Target,
+    Action, Borrow, CopyKey, CopyRows, CursorStatement, Declare, GatherPlace, KeySource, KeyUse,
+    Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan, Pull, RowCount, Target,
 };
 
 /// How much of the cluster a plan needs.
@@ -48,6 +48,10 @@ impl Plan {
             Action::Session(_) | Action::Empty => Tier::Session,
             Action::Cluster(_) | Action::Live(_) => Tier::Cluster,
             Action::Explain(explain) => explain.plan.tier(),
+            Action::Cursor(statement) => match statement {
+                CursorStatement::Declare(declare) => declare.plan.tier(),
+                _ => Tier::Route,
+            },
         }
     }
 
@@ -144,6 +148,30 @@ impl Plan {
                 explain.plan.write(out);
                 Ok(())
             }
+            Action::Cursor(statement) => match statement {
+                CursorStatement::Declare(declare) => {
+                    let Declare { name, scroll, hold, plan, .. } = &**declare;
+                    let scroll = match scroll {
+                        Some(true) => " scroll",
+                        Some(false) => " no scroll",
+                        None => "",
+                    };
+                    let hold = if *hold { " with hold" } else { "" };
+                    let _ = write!(out, "cursor {name}{scroll}{hold}: ");
+                    plan.write(out);
+                    Ok(())
+                }
+                CursorStatement::DeclareAtHome { name, hold } => {
+                    let hold = if *hold { " with hold" } else { "" };
+                    write!(out, "cursor {name} of the home shard{hold}")
+                }
+                CursorStatement::Move(moved) => {
+                    let what = if moved.shows { "fetch" } else { "move" };
+                    write!(out, "{what} {:?}, wherever cursor {} is", moved.step, moved.name)
+                }
+                CursorStatement::Close(Some(name)) => write!(out, "close cursor {name}"),
+                CursorStatement::Close(None) => write!(out, "close all cursors"),
+            },
             Action::Empty => write!(out, "nothing"),
         };
     }

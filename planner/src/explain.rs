@@ -10,8 +10,8 @@ use crate::query::starts_query;
 use crate::route::{self, home, plan_of};
 use crate::token::{Kind, Tokens};
 use crate::{
-    Access, Action, Context, Explain, ExplainFormat, ExplainOptions, KeyColumn, Merge, Plan,
-    PlanError, Reuse, StatementKind, classify,
+    Access, Action, Context, CursorStatement, Explain, ExplainFormat, ExplainOptions, KeyColumn,
+    Merge, Plan, PlanError, Reuse, StatementKind, classify,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -27,6 +27,16 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     let mut inner = Tokens::new(text);
     inner.hints.extend(tokens.hints.iter().copied());
     let plan = route::check_scatter(classify::plan(&inner, context)?, context)?;
+    if let Action::Cursor(statement) = &plan.action {
+        return match statement {
+            CursorStatement::Declare(_) => Err(PlanError::unsupported(
+                "EXPLAIN of a cursor over several shards is not supported",
+                "The router takes care of the cursor; no server declares it.",
+                "Explain the query alone.",
+            )),
+            _ => Ok(home(context, Access::Read, StatementKind::Explain)),
+        };
+    }
     if makes_table(&plan) {
         return match options.analyze {
             // The home shard's plan is the query's.

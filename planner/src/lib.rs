@@ -20,6 +20,7 @@ mod borrow;
 mod classify;
 mod cluster;
 mod copy;
+mod cursor;
 mod ddl;
 mod describe;
 mod error;

@@ -137,6 +137,8 @@ pub enum Action {
     /// `SELECT create_distributed_table(…)` and its kin, run by the router.
     Cluster(ClusterFunction),
     Explain(Box<Explain>),
+    /// DECLARE, FETCH, MOVE, CLOSE.
+    Cursor(CursorStatement),
     /// A query of views whose rows the router gathers.
     Live(Live),
     /// No statement at all: EmptyQueryResponse.
@@ -715,6 +717,64 @@ pub enum Isolation {
     ReadCommitted,
     RepeatableRead,
     Serializable,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum CursorStatement {
+    /// Over what the home shard has: a cursor of that server's own.
+    DeclareAtHome {
+        name: Box<str>,
+        hold: bool,
+    },
+    Declare(Box<Declare>),
+    Move(Move),
+    /// `None` is ALL.
+    Close(Option<Box<str>>),
+}
+
+/// A cursor that the router takes care of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Declare {
+    pub name: Box<str>,
+    pub binary: bool,
+    /// SCROLL, NO SCROLL, or neither.
+    pub scroll: Option<bool>,
+    pub hold: bool,
+    /// Its query, as a span of the whole text.
+    pub query: Span,
+    /// The query's.
+    pub plan: Plan,
+}
+
+/// FETCH and MOVE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    pub name: Box<str>,
+    pub step: Step,
+    /// FETCH.
+    pub shows: bool,
+}
+
+/// Where a cursor goes, and the rows that are fetched on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// So many rows; `None` is ALL.
+    Forward(Option<u64>),
+    Backward(Option<u64>),
+    /// To this row; from the end where it is negative.
+    Absolute(i64),
+    Relative(i64),
+}
+
+impl Step {
+    /// So many rows, backward where that is negative.
+    #[must_use]
+    pub fn forward(rows: i64) -> Self {
+        match u64::try_from(rows) {
+            Ok(rows) => Self::Forward(Some(rows)),
+            Err(_) => Self::Backward(Some(rows.unsigned_abs())),
+        }
+    }
 }
 
 /// Functions that the router answers. Table names are resolved through search_path.

@@ -310,7 +310,14 @@ fn change(
     if let Some(view) = analysis.view_read_whole() {
         return Err(view_refused(view));
     }
-    if tokens.are(change.filter.start, &["current", "of"]) || analysis.data_modifying_cte {
+    if tokens.are(change.filter.start, &["current", "of"]) {
+        return Err(PlanError::unsupported(
+            "WHERE CURRENT OF is not supported on sharded tables",
+            "A cursor of the router's has no current row on any shard.",
+            "Fetch the distribution column and the primary key, and compare with these.",
+        ));
+    }
+    if analysis.data_modifying_cte {
         return Err(unread(tokens));
     }
     witness(tokens, context, &analysis, None)?;

@@ -16,6 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 use crate::error::ErrorInfo;
+use crate::spool::Aside;
 use crate::wire::backend;
 
 /// How much is read at once.
@@ -102,6 +103,8 @@ pub struct Client {
     pub out: Vec<u8>,
     /// A part of something has been written: the stream cannot be continued by anything else.
     pub writing: bool,
+    /// Where what would be written goes instead, while rows are set aside.
+    pub aside: Option<Box<Aside>>,
 }
 
 impl std::fmt::Debug for Socket {
@@ -123,7 +126,7 @@ impl std::fmt::Debug for Client {
 impl Client {
     #[must_use]
     pub fn new(socket: Socket) -> Self {
-        Self { socket, inbuf: BytesMut::new(), out: Vec::new(), writing: false }
+        Self { socket, inbuf: BytesMut::new(), out: Vec::new(), writing: false, aside: None }
     }
 
     /// Makes the connection a part of this thread's runtime.
@@ -262,6 +265,10 @@ impl Client {
     /// # Errors
     /// The socket's.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(aside) = &mut self.aside {
+            Box::pin(aside.take(bytes)).await;
+            return Ok(());
+        }
         let mut at = 0;
         self.writing = true;
         while at < bytes.len() {
@@ -302,6 +309,7 @@ impl Client {
 
     /// Tells the client why its connection ends, and ends it.
     pub async fn dismiss(&mut self, error: &ErrorInfo) {
+        self.aside = None;
         backend::error_response(&mut self.out, "FATAL", error);
         // The client may be gone, or read nothing; its connection ends either way.
         drop(tokio::time::timeout(GOODBYE, self.flush()).await);

@@ -21,6 +21,7 @@
 //! - `turned`: statements that a shard has turned away since their rows move.
 //! - `held`: statements that wait for the end of create_distributed_table.
 //! - `kept`: servers that stay beyond a transaction. `settings`, `set`: the session's own statements.
+//! - `cursor`: rows that the client takes in portions.
 //! - `explain`: the distributed plan with the shards' own.
 
 mod borrow;
@@ -29,6 +30,7 @@ mod combine;
 mod commit;
 mod consistent;
 mod copy;
+mod cursor;
 mod drawn;
 mod explain;
 mod gather;
@@ -54,8 +56,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgherd_planner::{
-    Access, Action, Literal, OneShard, Otherwise, ParamValue, Params, Plan, Scan, ShardSet,
-    StatementKind, Target,
+    Access, Action, CursorStatement, Literal, OneShard, Otherwise, ParamValue, Params, Plan, Scan,
+    ShardSet, StatementKind, Target,
 };
 use pgherd_shard_map::ShardId;
 use smallvec::SmallVec;
@@ -114,6 +116,8 @@ pub struct Conn {
     ticket: Option<Ticket>,
     /// Servers that stay beyond a transaction, if any do.
     pub kept: Option<Box<Kept>>,
+    /// Rows that the client takes in portions, if it does.
+    cursors: Option<Box<cursor::Cursors>>,
 }
 
 impl std::fmt::Debug for Conn {
@@ -188,6 +192,7 @@ impl Conn {
             turning: None,
             ticket: None,
             kept: None,
+            cursors: None,
         }
     }
 
@@ -211,6 +216,13 @@ impl Conn {
             let map = own.map_or_else(|| self.worker.map(), Arc::clone);
             self.planning = Planning::new(map, settings, &self.login.user, temporary, private);
         }
+    }
+
+    /// Whether the map has changed since the statement in hand was planned: it may have waited for
+    /// a connection meanwhile.
+    pub fn is_planned_late(&self) -> bool {
+        let own = self.session.transaction.block().is_some_and(|block| block.map.is_some());
+        !own && !self.worker.is_newest(&self.planning.map)
     }
 
     /// The plan of one scanned statement.
@@ -243,7 +255,7 @@ impl Conn {
         params: &dyn Params,
     ) -> Result<Route, Failure> {
         let Action::One(OneShard { target, otherwise }) = &plan.action else {
-            return Ok(Route::Other);
+            return Ok(self.route_of_cursor(plan));
         };
         if let Target::Home = target {
             return Ok(Route::One(self.planning.map.home));
@@ -257,6 +269,22 @@ impl Conn {
                 .detail("Its shape can only be run on the one shard that holds its key.")
                 .hint("Run one statement per key.")
                 .into()),
+        }
+    }
+
+    /// A cursor that the router does not know is one of the home shard's server, or none at all.
+    fn route_of_cursor(&self, plan: &Plan) -> Route {
+        let name = match &plan.action {
+            Action::Cursor(cursor) => match cursor {
+                CursorStatement::DeclareAtHome { name, hold: false } => name,
+                CursorStatement::Move(moved) => &moved.name,
+                _ => return Route::Other,
+            },
+            _ => return Route::Other,
+        };
+        match self.has_cursor(name.as_bytes()) {
+            true => Route::Other,
+            false => Route::One(self.planning.map.home),
         }
     }
 
@@ -510,6 +538,9 @@ impl Conn {
         if !self.session.portals.is_empty() {
             self.session.portals.clear();
         }
+        if self.cursors.is_some() {
+            self.end_cursors(true);
+        }
         if self.kept.is_some() {
             return self.release_but_kept();
         }
@@ -582,6 +613,7 @@ impl Conn {
             Action::Explain(explain) => {
                 Box::pin(self.run_explain(explain, statement)).await?;
             }
+            Action::Cursor(cursor) => Box::pin(self.run_cursor(cursor, statement)).await?,
             Action::Role(role) => self.run_role(role, statement).await?,
             Action::CopyIn(copy) => self.copy_in(copy, statement).await?,
             Action::CopyOut(copy) => self.copy_out(copy, statement).await?,

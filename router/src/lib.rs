@@ -2,7 +2,7 @@
 //!
 //! Layers, each importing only lower ones: `error`, `telemetry`, `config` · `wire` · pure machines
 //! (`scram`, `md5`, `hba`, `throttle`, `seats`, `proofs`, `session`, `two_phase`, `consistent_read`,
-//! `copy_rows`, `merge`) · IO (`tls`, `dial`, `client`, `verifiers`, `recovery`, `gate`, `pool`, `worker`) · `executor`, `deadlock`, `admin` · `frontend` · `serve`, `dev`, `cli`.
+//! `copy_rows`, `merge`) · IO (`tls`, `dial`, `spool`, `client`, `verifiers`, `recovery`, `gate`, `pool`, `worker`) · `executor`, `deadlock`, `admin` · `frontend` · `serve`, `dev`, `cli`.
 
 pub mod admin;
 pub mod cli;
@@ -32,6 +32,7 @@ pub mod scram;
 pub mod seats;
 pub mod serve;
 pub mod session;
+pub mod spool;
 pub mod telemetry;
 pub mod throttle;
 pub mod tls;

@@ -136,6 +136,12 @@ impl Counter {
         self.left.map(|left| left.saturating_add(self.skip))
     }
 
+    /// How many rows must come for so many that are wanted.
+    #[must_use]
+    pub fn needs(&self, wanted: u64) -> u64 {
+        wanted.min(self.left.unwrap_or(u64::MAX)).saturating_add(self.skip)
+    }
+
     /// Whether the next row is one that the client gets.
     pub fn take(&mut self) -> bool {
         if self.skip > 0 {

@@ -7,7 +7,7 @@ pub mod foreign;
 pub mod settings;
 pub mod transaction;
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use foldhash::HashMap;
@@ -109,6 +109,8 @@ pub struct Portal {
     pub tail: Box<[u8]>,
     /// The one shard that it was bound on, if one has it.
     pub shard: Option<ShardId>,
+    /// Where no shard has it: it has run, and does not run again.
+    pub ran: Cell<bool>,
 }
 
 impl Session {
@@ -167,6 +169,11 @@ impl Prepared {
 }
 
 impl Portal {
+    #[must_use]
+    pub fn new(statement: Rc<Prepared>, unnamed: bool, tail: Box<[u8]>) -> Self {
+        Self { statement, unnamed, tail, shard: None, ran: Cell::new(false) }
+    }
+
     /// The bound values.
     ///
     /// # Errors

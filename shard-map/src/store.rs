@@ -38,19 +38,11 @@ const CATALOG_SQL: [&str; 8] = [
     include_str!("store/placement.sql"),
     include_str!("store/numbers.sql"),
     include_str!("store/functions.sql"),
-    // A function has settings of its own: to compile the query would take seconds, to run it takes
-    // milliseconds.
-    concat!(
-        "CREATE OR REPLACE FUNCTION pgherd.map() RETURNS text LANGUAGE sql STABLE SET jit = off \
-         AS $map$\n",
-        include_str!("store/load.sql"),
-        "$map$;\n",
-    ),
+    include_str!("store/load.sql"),
 ];
 
-/// One row, one text column: the whole map as JSON, for [`ShardMap::from_json`]. No row where there
-/// is no cluster.
-pub const LOAD_SQL: &str = "SELECT map FROM pgherd.map() AS map WHERE map IS NOT NULL";
+/// One row, one text column: the whole map as JSON, for [`ShardMap::from_json`].
+pub const LOAD_SQL: &str = "SELECT map FROM pgherd.shard_map() AS map";
 
 /// Tells other routers at once; polling finds the change without it. Not part of the functions
 /// that change the catalog inside a client's transaction: PREPARE TRANSACTION refuses transactions

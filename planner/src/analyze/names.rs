@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use pgherd_shard_map::{RelationKind, Table, TableName};
+use pgherd_shard_map::{RelationKind, Table, TableKind, TableName};
 
 use crate::Context;
 use crate::token::{Range, Tokens};
@@ -63,6 +63,25 @@ impl Context<'_> {
 
     /// The first name in the tokens that could be a sharded table or a view over one.
     pub(crate) fn may_name_sharded(&self, tokens: &Tokens<'_>, range: &Range) -> Option<TableName> {
+        self.may_name(tokens, range, |kind| !matches!(kind, RelationKind::Home))
+    }
+
+    /// Whether a name in the tokens could be that of something whose rows one shard has not all.
+    pub(crate) fn may_name_distributed(&self, tokens: &Tokens<'_>, range: &Range) -> bool {
+        let distributed = |kind: &RelationKind| match kind {
+            RelationKind::Sharded(table) => matches!(table.kind, TableKind::Distributed { .. }),
+            RelationKind::View(_) | RelationKind::ViewOverDistributed => true,
+            RelationKind::Home | RelationKind::ViewOverReference => false,
+        };
+        self.may_name(tokens, range, distributed).is_some()
+    }
+
+    fn may_name(
+        &self,
+        tokens: &Tokens<'_>,
+        range: &Range,
+        wanted: impl Fn(&RelationKind) -> bool,
+    ) -> Option<TableName> {
         let mut at = range.start;
         while at < range.end {
             let Some((parts, after)) = tokens.qualified(at) else {
@@ -72,7 +91,7 @@ impl Context<'_> {
             // `schema.table.column` may be a column: every prefix counts.
             for length in 1..=parts.len().min(3) {
                 if let Some((name, kind)) = self.relation(&parts[..length])
-                    && !matches!(kind, RelationKind::Home)
+                    && wanted(kind)
                 {
                     return Some(name);
                 }

@@ -90,6 +90,7 @@ impl Conn {
         }
         self.note_parameters();
         self.session.portals.clear();
+        self.end_cursors(false);
         self.look_again().await;
         self.release();
     }
@@ -167,6 +168,7 @@ impl Conn {
         }
         self.note_parameters();
         self.session.portals.clear();
+        self.end_cursors(true);
         self.look_again().await;
         self.release();
         if schema_changed {

@@ -114,6 +114,20 @@ impl Conn {
         statement: Statement<'_>,
         rows: Rows<'_>,
     ) -> Result<(), Failure> {
+        if self.bind_as(PORTAL, tasks, statement, rows).await? {
+            tasks.iter_mut().for_each(|task| task.portal = Some(PORTAL));
+        }
+        Ok(())
+    }
+
+    /// The same under a name. `false`: each shard's own snapshot will do, and nothing is bound.
+    pub(super) async fn bind_as(
+        &mut self,
+        name: &[u8],
+        tasks: &mut [Task],
+        statement: Statement<'_>,
+        rows: Rows<'_>,
+    ) -> Result<bool, Failure> {
         self.keep_to_own(tasks, statement.sql)?;
         let keeps_none = |block: &Block| {
             matches!(block.isolation(), Isolation::ReadCommitted | Isolation::ReadUncommitted)
@@ -122,28 +136,27 @@ impl Conn {
             || self.consistency(statement.plan) == ReadConsistency::Shard
             || statement.plan.kind != StatementKind::Select
         {
-            return Ok(());
+            return Ok(false);
         }
         if statement.plan.access != Access::Read {
             // What may write gets no block that could fail for what others write meanwhile.
             self.open_implicit();
         }
         if !self.session.transaction.block().is_some_and(keeps_none) {
-            return Ok(());
+            return Ok(false);
         }
         let mut binds = Vec::with_capacity(tasks.len());
         for task in &mut *tasks {
             let mut bind = Vec::new();
-            frontend::put_close(&mut bind, b'P', PORTAL);
+            frontend::put_close(&mut bind, b'P', name);
             let shard = self.servers[task.at].shard;
-            put_bound(&mut bind, PORTAL, task, shard, statement, rows)?;
+            put_bound(&mut bind, name, task, shard, statement, rows)?;
             binds.push(bind);
             self.servers[task.at].wrote |= statement.plan.access != Access::Read;
         }
         let shards: Vec<ShardId> = tasks.iter().map(|task| self.servers[task.at].shard).collect();
         Box::pin(self.take_cut(&shards, Some(&binds))).await?;
-        tasks.iter_mut().for_each(|task| task.portal = Some(PORTAL));
-        Ok(())
+        Ok(true)
     }
 
     /// A hint in the statement goes before the session's setting.

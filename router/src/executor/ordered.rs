@@ -104,11 +104,11 @@ pub(super) enum Next {
 
 /// A row that is its shard's next one. It stays in the server's buffer.
 #[derive(Clone, Copy, Default)]
-struct Head {
+pub(super) struct Head {
     size: usize,
     /// Where the client's columns begin.
     shown_at: usize,
-    known_by: usize,
+    pub(super) known_by: usize,
 }
 
 impl Conn {
@@ -569,7 +569,7 @@ fn is_c(collation: &str) -> bool {
 }
 
 /// The client's result formats, behind those of the keys: binary.
-fn with_hidden(results: &[u8], sorted: &Sorted) -> Result<Vec<u8>, ErrorInfo> {
+pub(super) fn with_hidden(results: &[u8], sorted: &Sorted) -> Result<Vec<u8>, ErrorInfo> {
     let (count, formats) = results.split_at_checked(2).unwrap_or((&[0, 0], &[]));
     let count = usize::from(u16::from_be_bytes([count[0], count[1]]));
     let shown = usize::from(sorted.shown);
@@ -591,7 +591,7 @@ fn with_hidden(results: &[u8], sorted: &Sorted) -> Result<Vec<u8>, ErrorInfo> {
 }
 
 /// A whole DataRow's keys, appended to `key`.
-fn read_head(
+pub(super) fn read_head(
     frame: &[u8],
     rules: &[Rule],
     sorted: &Sorted,

@@ -190,12 +190,8 @@ impl Conn {
             Some(portal) => portal.params()?.tail.results.to_vec(),
             None => vec![0, 0],
         };
-        let portal = Portal {
-            statement: Rc::clone(&prepared),
-            unnamed: false,
-            tail: bind_tail(&values, &results),
-            shard: None,
-        };
+        let tail = bind_tail(&values, &results);
+        let portal = Portal::new(Rc::clone(&prepared), false, tail);
         let route = {
             let params = portal.params()?;
             self.route(&prepared.plan, &prepared.sql, &prepared.literals, &params)?
@@ -229,7 +225,7 @@ impl Conn {
         let (prepared, values) = self.executed(name, arguments, sql).await?;
         let explained = self.prepare(&format!("{head} {}", prepared.sql), &prepared.types)?;
         let tail = bind_tail(&values, &[0, 0]);
-        Ok(Portal { statement: explained, unnamed: true, tail, shard: None })
+        Ok(Portal::new(explained, true, tail))
     }
 
     /// The statement of an EXECUTE (`sql`), and its values.
@@ -390,7 +386,7 @@ impl Conn {
             pgherd_planner::parameters(&statement.sql).last().map_or(0, |n| usize::from(*n));
         let values = vec![None; named.max(statement.types.len() / 4)];
         let tail = bind_tail(&values, results);
-        let portal = Portal { statement, unnamed: false, tail, shard: None };
+        let portal = Portal::new(statement, false, tail);
         self.describe_at_home(&portal, crate::wire::backend::NO_DATA).await
     }
 

@@ -37,21 +37,46 @@ pub(super) struct Ranked {
 
 /// The rows of one shard that have come and are not merged yet.
 #[derive(Default)]
-struct Waiting {
+pub(super) struct Waiting {
     rows: VecDeque<Row>,
     bytes: usize,
 }
 
-struct Row {
+pub(super) struct Row {
     /// A whole DataRow.
-    frame: Bytes,
-    shown_at: usize,
+    pub(super) frame: Bytes,
+    pub(super) shown_at: usize,
     /// By which it is merged, once it is known.
-    rank: Rank,
+    pub(super) rank: Rank,
+}
+
+impl Waiting {
+    pub(super) fn push(&mut self, row: Row) {
+        self.bytes += row.frame.len();
+        self.rows.push_back(row);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Row> {
+        let row = self.rows.pop_front()?;
+        self.bytes -= row.frame.len();
+        Some(row)
+    }
+
+    pub(super) fn first(&self) -> Option<&Row> {
+        self.rows.front()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes as u64
+    }
 }
 
 /// As bytes that compare.
-type Rank = [u8; 16];
+pub(super) type Rank = [u8; 16];
 
 impl Conn {
     /// How these keys are ranked; `None` where one is an array or a row, which `unnest` would take
@@ -102,7 +127,7 @@ impl Conn {
         let mut sent = 0;
         loop {
             self.fill_windows(sources, &mut waiting, sorted, most).await?;
-            if waiting.iter().all(|waiting| waiting.rows.is_empty()) {
+            if waiting.iter().all(Waiting::is_empty) {
                 return Ok(sent);
             }
             let at = self.judge(sources, apart).await?;
@@ -116,7 +141,7 @@ impl Conn {
             loop {
                 let mut dry = false;
                 for number in lacking.drain(..) {
-                    match waiting[number].rows.front() {
+                    match waiting[number].first() {
                         Some(row) => {
                             key.clear();
                             key.extend_from_slice(&row.rank);
@@ -131,8 +156,7 @@ impl Conn {
                     break;
                 }
                 let Some(number) = merge.take() else { break };
-                let Some(row) = waiting[number].rows.pop_front() else { break };
-                waiting[number].bytes -= row.frame.len();
+                let Some(row) = waiting[number].pop() else { break };
                 match window.take(&row.rank, 8) {
                     Verdict::Send => {
                         put_row(&mut self.client.out, &row.frame[row.shown_at..], sorted.shown);
@@ -170,8 +194,7 @@ impl Conn {
                             let inbuf = &mut self.servers[sources[number].at].inbuf;
                             let frame = inbuf.split_to(size).freeze();
                             let shown_at = shown_at(&frame, sorted)?;
-                            waiting.bytes += frame.len();
-                            waiting.rows.push_back(Row { frame, shown_at, rank: [0; 16] });
+                            waiting.push(Row { frame, shown_at, rank: [0; 16] });
                         }
                         Next::Wait => {
                             lacking.push(number);
@@ -189,7 +212,7 @@ impl Conn {
     }
 
     /// Has PostgreSQL rank all rows that wait, and the last that went: its rank is returned.
-    async fn rank(
+    pub(super) async fn rank(
         &mut self,
         at: usize,
         ranked: &Ranked,
@@ -271,7 +294,7 @@ fn wrong_shape(_: crate::wire::Malformed) -> ErrorInfo {
 }
 
 /// Where the client's columns begin.
-fn shown_at(frame: &[u8], sorted: &Sorted) -> Result<usize, ErrorInfo> {
+pub(super) fn shown_at(frame: &[u8], sorted: &Sorted) -> Result<usize, ErrorInfo> {
     let mut reader = Reader::new(&frame[HEADER..]);
     if reader.count().map_err(wrong_shape)? != usize::from(sorted.hidden + sorted.shown) {
         return Err(ErrorInfo::new("XX000", "a shard sent a row of another shape"));

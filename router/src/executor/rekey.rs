@@ -8,8 +8,10 @@
 
 use std::collections::BTreeMap;
 
-use pgherd_planner::Rekey;
-use pgherd_shard_map::{Column, ColumnDefault, KeyError, KeyInput, RelationKind, ShardId, Table};
+use pgherd_planner::{KeySource, Params, Rekey};
+use pgherd_shard_map::{
+    Column, ColumnDefault, KeyError, KeyInput, KeyType, RelationKind, ShardId, Table,
+};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::gather::read_field;
@@ -44,7 +46,9 @@ impl Conn {
         if total > 0 && !leaving.is_empty() {
             let table = self.rekeyed_table(rekey)?;
             let mut moving = Moving::new();
-            self.take_strangers(&table, rekey, &leaving, &mut moving).await?;
+            let key_type = self.planning.map.group(rekey.group).map(|group| group.key_type);
+            let to = new_key(rekey, key_type, statement)?;
+            self.take_strangers(&table, rekey, &leaving, to.as_deref(), &mut moving).await?;
             self.bring_home(&table, rekey, moving).await?;
         }
         self.client.complete(&format!("{} {total}", verb(statement.plan.kind)));
@@ -112,17 +116,20 @@ impl Conn {
         .into())
     }
 
-    /// Deletes rows whose keys are other shards' now, and keeps them.
+    /// Deletes rows whose keys are other shards' now, and keeps them. `to` is the key that all of
+    /// them have, so that an index finds them.
     async fn take_strangers(
         &mut self,
         table: &Table,
         rekey: &Rekey,
         leaving: &[ShardId],
+        to: Option<&str>,
         moving: &mut Moving,
     ) -> Result<(), Failure> {
         let key = escape_identifier(&table.columns[usize::from(rekey.key)].name);
         let columns = columns(table, rekey);
         let name = quoted(rekey);
+        let known = to.map(|to| format!("{key} = {to} AND ")).unwrap_or_default();
         let mut open = Vec::with_capacity(leaving.len());
         for shard in leaving {
             let group = self.planning.map.group(rekey.group);
@@ -130,7 +137,8 @@ impl Conn {
             let own = own.unwrap_or_else(|| "false".to_owned());
             let at = self.server_for(*shard).await?;
             let sql = format!(
-                "COPY (DELETE FROM {name} WHERE ({own}) IS NOT TRUE RETURNING {columns}) TO STDOUT"
+                "COPY (DELETE FROM {name} WHERE {known}({own}) IS NOT TRUE RETURNING {columns}) \
+                 TO STDOUT"
             );
             let mut request = Vec::new();
             frontend::put_query(&mut request, &sql);
@@ -210,6 +218,40 @@ impl Conn {
         }
         Ok(())
     }
+}
+
+/// The one key that all rows get, as SQL, where that is known.
+fn new_key(
+    rekey: &Rekey,
+    key_type: Option<KeyType>,
+    statement: Statement<'_>,
+) -> Result<Option<String>, Failure> {
+    let integer = matches!(key_type, Some(KeyType::Int2 | KeyType::Int4 | KeyType::Int8));
+    Ok(match rekey.to {
+        Some(KeySource::Literal { index, negative }) => {
+            let literal = statement.literals.get(index as usize);
+            let text = literal.and_then(|literal| {
+                statement.sql.get(literal.start as usize..literal.end as usize)
+            });
+            text.map(|text| format!("{}{text}", if negative { "-" } else { "" }))
+        }
+        Some(KeySource::Param { number, .. }) => {
+            let params = statement.params()?;
+            let value = params.param(number);
+            value.and_then(|value| match (value.binary, value.bytes?) {
+                (false, text) => std::str::from_utf8(text).ok().map(escape_literal),
+                (true, &[a, b]) if integer => Some(i16::from_be_bytes([a, b]).to_string()),
+                (true, &[a, b, c, d]) if integer => {
+                    Some(i32::from_be_bytes([a, b, c, d]).to_string())
+                }
+                (true, bytes) if integer => {
+                    bytes.try_into().ok().map(|bytes| i64::from_be_bytes(bytes).to_string())
+                }
+                (true, _) => None,
+            })
+        }
+        _ => None,
+    })
 }
 
 /// All that are stored, the distribution column first.

@@ -248,6 +248,7 @@ impl Conn {
                 self.clean_kept().await?;
                 self.session.statements.clear();
                 self.session.portals.clear();
+                self.cursors = None;
                 self.session.drawn = None;
                 let startup = Rc::clone(&self.session.startup);
                 if !Rc::ptr_eq(&self.session.settings, &startup) {

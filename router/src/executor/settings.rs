@@ -48,6 +48,7 @@ impl Conn {
                 if let Some(block) = self.session.transaction.block_mut() {
                     block.release(name);
                 }
+                self.release_cursors();
                 self.client.complete("RELEASE");
                 Ok(())
             }
@@ -59,6 +60,7 @@ impl Conn {
                 {
                     self.session.settings = settings;
                 }
+                self.roll_back_cursors();
                 // What was made since is gone, temporary tables among it.
                 self.look_again().await;
                 self.client.complete("ROLLBACK");

@@ -20,7 +20,7 @@ pub(super) use send::nothing_planned;
 use std::rc::Rc;
 
 use bytes::Buf;
-use pgherd_planner::Action;
+use pgherd_planner::{Action, CursorStatement};
 use pgherd_shard_map::ShardId;
 
 use super::Arrived;
@@ -50,6 +50,10 @@ enum Op {
         portal: Rc<Portal>,
         name: Box<[u8]>,
     },
+    /// Of one that SQL has declared.
+    DescribeCursor {
+        name: Box<[u8]>,
+    },
     Execute {
         portal: Rc<Portal>,
         name: Box<[u8]>,
@@ -62,6 +66,15 @@ enum Op {
     ClosePortal {
         name: Box<[u8]>,
     },
+}
+
+impl Op {
+    /// It makes a cursor that is the router's.
+    fn declares(&self) -> bool {
+        matches!(self, Self::Execute { portal, .. }
+            if matches!(&portal.statement.plan.action, Action::Cursor(cursor)
+                if matches!(cursor, CursorStatement::Declare(_))))
+    }
 }
 
 /// Of a pipeline that goes on beyond so many messages, or bytes of them, these are run first.
@@ -115,6 +128,7 @@ impl Conn {
                 }
                 b'P' | b'B' | b'D' | b'E' | b'C' => {
                     let skipped = self.session.skip_to_sync || failure.is_some();
+                    let mut declares = false;
                     if !skipped {
                         bytes += size;
                         self.refresh_planning();
@@ -130,12 +144,17 @@ impl Conn {
                                 if let (Op::Parse { statement, .. }, _) = &op {
                                     self.learn_types(statement).await;
                                 }
+                                declares = op.0.declares();
                                 ops.push(op);
                             }
                             Err(error) => failure = Some(error),
                         }
                     }
                     self.client.inbuf.advance(size);
+                    // What follows may be about the cursor: where it goes is known afterwards.
+                    if declares {
+                        break false;
+                    }
                 }
                 // Anything else in mid-pipeline: run what came before it.
                 _ => break false,

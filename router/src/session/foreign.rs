@@ -157,12 +157,8 @@ mod tests {
         assert_eq!(statement.types_on(ShardId(2)), there);
         assert_eq!(statement.types_on(ShardId(0)), &*statement.types);
         let four = 4_u32.to_be_bytes();
-        let portal = Portal {
-            statement: Rc::new(statement),
-            unnamed: true,
-            tail: tail(&[&four, &array(LABEL), b"ok"]).into(),
-            shard: None,
-        };
+        let tail_of_home = tail(&[&four, &array(LABEL), b"ok"]).into();
+        let portal = Portal::new(Rc::new(statement), true, tail_of_home);
         assert_eq!(*portal.tail_on(ShardId(2)), tail(&[&four, &array(30_000), b"ok"]));
         assert_eq!(*portal.tail_on(ShardId(0)), *portal.tail);
     }
@@ -181,8 +177,7 @@ mod tests {
         let statement = Rc::new(statement);
         for value in [&b""[..], b"short", &array(25)] {
             let tail = tail(&[value]).into();
-            let portal =
-                Portal { statement: Rc::clone(&statement), unnamed: true, tail, shard: None };
+            let portal = Portal::new(Rc::clone(&statement), true, tail);
             assert_eq!(*portal.tail_on(ShardId(1)), *portal.tail);
         }
     }

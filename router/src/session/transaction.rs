@@ -180,6 +180,13 @@ impl Block {
         self.position(name).is_some()
     }
 
+    /// How many savepoints there are.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        let savepoint = |replay: &&Replay| matches!(replay, Replay::Savepoint { .. });
+        self.replay.iter().filter(savepoint).count()
+    }
+
     /// The savepoint that an error goes back to, as far as locks are concerned.
     #[must_use]
     pub fn last_savepoint(&self) -> Option<&str> {

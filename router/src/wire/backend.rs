@@ -5,6 +5,7 @@ use crate::error::ErrorInfo;
 
 pub const PARSE_COMPLETE: &[u8] = &[b'1', 0, 0, 0, 4];
 pub const BIND_COMPLETE: &[u8] = &[b'2', 0, 0, 0, 4];
+pub const PORTAL_SUSPENDED: &[u8] = &[b's', 0, 0, 0, 4];
 pub const CLOSE_COMPLETE: &[u8] = &[b'3', 0, 0, 0, 4];
 pub const NO_DATA: &[u8] = &[b'n', 0, 0, 0, 4];
 pub const EMPTY_QUERY: &[u8] = &[b'I', 0, 0, 0, 4];
@@ -159,15 +160,30 @@ pub enum Numbered {
 /// Changes the numbers of types and tables in a whole RowDescription frame, as far as it is well
 /// formed.
 pub fn renumber_columns(frame: &mut [u8], mut number: impl FnMut(Numbered, u32) -> u32) {
-    let mut rest = frame.get_mut(HEADER + 2..).unwrap_or_default();
-    while let Some(end) = memchr::memchr(0, rest) {
-        // Table, column, type, length, modifier, format.
-        let Some((field, after)) = rest[end + 1..].split_at_mut_checked(18) else { return };
+    each_column(frame, |field| {
         for (what, at) in [(Numbered::Table, 0), (Numbered::Type, 6)] {
             if let Some(bytes) = field[at..].first_chunk_mut::<4>() {
                 *bytes = number(what, u32::from_be_bytes(*bytes)).to_be_bytes();
             }
         }
+    });
+}
+
+/// Says of each column in turn whether it is binary, in a whole RowDescription frame.
+pub fn set_formats(frame: &mut [u8], binary: &[bool]) {
+    let mut formats = binary.iter();
+    each_column(frame, |field| {
+        let binary = formats.next().copied().unwrap_or_default();
+        field[16..].copy_from_slice(&[0, u8::from(binary)]);
+    });
+}
+
+/// What is said of each column behind its name: table, column, type, length, modifier, format.
+fn each_column(frame: &mut [u8], mut change: impl FnMut(&mut [u8; 18])) {
+    let mut rest = frame.get_mut(HEADER + 2..).unwrap_or_default();
+    while let Some(end) = memchr::memchr(0, rest) {
+        let Some((field, after)) = rest[end + 1..].split_first_chunk_mut() else { return };
+        change(field);
         rest = after;
     }
 }

@@ -11,7 +11,7 @@ pub enum StoreError {
     Postgres { code: String, message: String },
     #[error("the catalog did not answer in time")]
     Timeout,
-    /// The schema `pgherd` is not there (42P01, 3F000, 42883) or has no cluster in it.
+    /// The schema `pgherd` is not there (42P01, 3F000), is older (42883), or has no cluster in it.
     #[error("this database holds no pgherd catalog: run `pgherd cluster init` first")]
     NotInitialized,
     /// Somebody else changed the catalog first: load it again and decide anew.

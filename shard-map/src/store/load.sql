@@ -1,3 +1,7 @@
+-- The whole map as JSON; no row before there is a cluster. A function for its setting: JIT would take
+-- seconds, and every change of the schema waits for the map.
+CREATE OR REPLACE FUNCTION pgherd.shard_map() RETURNS SETOF text
+LANGUAGE sql STABLE ROWS 1 SET jit = off AS $$
 WITH RECURSIVE
 registered AS (
     SELECT t.table_oid AS oid, t.group_id, a.attname AS key_name
@@ -143,8 +147,9 @@ SELECT pg_catalog.json_build_object(
                         ELSE '"expression"' END
                 ) ORDER BY a.attnum)
                 FROM pg_catalog.pg_attribute a
-                LEFT JOIN LATERAL (SELECT d.oid, d.adbin,
-                        pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS expression
+                -- Without the table's number, which would wait for whoever has locked the table.
+                LEFT JOIN LATERAL (SELECT d.oid, d.adbin, CASE a.attgenerated
+                        WHEN '' THEN pg_catalog.pg_get_expr(d.adbin, 0) END AS expression
                     FROM pg_catalog.pg_attrdef d
                     WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) d ON true
                 -- Of an identity column, or of a default that is nextval() and nothing else.
@@ -179,3 +184,4 @@ SELECT pg_catalog.json_build_object(
             'pg_catalog.trigger'::regtype, 'pg_catalog.event_trigger'::regtype)), '[]'::json)
 )::text
 FROM pgherd.cluster k
+$$;

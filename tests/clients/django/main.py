@@ -147,11 +147,11 @@ def queries():
     print(Order.objects.filter(day__year=2024).dates("day", "month"))
     print(sorted(t.id for t in Tenant.objects.iterator(chunk_size=7)))
     print(Tenant.objects.filter(order__amount__gt=20).distinct().order_by("id").values_list("id", flat=True))
-    print(Tenant.objects.latest("created").id, Tenant.objects.earliest("created").id)
+    print(Tenant.objects.latest("created", "id").id, Tenant.objects.earliest("created", "id").id)
 
 
 def first_and_last():
-    print(Tenant.objects.first().id, Tenant.objects.last().id, Tenant.objects.in_bulk([1, 2]).keys())
+    print(Tenant.objects.first().id, Tenant.objects.last().id, sorted(Tenant.objects.in_bulk([1, 2])))
 
 
 def changes():

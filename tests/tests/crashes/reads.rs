@@ -45,6 +45,13 @@ const READS: [Read; 8] = [
     read("one cut", Some("BEGIN ISOLATION LEVEL REPEATABLE READ"), SUM),
 ];
 
+/// Ways to read all balances by a cursor.
+const CURSORS: [&str; 3] = [
+    "DECLARE c CURSOR FOR SELECT balance FROM accounts",
+    "DECLARE c CURSOR FOR SELECT balance FROM accounts ORDER BY balance",
+    "DECLARE c CURSOR WITH HOLD FOR SELECT balance FROM accounts",
+];
+
 fn connect(listen: &str, level: &str) -> Client {
     let address: SocketAddr = listen.parse().expect("an address");
     let mut client = Client::connect(address, "app").expect("the router lets us in");
@@ -77,6 +84,27 @@ impl Read {
         ask(client, "COMMIT");
         totals.to_vec()
     }
+}
+
+/// What a cursor's rows say, in portions; two cursors beside each other.
+fn fetched(client: &mut Client, declare: &str) -> [i64; 2] {
+    ask(client, "BEGIN");
+    ask(client, declare);
+    ask(client, &declare.replace(" c ", " d "));
+    let mut totals = [0; 2];
+    let mut ended = [false; 2];
+    while ended != [true; 2] {
+        for (number, name) in ["c", "d"].iter().enumerate() {
+            let rows = ask(client, &format!("FETCH 70 FROM {name}"));
+            totals[number] += total(&rows);
+            ended[number] |= rows.len() < 70;
+        }
+    }
+    ask(client, "COMMIT");
+    if declare.contains("HOLD") {
+        ask(client, "CLOSE ALL");
+    }
+    totals
 }
 
 /// Runs transfers until `reading` has ended, which gets a router to read through.
@@ -123,6 +151,11 @@ fn no_total_shows_half_of_a_transfer_at_the_levels_that_promise_it() {
                     for seen in read.totals(&mut client) {
                         assert_eq!(seen, TOTAL, "{level}: {}", read.name);
                     }
+                }
+            }
+            for declare in CURSORS {
+                for _ in 0..12 {
+                    assert_eq!(fetched(&mut client, declare), [TOTAL; 2], "{level}: {declare}");
                 }
             }
         }

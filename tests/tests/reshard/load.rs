@@ -116,6 +116,7 @@ pub(crate) fn write(cluster: &LocalCluster, client: u32, over: &AtomicBool) -> L
                     first + KEYS
                 );
                 told.count(&sql, KEYS);
+                told.fetched(&sql.replace("count(*)", "k"), KEYS);
                 told.simple(&format!("SELECT v FROM accounts WHERE k = {other}"));
             }
         }
@@ -149,6 +150,27 @@ impl Told<'_> {
         {
             self.ledger.errors.push(format!("{sql}: {:?}", answer.rows));
         }
+    }
+
+    /// So many rows, in portions.
+    fn fetched(&mut self, sql: &str, expected: u32) {
+        if !(self.simple("BEGIN") && self.simple(&format!("DECLARE c CURSOR FOR {sql}"))) {
+            return;
+        }
+        let mut rows = 0;
+        loop {
+            let started = Instant::now();
+            let answer = self.connection.simple("FETCH 9 FROM c", "");
+            let Some(answer) = self.note(sql, started, answer) else { return };
+            rows += answer.rows.len();
+            if answer.rows.len() < 9 {
+                break;
+            }
+        }
+        if rows != expected as usize {
+            self.ledger.errors.push(format!("{rows} rows by a cursor: {sql}"));
+        }
+        self.simple("COMMIT");
     }
 
     fn note(

@@ -55,7 +55,7 @@ pub(super) enum Fast {
     Done,
     /// The general path is to look at it.
     Other,
-    /// Its rows move: it is in the buffer again.
+    /// It is in the buffer still, or again: its rows move, or the map is another one.
     Turned,
 }
 
@@ -88,6 +88,10 @@ impl Conn {
                 return Ok(Fast::Done);
             }
         };
+        if self.is_planned_late() {
+            self.release();
+            return Ok(Fast::Turned);
+        }
         let mut request = std::mem::take(&mut self.request);
         let hidden = self.put_pipeline(at, shape, &route, &mut request);
         if !matches!(self.session.transaction, Transaction::Idle) {
@@ -213,12 +217,9 @@ impl Conn {
     fn keep_portal(&mut self, shape: Shape, route: &FastRoute) {
         let frame = &self.client.inbuf[shape.parse..shape.bind];
         let Ok(bind) = frontend::bind(&frame[HEADER..]) else { return };
-        let portal = Portal {
-            statement: Rc::clone(&route.statement),
-            unnamed: route.unnamed,
-            tail: bind.tail.into(),
-            shard: Some(route.shard),
-        };
+        let statement = Rc::clone(&route.statement);
+        let mut portal = Portal::new(statement, route.unnamed, bind.tail.into());
+        portal.shard = Some(route.shard);
         self.session.portals.insert([].into(), Rc::new(portal));
     }
 }

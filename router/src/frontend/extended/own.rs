@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use pgherd_planner::{Action, Plan, SessionStatement, StatementKind};
+use pgherd_planner::{Action, CursorStatement, Plan, SessionStatement, StatementKind};
 
 use super::Op;
-use crate::error::{ErrorInfo, Failure};
+use crate::error::Failure;
 use crate::executor::{Conn, Statement, runs_in_block};
 use crate::session::Prepared;
 use crate::wire::backend;
@@ -15,15 +15,26 @@ impl Conn {
     pub(super) async fn run_op(&mut self, op: &Op, alone: bool) -> Result<(), Failure> {
         match op {
             Op::Parse { .. } => self.client.out.extend_from_slice(backend::PARSE_COMPLETE),
-            Op::Bind { .. } => self.client.out.extend_from_slice(backend::BIND_COMPLETE),
-            Op::CloseStatement { .. } | Op::ClosePortal { .. } => {
+            Op::Bind { name, .. } => {
+                Box::pin(self.close_cursor(name)).await?;
+                self.client.out.extend_from_slice(backend::BIND_COMPLETE);
+            }
+            Op::CloseStatement { .. } => {
                 self.client.out.extend_from_slice(backend::CLOSE_COMPLETE);
             }
+            Op::ClosePortal { name } => {
+                Box::pin(self.close_cursor(name)).await?;
+                self.client.out.extend_from_slice(backend::CLOSE_COMPLETE);
+            }
+            Op::DescribeCursor { name } => Box::pin(self.describe_cursor(name, None)).await?,
             Op::DescribeStatement { statement, .. } => {
                 self.client.out.extend_from_slice(backend::NO_PARAMETERS);
                 match &statement.plan.action {
                     Action::Session(SessionStatement::Execute { name, .. }) => {
                         self.describe_executed(name, &[0, 0]).await?;
+                    }
+                    Action::Cursor(cursor) => {
+                        Box::pin(self.describe_moved(cursor, &[0, 0])).await?;
                     }
                     _ => self.describe_own(&statement.plan),
                 }
@@ -45,6 +56,11 @@ impl Conn {
                 {
                     let results = portal.params()?.tail.results.to_vec();
                     self.describe_executed(name, &results).await?;
+                } else if let Action::Cursor(cursor) = &portal.statement.plan.action
+                    && !matches!(cursor, CursorStatement::Declare(_))
+                {
+                    let results = portal.params()?.tail.results;
+                    Box::pin(self.describe_moved(cursor, results)).await?;
                 } else if own {
                     let plan = Rc::clone(&portal.statement.plan);
                     self.describe_own(&plan);
@@ -53,16 +69,7 @@ impl Conn {
                     self.describe_at_home(portal, backend::NO_DATA).await?;
                 }
             }
-            Op::Execute { portal, limit, .. } => {
-                // PostgreSQL ignores it for what is no query.
-                if *limit > 0 && returns_rows(&portal.statement) {
-                    return Err(ErrorInfo::new(
-                        "0A000",
-                        "row limits are not supported for statements that touch several shards",
-                    )
-                    .hint("Execute the portal without a row limit.")
-                    .into());
-                }
+            Op::Execute { portal, limit, name } => {
                 let statement = Rc::clone(&portal.statement);
                 let plan = Rc::clone(&statement.plan);
                 self.refuse_if_failed(&plan.action)?;
@@ -70,17 +77,44 @@ impl Conn {
                     self.open_implicit();
                 }
                 let started = self.worker.metrics.start();
-                Box::pin(self.run_statement(Statement {
-                    sql: &statement.sql,
-                    plan: &plan,
-                    literals: &statement.literals,
-                    portal: Some(portal),
-                }))
-                .await?;
+                // PostgreSQL ignores the limit for what is no query.
+                let limited = *limit > 0 && returns_rows(&statement);
+                if self.is_in_portions(name, portal) || limited && !portal.ran.get() {
+                    Box::pin(self.run_in_portions(name, portal, *limit)).await?;
+                } else if portal.ran.replace(true) {
+                    self.run_to_nothing(name, portal)?;
+                } else {
+                    Box::pin(self.run_statement(Statement {
+                        sql: &statement.sql,
+                        plan: &plan,
+                        literals: &statement.literals,
+                        portal: Some(portal),
+                    }))
+                    .await?;
+                }
                 self.observe(&plan, None, started, statement.sql.as_bytes());
             }
         }
         Ok(())
+    }
+
+    /// The columns of a FETCH; other statements about cursors have none.
+    async fn describe_moved(
+        &mut self,
+        cursor: &CursorStatement,
+        results: &[u8],
+    ) -> Result<(), Failure> {
+        match cursor {
+            CursorStatement::Move(moved)
+                if moved.shows && self.has_cursor(moved.name.as_bytes()) =>
+            {
+                self.describe_cursor(moved.name.as_bytes(), Some(results)).await
+            }
+            _ => {
+                self.client.out.extend_from_slice(backend::NO_DATA);
+                Ok(())
+            }
+        }
     }
 
     /// The columns of what the router answers itself.
@@ -100,6 +134,11 @@ impl Conn {
 /// send a row limit with every statement whose rows they do not want.
 fn returns_rows(statement: &Prepared) -> bool {
     match statement.plan.kind {
+        StatementKind::Session => {
+            matches!(statement.plan.action, Action::Session(SessionStatement::Execute { .. }))
+        }
+        StatementKind::Utility => matches!(&statement.plan.action, Action::Cursor(cursor)
+            if matches!(cursor, CursorStatement::Move(moved) if moved.shows)),
         StatementKind::Select | StatementKind::Explain => {
             !matches!(statement.plan.action, Action::Cluster(_))
         }

@@ -2,12 +2,13 @@
 
 use std::rc::Rc;
 
-use pgherd_planner::{Action, SessionStatement};
+use pgherd_planner::{Action, CursorStatement, SessionStatement};
 use pgherd_shard_map::ShardId;
 
 use super::Op;
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::{Conn, Route};
+use crate::pool::Server;
 use crate::session::{Portal, Prepared};
 use crate::wire::frontend::{BindTail, Named};
 use crate::wire::{self, HEADER, frontend};
@@ -58,13 +59,14 @@ impl Conn {
                     ))
                     .into());
                 }
-                if !message.portal.is_empty() && self.session.portals.contains_key(message.portal) {
+                let known = self.session.portals.contains_key(message.portal)
+                    || self.has_cursor(message.portal);
+                if known && !message.portal.is_empty() {
                     let name = String::from_utf8_lossy(message.portal);
                     let message = format!("cursor \"{name}\" already exists");
                     return Err(ErrorInfo::new("42P03", message).into());
                 }
-                let mut portal =
-                    Portal { statement, unnamed, tail: message.tail.into(), shard: None };
+                let mut portal = Portal::new(statement, unnamed, message.tail.into());
                 let statement = &portal.statement;
                 let route = {
                     let params = portal.params()?;
@@ -87,7 +89,17 @@ impl Conn {
                     Ok((op, (!local).then_some(home)))
                 }
                 Named::Portal(name) => {
-                    let portal = self.portal(name)?;
+                    let portal = match self.portal(name) {
+                        Ok(portal) => portal,
+                        // SQL may have declared it.
+                        Err(_) if self.has_cursor(name) => {
+                            return Ok((Op::DescribeCursor { name: name.into() }, None));
+                        }
+                        Err(_) if self.may_have_cursors_at_home() => {
+                            return Ok((Op::DescribeCursor { name: name.into() }, Some(home)));
+                        }
+                        Err(failure) => return Err(failure),
+                    };
                     let shard = portal.shard;
                     Ok((Op::DescribePortal { portal, name: name.into() }, shard))
                 }
@@ -118,6 +130,13 @@ impl Conn {
         })
     }
 
+    /// Whether the home shard's server may have a cursor that SQL has declared.
+    fn may_have_cursors_at_home(&self) -> bool {
+        let home = self.planning.map.home;
+        let holds = |server: &Server| server.shard == home && (server.joined || server.kept);
+        self.servers.iter().any(holds)
+    }
+
     /// Where a statement is parsed while its keys are not known: the home shard, or nowhere.
     fn statement_home(&self, statement: &Prepared) -> Option<ShardId> {
         match &statement.plan.action {
@@ -125,6 +144,10 @@ impl Conn {
                 Some(self.planning.map.home)
             }
             Action::Session(_) | Action::Cluster(_) | Action::Empty => None,
+            Action::Cursor(cursor) => match cursor {
+                CursorStatement::Move(moved) if self.has_cursor(moved.name.as_bytes()) => None,
+                _ => Some(self.planning.map.home),
+            },
             _ => Some(self.planning.map.home),
         }
     }

@@ -43,6 +43,7 @@ fn is_whole(ops: &[(Op, Option<ShardId>)]) -> bool {
     };
     ops.iter().all(|(op, _)| match op {
         Op::Execute { portal, .. } | Op::DescribePortal { portal, .. } => bound(portal),
+        Op::DescribeCursor { .. } => false,
         _ => true,
     })
 }
@@ -126,7 +127,7 @@ impl Sent {
                 frontend::put_describe(request, b'S', statement.name(*unnamed));
                 expects.push_back(Expect::Describe);
             }
-            Op::DescribePortal { name, .. } => {
+            Op::DescribePortal { name, .. } | Op::DescribeCursor { name } => {
                 frontend::put_describe(request, b'P', name);
                 expects.push_back(Expect::Describe);
             }
