@@ -27,7 +27,7 @@ fn two_routers() -> LocalCluster {
     run(dsn, "CREATE VIEW seen AS SELECT * FROM counters");
     run(
         dsn,
-        "CREATE FUNCTION unseen() RETURNS bigint LANGUAGE plpgsql AS $$ DECLARE n bigint; \
+        "CREATE FUNCTION total_of_it() RETURNS bigint LANGUAGE plpgsql AS $$ DECLARE n bigint; \
          BEGIN EXECUTE 'SELECT count(*) FROM coun' || 'ters' INTO n; RETURN n; END $$",
     );
     let last = CLIENTS * KEYS - 1;
@@ -176,7 +176,7 @@ fn a_statement_that_waits_behind_the_change_in_a_block_is_turned_away() {
     changer.ok("BEGIN");
     changer.ok("SELECT create_distributed_table('counters', 'k')");
     // Nothing says which table the function reads.
-    reader.send("SELECT unseen()").expect("sent");
+    reader.send("SELECT total_of_it()").expect("sent");
     let waits =
         "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'counters'::regclass";
     let home = &cluster.file.shards[0].dsn;

@@ -185,15 +185,19 @@ impl Conn {
         if block.failed || block.map.is_some() || !block.distributing.is_empty() {
             return Ok(true);
         }
-        let home = self.planning.map.home;
-        let joined = |server: &crate::pool::Server| server.shard == home && server.joined;
-        let Some(at) = self.servers.iter().position(joined) else { return Ok(false) };
         let sql = format!(
             "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_locks WHERE pid = pg_backend_pid() \
              AND granted AND relation = pg_catalog.to_regclass({}))",
             escape_literal(&quoted(table))
         );
-        Ok(self.query(at, &sql).await?.scalar().as_deref() == Some("t"))
+        let joined: Vec<usize> =
+            (0..self.servers.len()).filter(|at| self.servers[*at].joined).collect();
+        for at in joined {
+            if self.query(at, &sql).await?.scalar().as_deref() == Some("t") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
