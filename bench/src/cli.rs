@@ -51,7 +51,9 @@ enum Command {
         shards: u32,
     },
     /// Compare the processes in the middle alone: PgBouncer and pgherd before the same servers.
-    #[command(after_help = "Example:\n  pgherd-bench same-servers --clients 1,16 --rounds 5")]
+    #[command(after_help = "Examples:\n  \
+        pgherd-bench same-servers --clients 1,16 --rounds 5\n  \
+        pgherd-bench same-servers --workload tpcb-co-located --clients 16")]
     SameServers(SameServersArgs),
     /// Time the lookup of a plan that is there already: no servers, one thread.
     #[command(after_help = "Example:\n  cargo run --release -p pgherd-bench -- lookup")]
@@ -134,6 +136,8 @@ struct SameServersArgs {
     scale: u32,
     #[arg(long, default_value_t = 4)]
     shards: u32,
+    #[arg(long, value_enum, default_value = "select")]
+    workload: Workload,
     #[arg(long, value_delimiter = ',', default_value = "1,16,256",
           value_parser = clap::value_parser!(u32).range(1..=512))]
     clients: Vec<u32>,
@@ -210,6 +214,7 @@ pub(crate) fn run() -> Result<(), String> {
             seconds: args.seconds,
             scale: args.scale,
             shards: args.shards,
+            workload: args.workload,
             clients: args.clients,
             protocols: args.modes,
         }),

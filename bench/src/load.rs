@@ -22,6 +22,9 @@ use schedule::{Clock, Recorder, Schedule, drive};
 /// Stands for a random key in a statement.
 const KEY: &str = ":key";
 
+/// The name of the prepared statement.
+const PREPARED: &str = "bench";
+
 /// More threads than this measure the scheduler.
 const MOST_CLIENTS: u32 = 4096;
 
@@ -138,7 +141,7 @@ impl<'a> Client<'a> {
     fn open(dsn: &'a str, options: &'a LoadOptions) -> Result<Self, String> {
         let mut connection = Connection::open(dsn)?;
         if options.protocol == LoadProtocol::Prepared {
-            connection.prepare(&options.sql.replace(KEY, "$1"))?;
+            connection.prepare(PREPARED, &options.sql.replace(KEY, "$1"))?;
         }
         Ok(Self { dsn, options, connection: Some(connection) })
     }
@@ -151,7 +154,7 @@ impl<'a> Client<'a> {
         };
         let key = options.sql.contains(KEY).then(|| random_key(number, options.keys).to_string());
         match (options.protocol, &key) {
-            (LoadProtocol::Prepared, _) => connection.execute(key.as_deref())?,
+            (LoadProtocol::Prepared, _) => connection.execute(PREPARED, key.as_slice())?,
             (LoadProtocol::Simple, None) => connection.query(&options.sql)?,
             (LoadProtocol::Simple, Some(key)) => {
                 connection.query(&options.sql.replace(KEY, key))?;

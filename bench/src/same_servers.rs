@@ -7,11 +7,13 @@
 //! a connection to every shard. Rows, servers and requests are the same; the difference is the
 //! process in the middle. The clients are closed loops, as pgbench's are.
 
+mod transaction;
+
 use std::time::{Duration, Instant};
 
 use pgherd_shard_map::{GroupId, KeyInput, RelationKind, ShardMap, TableKind, TableName, store};
 
-use crate::case::{Layout, Protocol};
+use crate::case::{Protocol, Workload};
 use crate::compare::{Measurement, MiddleCost, order};
 use crate::contenders::{Contender, Contenders};
 use crate::load::random_key;
@@ -20,6 +22,8 @@ use crate::stats::{Latencies, median, median_ratio};
 use crate::table::{Table, number};
 use crate::wire::Connection;
 use crate::{interrupt, tables};
+
+use transaction::Transaction;
 
 /// PostgreSQL itself, and PgBouncer's session pools, are asked by at most so many: each client has a
 /// backend on every shard.
@@ -33,6 +37,7 @@ pub(crate) struct SameServersOptions {
     pub seconds: u32,
     pub scale: u32,
     pub shards: u32,
+    pub workload: Workload,
     pub clients: Vec<u32>,
     pub protocols: Vec<Protocol>,
 }
@@ -42,9 +47,16 @@ pub(crate) struct SameServersOptions {
 /// # Errors
 /// What could not be started, or the first error of a client.
 pub(crate) fn run(options: &SameServersOptions) -> Result<(), String> {
+    let per_branch = match options.workload {
+        Workload::Select => 100_000,
+        Workload::TpcbCoLocated => 1,
+        Workload::TpcbCrossShard => {
+            return Err("no client of PgBouncer can commit on several servers at once".to_owned());
+        }
+    };
     let contenders = Contenders::start(options.shards, false)?;
-    tables::load_pgherd(&contenders, Layout::ByOwnKey, options.scale)?;
-    let keys = KeyShards::load(contenders.catalog(), u64::from(options.scale) * 100_000)?;
+    tables::load_pgherd(&contenders, options.workload.layout(), options.scale)?;
+    let keys = KeyShards::load(contenders.catalog(), u64::from(options.scale) * per_branch)?;
     let mut table = Table::new(
         2,
         [
@@ -70,7 +82,9 @@ pub(crate) fn run(options: &SameServersOptions) -> Result<(), String> {
                     if clients > most(contender, protocol) {
                         continue;
                     }
-                    let turn = Turn { contenders: &contenders, contender, clients, protocol };
+                    let workload = options.workload;
+                    let turn =
+                        Turn { contenders: &contenders, contender, clients, protocol, workload };
                     let measured = turn.measure(&keys, options.seconds)?;
                     eprintln!(
                         "{clients} clients, {}, round {}: {:<9} {:>8.0} tps",
@@ -85,7 +99,11 @@ pub(crate) fn run(options: &SameServersOptions) -> Result<(), String> {
             table.row(rounds.row(clients, protocol));
         }
     }
-    println!("Latency and CPU time per request in µs; medians of {} rounds.\n", options.rounds);
+    println!(
+        "{}: latency and CPU time per transaction in µs; medians of {} rounds.\n",
+        options.workload.name(),
+        options.rounds
+    );
     print!("{}", table.render());
     Ok(())
 }
@@ -145,6 +163,7 @@ struct Turn<'a> {
     contender: Contender,
     clients: u32,
     protocol: Protocol,
+    workload: Workload,
 }
 
 impl Turn<'_> {
@@ -153,7 +172,8 @@ impl Turn<'_> {
         let mut clients = Vec::new();
         for number in 0..self.clients {
             interrupt::check()?;
-            clients.push(Client::open(&dsns, self.protocol, u64::from(number))?);
+            let transaction = Transaction::new(self.workload, self.protocol);
+            clients.push(Client::open(&dsns, transaction, u64::from(number))?);
         }
         let middle = self.contenders.middle(self.contender);
         let before = middle.map(CpuTime::of).transpose()?;
@@ -189,39 +209,30 @@ impl Turn<'_> {
 /// One client: a connection to each place that it can ask.
 struct Client {
     connections: Vec<Connection>,
-    protocol: Protocol,
+    transaction: Transaction,
     number: u64,
 }
 
 impl Client {
-    fn open(dsns: &[String], protocol: Protocol, number: u64) -> Result<Self, String> {
+    fn open(dsns: &[String], transaction: Transaction, number: u64) -> Result<Self, String> {
         let mut connections = Vec::with_capacity(dsns.len());
         for dsn in dsns {
             let mut connection = Connection::open(dsn)?;
-            if protocol == Protocol::Prepared {
-                connection.prepare(&statement("$1"))?;
-            }
+            transaction.prepare(&mut connection)?;
             connections.push(connection);
         }
-        Ok(Self { connections, protocol, number })
+        Ok(Self { connections, transaction, number })
     }
 
     fn repeat_until(&mut self, end: Instant, keys: &KeyShards) -> Result<Latencies, String> {
         let mut latencies = Latencies::new();
         let mut asked = self.number << 32;
-        let parameterized = statement("$1");
         loop {
             let key = random_key(asked, keys.keys());
             asked += 1;
             let at = if self.connections.len() == 1 { 0 } else { keys.shard(key) };
-            let connection = &mut self.connections[at];
-            let key = key.to_string();
             let start = Instant::now();
-            match self.protocol {
-                Protocol::Simple => connection.query(&statement(&key))?,
-                Protocol::Extended => connection.run(&parameterized, &key)?,
-                Protocol::Prepared => connection.execute(Some(&key))?,
-            }
+            self.transaction.send(&mut self.connections[at], key, asked)?;
             let now = Instant::now();
             latencies.record(now - start);
             if now >= end {
@@ -229,10 +240,6 @@ impl Client {
             }
         }
     }
-}
-
-fn statement(key: &str) -> String {
-    format!("SELECT abalance FROM {TABLE} WHERE aid = {key};")
 }
 
 /// The measurements of one case, round by round.

@@ -143,37 +143,37 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Self::query`].
-    pub(crate) fn prepare(&mut self, sql: &str) -> Result<(), String> {
-        frontend::parse("bench", sql, [], &mut self.output).map_err(io_error)?;
+    pub(crate) fn prepare(&mut self, name: &str, sql: &str) -> Result<(), String> {
+        frontend::parse(name, sql, [], &mut self.output).map_err(io_error)?;
         frontend::sync(&mut self.output);
         self.flush()?;
         self.finish()
     }
 
-    /// Runs what was prepared, with at most one parameter, in text form.
+    /// Runs what was prepared, with parameters in text form.
     ///
     /// # Errors
     /// As [`Self::query`].
-    pub(crate) fn execute(&mut self, parameter: Option<&str>) -> Result<(), String> {
-        self.bind_and_execute("bench", parameter)
+    pub(crate) fn execute(&mut self, name: &str, parameters: &[String]) -> Result<(), String> {
+        self.bind_and_execute(name, parameters)
     }
 
     /// Parses, binds and runs `sql` in one go, as pgbench's `-M extended` does.
     ///
     /// # Errors
     /// As [`Self::query`].
-    pub(crate) fn run(&mut self, sql: &str, parameter: &str) -> Result<(), String> {
+    pub(crate) fn run(&mut self, sql: &str, parameters: &[String]) -> Result<(), String> {
         frontend::parse("", sql, [], &mut self.output).map_err(io_error)?;
-        self.bind_and_execute("", Some(parameter))
+        self.bind_and_execute("", parameters)
     }
 
-    fn bind_and_execute(&mut self, name: &str, parameter: Option<&str>) -> Result<(), String> {
-        let value = |text: &str, buffer: &mut BytesMut| {
+    fn bind_and_execute(&mut self, name: &str, parameters: &[String]) -> Result<(), String> {
+        let value = |text: &String, buffer: &mut BytesMut| {
             buffer.extend_from_slice(text.as_bytes());
             Ok(postgres_protocol::IsNull::No)
         };
-        frontend::bind("", name, [], parameter, value, [], &mut self.output)
-            .map_err(|_| "the parameter is too long".to_owned())?;
+        frontend::bind("", name, [], parameters, value, [], &mut self.output)
+            .map_err(|_| "the parameters are too long".to_owned())?;
         // A driver wants to know the columns.
         frontend::describe(b'P', "", &mut self.output).map_err(io_error)?;
         frontend::execute("", 0, &mut self.output).map_err(io_error)?;

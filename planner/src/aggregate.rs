@@ -432,7 +432,7 @@ impl Builder<'_, '_, '_> {
         let [used] = self.analysis.uses.as_slice() else { return false };
         let [From::Table { .. }] = self.select.from.as_slice() else { return false };
         self.tokens.qualified(range.start).is_some_and(|(parts, end)| {
-            end == range.end && parts.last() == Some(&&*used.table.columns[used.key].name)
+            end == range.end && parts.last().copied() == used.key_name()
         })
     }
 

@@ -12,7 +12,7 @@ mod pins;
 
 use std::sync::Arc;
 
-use pgherd_shard_map::{GroupId, KeyType, RelationKind, Table, TableKind, TableName};
+use pgherd_shard_map::{GroupId, KeyType, RelationKind, Table, TableKind, TableName, View};
 
 pub(crate) use key_value::value;
 use names::Item;
@@ -21,13 +21,14 @@ pub(crate) use pins::{Side, split_and};
 
 use crate::query::{Body, From, JoinKind, JoinOn, Query, Select, Unread, starts_query};
 use crate::token::{Kind, Range, Tokens};
+use crate::view::{self, Parts};
 use crate::{Context, KeySource};
 
-/// A distributed table in a FROM list (or the target of UPDATE and DELETE).
+/// A distributed table in a FROM list (or the target of UPDATE and DELETE), or a view of which
+/// each shard has its part.
 pub(crate) struct Use {
     pub(crate) table: Arc<Table>,
     pub(crate) group: GroupId,
-    pub(crate) key: usize,
     pub(crate) key_type: KeyType,
     pub(crate) odd: bool,
     /// Where a FROM list names it, and what it is called there.
@@ -38,6 +39,22 @@ pub(crate) struct Use {
     pub(crate) pinned: bool,
 }
 
+impl Use {
+    /// The distribution column; a view may not show it.
+    pub(crate) fn key_name(&self) -> Option<&str> {
+        self.table.key_column().map(|column| &*column.name)
+    }
+}
+
+/// A view that no shard has a part of: its rows are made of those of several shards together.
+pub(crate) struct Whole {
+    pub(crate) view: Arc<View>,
+    /// As in [`Use`].
+    pub(crate) place: Option<Range>,
+    pub(crate) alias: Option<String>,
+    pub(crate) odd: bool,
+}
+
 #[derive(Default)]
 pub(crate) struct Analysis {
     pub(crate) uses: Vec<Use>,
@@ -45,8 +62,17 @@ pub(crate) struct Analysis {
     pub(crate) edges: Vec<(usize, usize)>,
     pub(crate) references: usize,
     pub(crate) home: Vec<String>,
+    /// One whose query is not known.
     pub(crate) view_over_distributed: Option<TableName>,
-    pub(crate) views: usize,
+    pub(crate) wholes: Vec<Whole>,
+    /// A view's query has an ORDER BY, and so its rows an order.
+    pub(crate) ordered_view: bool,
+    /// Such a view is read whole.
+    pub(crate) keep_order: bool,
+    /// A `*` means the columns of other things than `uses`.
+    pub(crate) stars_elsewhere: bool,
+    /// What the views that were met are.
+    pub(crate) parts: Parts,
     pub(crate) data_modifying_cte: bool,
     pub(crate) into: bool,
     pub(crate) locks: bool,
@@ -183,10 +209,16 @@ impl Analysis {
         match item {
             From::Table { parts, place, alias, odd } => {
                 let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+                let wholes = self.wholes.len();
                 let item = self.table(context, &parts, alias.as_deref(), *odd, scope)?;
                 if let Some(used) = scope.items[item].used {
                     self.uses[used].place = Some(place.clone());
                     self.uses[used].alias.clone_from(alias);
+                } else if self.wholes.len() > wholes
+                    && let Some(whole) = self.wholes.last_mut()
+                {
+                    whole.place = Some(place.clone());
+                    whole.alias.clone_from(alias);
                 }
                 Ok(vec![item])
             }
@@ -245,43 +277,52 @@ impl Analysis {
         }
         let mut item = Item { alias: name, used: None, table: None };
         match context.relation(parts) {
-            Some((_, RelationKind::Sharded(table))) => {
-                item.table = (!odd).then(|| table.clone());
-                self.known.push(table.clone());
-                let own = table.columns.iter().filter(|c| c.collation.is_some());
-                self.collated.extend(own.map(|c| c.name.clone()));
-                match table.kind {
-                    TableKind::Distributed { key, key_type, group } => {
-                        item.used = Some(self.uses.len());
-                        let table = table.clone();
-                        let pins = Vec::new();
-                        self.uses.push(Use {
-                            table,
-                            group,
-                            key,
-                            key_type,
-                            odd,
-                            place: None,
-                            alias: None,
-                            pins,
-                            pinned: false,
-                        });
+            Some((_, RelationKind::Sharded(table))) => self.sharded_table(table, odd, &mut item),
+            Some((_, RelationKind::View(view))) => {
+                match view::part(view, context, &mut self.parts) {
+                    Some(part) if !(part.ordered && self.keep_order) => {
+                        self.ordered_view |= part.ordered;
+                        self.sharded_table(&part.table, odd, &mut item);
                     }
-                    TableKind::Reference => self.references += 1,
+                    _ => {
+                        let view = Arc::clone(view);
+                        self.wholes.push(Whole { view, place: None, alias: None, odd });
+                    }
                 }
             }
             Some((name, RelationKind::ViewOverDistributed)) => {
                 self.view_over_distributed = Some(name);
             }
-            Some((name, RelationKind::ViewOverReference)) => {
-                self.views += 1;
+            Some((name, RelationKind::ViewOverReference | RelationKind::Home)) => {
                 self.home.push(name.to_string());
             }
-            Some((name, RelationKind::Home)) => self.home.push(name.to_string()),
             None => self.home.push(parts.join(".")),
         }
         scope.items.push(item);
         Ok(scope.items.len() - 1)
+    }
+
+    fn sharded_table(&mut self, table: &Arc<Table>, odd: bool, item: &mut Item) {
+        item.table = (!odd).then(|| Arc::clone(table));
+        self.known.push(Arc::clone(table));
+        let own = table.columns.iter().filter(|c| c.collation.is_some());
+        self.collated.extend(own.map(|c| c.name.clone()));
+        match table.kind {
+            TableKind::Distributed { key_type, group, .. } => {
+                item.used = Some(self.uses.len());
+                self.uses.push(Use {
+                    table: Arc::clone(table),
+                    group,
+                    key_type,
+                    odd,
+                    place: None,
+                    alias: None,
+                    pins: Vec::new(),
+                    pinned: false,
+                });
+            }
+            TableKind::Reference => self.references += 1,
+        }
     }
 
     /// Subqueries anywhere in an expression.
@@ -318,6 +359,12 @@ impl Analysis {
             let _ =
                 self.table(context, &[&name.schema, &name.name], None, true, &mut Scope::default());
         }
+    }
+
+    /// A view that no shard has a part of.
+    pub(crate) fn view_read_whole(&self) -> Option<&TableName> {
+        let whole = self.wholes.first().map(|whole| &whole.view.name);
+        self.view_over_distributed.as_ref().or(whole)
     }
 
     pub(crate) fn sharded(&self) -> usize {

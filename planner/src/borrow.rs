@@ -65,6 +65,7 @@ pub(crate) fn plan(
         sql: sql.into(),
         local: !analysis.home.is_empty() || analysis.references > 0,
         grouped: tokens.all().any(|at| tokens.are(at, &["group", "by"])),
+        views: Box::default(),
     })
 }
 
@@ -146,7 +147,7 @@ impl<'a> Reading<'a> {
         let names = tokens.all().filter_map(|at| tokens.name(at)).collect();
         let all = tokens.all().any(|at| {
             tokens.is_any(at, &["natural", "table"])
-                || (tokens.sign(at, "*") && is_star(tokens, at))
+                || (!analysis.stars_elsewhere && tokens.sign(at, "*") && is_star(tokens, at))
         });
         let mut defining = BTreeSet::new();
         for used in &analysis.uses {
@@ -332,7 +333,7 @@ impl Filter<'_> {
         match from {
             From::Table { parts, alias, odd: false, .. } => {
                 let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-                let table = self.context.sharded(&parts)?;
+                let table = self.context.spread(&parts)?;
                 let name = alias.as_deref().or_else(|| parts.last().copied())?;
                 let columns = table.columns.iter().map(|column| column.name.to_string()).collect();
                 out.push(Named { name, columns, nullable });

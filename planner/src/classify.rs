@@ -9,7 +9,8 @@ use crate::token::{Kind, Range, Tokens};
 use crate::{
     Access, Action, BeginWord, ClusterFunction, Context, Discard, Isolation, ManyShards, Merge,
     Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Stateful, StatementKind, Target,
-    cluster, copy, cursor, ddl, explain, functions, insert, live, route, temporary, write,
+    cluster, copy, cursor, ddl, explain, functions, insert, live, merge_into, route, temporary,
+    with, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -85,7 +86,9 @@ fn pinned(
     }
     let there = one(context, Target::Shard(shard), Access::Write, kind);
     match kind {
-        StatementKind::Select if tokens.is(0, "with") && write_after_with(tokens) => Ok(None),
+        StatementKind::Select if tokens.is(0, "with") && write_after_with(tokens).is_some() => {
+            Ok(None)
+        }
         StatementKind::Select => {
             // In a WITH; FOR [NO KEY] UPDATE is a lock.
             let writes = tokens.all().any(|at| {
@@ -103,6 +106,10 @@ fn pinned(
                 Action::Many(many) => many.merge == Merge::Sum,
                 _ => false,
             };
+            if let Action::Many(ManyShards { merge: merge @ Merge::Rekeyed(_), .. }) = plan.action {
+                let many = ManyShards { target: Target::Shard(shard), sql: None, merge };
+                return Ok(Some(Plan { action: Action::Many(many), ..plan }));
+            }
             Ok(Some(if spread { there } else { plan }))
         }
         // CALL and DO: what is inside runs there.
@@ -131,14 +138,14 @@ fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErro
         },
         "values" | "table" => route::select(tokens, context),
         "with" => match write_after_with(tokens) {
-            true => write::with(tokens, context),
-            false => route::select(tokens, context),
+            Some(kind) => with::plan(tokens, context, kind),
+            None => route::select(tokens, context),
         },
         "" if starts_query(tokens, 0) => route::select(tokens, context),
         "insert" => insert::insert(tokens, context),
         "update" => write::update(tokens, context),
         "delete" => write::delete(tokens, context),
-        "merge" => only_home(tokens, context, StatementKind::Merge, "MERGE"),
+        "merge" => merge_into::plan(tokens, context),
         "copy" => copy::plan(tokens, context),
         "vacuum" | "analyze" | "analyse" | "reindex" | "cluster" | "checkpoint" => {
             Ok(maintenance(tokens, context))
@@ -216,11 +223,17 @@ fn query_kind(tokens: &Tokens<'_>) -> Option<StatementKind> {
 }
 
 /// WITH … INSERT | UPDATE | DELETE | MERGE
-fn write_after_with(tokens: &Tokens<'_>) -> bool {
+fn write_after_with(tokens: &Tokens<'_>) -> Option<StatementKind> {
     let main = tokens.find(&(1..tokens.len()), |at| {
         tokens.is_any(at, &["select", "insert", "update", "delete", "merge", "values", "table"])
     });
-    main.is_some_and(|at| tokens.is_any(at, &["insert", "update", "delete", "merge"]))
+    match tokens.word(main?)? {
+        "insert" => Some(StatementKind::Insert),
+        "update" => Some(StatementKind::Update),
+        "delete" => Some(StatementKind::Delete),
+        "merge" => Some(StatementKind::Merge),
+        _ => None,
+    }
 }
 
 fn session(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {

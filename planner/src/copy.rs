@@ -11,6 +11,7 @@ use crate::token::{Kind, Range, Tokens};
 use crate::{
     Access, Action, Context, CopyFormat, CopyIn, CopyKey, CopyMake, CopyOut, CopyRows, Make,
     ManyShards, Merge, OneShard, Plan, PlanError, Reuse, StatementKind, Target, functions, route,
+    write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -29,9 +30,9 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     });
     let from = tokens.is(at, "from");
     match context.relation(&parts) {
-        Some((name, RelationKind::ViewOverDistributed)) => {
-            Err(route::view_refused(&name.to_string()))
-        }
+        Some((name, RelationKind::ViewOverDistributed)) => Err(route::view_refused(&name)),
+        // A trigger of the view could write anywhere. COPY … TO is what PostgreSQL refuses.
+        Some((name, RelationKind::View(_))) if from => Err(write::view_not_written(&name)),
         Some((_, RelationKind::Sharded(table))) => {
             let table = table.clone();
             let direct = tokens.is_any(at + 1, &["stdin", "stdout"]);
@@ -88,7 +89,7 @@ fn copy_in(
     let rows = match table.kind {
         TableKind::Reference => CopyRows::Everywhere,
         TableKind::Distributed { key, key_type, group } => {
-            crate::write::refuse_rounded_key(table)?;
+            write::refuse_rounded_key(table)?;
             let name = &*table.columns[key].name;
             let made = added.iter().position(|at| *at == key);
             let field = names.iter().position(|given| *given == name);

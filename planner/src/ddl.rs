@@ -33,6 +33,13 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
                 "Create a table, distribute it, and fill it with INSERT … SELECT.",
             ));
         }
+        ("refresh", _) if context.may_name_sharded(tokens, &tokens.all()).is_some() => {
+            return Err(refused(
+                "materialized views over sharded tables are not supported",
+                "Each shard would fill it with the rows of its own part only.",
+                "Make it a table, distribute it, and fill it with INSERT … SELECT.",
+            ));
+        }
         ("create", "index") => create_index(tokens, context)?,
         ("create", "trigger") => create_trigger(tokens, context)?,
         ("create", "rule") if context.may_name_sharded(tokens, &tokens.all()).is_some() => {

@@ -223,6 +223,13 @@ fn write_many(out: &mut String, many: &ManyShards) {
         }
         Merge::EachAlone => write!(out, "\n  merge: one answer, outside any transaction block"),
         Merge::Sum => write!(out, "\n  merge: counts added"),
+        Merge::Rekeyed(rekey) => {
+            let to = rekey.to.as_ref().map_or_else(|| "whatever it is".into(), key);
+            write!(
+                out,
+                "\n  merge: counts added, then rows go to the shards of their new key: {to}"
+            )
+        }
         Merge::Concat { limit } => write!(out, "\n  merge: concatenate{}", limit_text(limit)),
         Merge::Ordered(ordered) => {
             out.push_str("\n  merge: in order of");
@@ -258,6 +265,9 @@ fn write_many(out: &mut String, many: &ManyShards) {
 }
 
 fn write_borrow(out: &mut String, borrow: &Borrow) {
+    for view in &borrow.views {
+        let _ = write!(out, "\n  for who may read {view}");
+    }
     write_pulls(out, &borrow.pulls, &borrow.sql);
 }
 

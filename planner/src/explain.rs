@@ -116,7 +116,7 @@ fn distributed(tokens: &Tokens<'_>, context: &Context<'_>) -> Vec<KeyColumn> {
             continue;
         };
         at = after;
-        let Some(table) = context.sharded(&parts) else { continue };
+        let Some(table) = context.spread(&parts) else { continue };
         if let (TableKind::Distributed { group, .. }, Some(column)) =
             (table.kind, table.key_column())
             && !found.iter().any(|known| known.table == table.name)

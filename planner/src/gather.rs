@@ -11,11 +11,12 @@ use crate::analyze::Analysis;
 use crate::borrow::{self, quoted};
 use crate::insert::{Insert, has_query, make_of};
 use crate::query::Query;
-use crate::route::{plan_of, unread, view_refused, witness};
+use crate::route::{plan_of, unread, witness};
 use crate::token::{Kind, Tokens};
+use crate::write::view_not_written;
 use crate::{
     Access, Action, Context, Gather, GatherPlace, KeySource, Make, Plan, PlanError, Reuse,
-    ScratchColumn, StatementKind, Target, functions,
+    ScratchColumn, StatementKind, Target, functions, view,
 };
 
 /// The scratch table's name, in `pg_temp`.
@@ -31,9 +32,7 @@ pub(crate) fn plan(
     let read = inner.strip_parens(&inner.all());
     let query = Query::read(&inner, read).map_err(|_| unread(tokens))?;
     let analysis = Analysis::of_query(&inner, context, &query).map_err(|_| unread(tokens))?;
-    if let Some(view) = &analysis.view_over_distributed {
-        return Err(view_refused(&view.to_string()));
-    }
+    let over_views = analysis.view_read_whole().is_some() || analysis.ordered_view;
     if analysis.data_modifying_cte || analysis.into || analysis.locks {
         return Err(unread(tokens));
     }
@@ -45,14 +44,18 @@ pub(crate) fn plan(
             "Run the SELECT, and insert its rows with VALUES.",
         ));
     }
-    witness(&inner, context, &analysis, None)?;
     let tail = insert.tail..tokens.len();
     if has_query(tokens, &tail) {
         return Err(unread(tokens)
             .with_detail("A subquery in RETURNING or ON CONFLICT could need another shard."));
     }
     let why = "rows for other shards than they are read from".to_owned();
-    let mut borrow = borrow::plan(&inner, context, &query, &analysis, why)?;
+    let mut borrow = if over_views {
+        view::borrow(&inner, context, why)?
+    } else {
+        witness(&inner, context, &analysis, None)?;
+        borrow::plan(&inner, context, &query, &analysis, why)?
+    };
     let before = (0..source.start)
         .filter(|at| matches!(tokens.kind(*at), Some(Kind::Literal { .. })))
         .count() as u32;
@@ -96,6 +99,9 @@ impl Receiver {
             let name = insert.table.join(".");
             PlanError::new("42P01", format!("relation \"{name}\" does not exist"))
         })?;
+        if let RelationKind::View(_) = kind {
+            return Err(view_not_written(&table));
+        }
         let RelationKind::Sharded(known) = kind else {
             return Ok(Self { table, columns: Vec::new(), place: GatherPlace::Home });
         };

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use crate::analyze::{Analysis, value};
 use crate::literal::decode_str;
 use crate::query::{Query, Unread, starts_query};
-use crate::route::{home, keys, plan_of, unread, view_refused, witness};
+use crate::route::{home, keys, plan_of, unread, witness};
 use crate::token::{Kind, Range, Tokens};
 use crate::write::{
     refuse_default, refuse_differing, refuse_key_change, refuse_rounded_key, refuse_sequences,
@@ -53,11 +53,11 @@ enum Overriding {
     User,
 }
 
-pub(crate) fn read_insert<'t>(tokens: &'t Tokens<'_>) -> Option<Insert<'t>> {
-    if !tokens.is(1, "into") {
+pub(crate) fn read_insert<'t>(tokens: &'t Tokens<'_>, range: Range) -> Option<Insert<'t>> {
+    if !tokens.is(range.start + 1, "into") {
         return None;
     }
-    let (table, mut at) = tokens.qualified(2)?;
+    let (table, mut at) = tokens.qualified(range.start + 2)?;
     if tokens.is(at, "as") {
         at += 2;
     }
@@ -81,7 +81,7 @@ pub(crate) fn read_insert<'t>(tokens: &'t Tokens<'_>) -> Option<Insert<'t>> {
         });
         at += 3;
     }
-    let end = tokens.len();
+    let end = range.end;
     let tail = tokens
         .find(&(at..end), |t| tokens.are(t, &["on", "conflict"]) || tokens.is(t, "returning"))
         .unwrap_or(end);
@@ -94,15 +94,16 @@ pub(crate) fn insert(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan,
         return Ok(home(context, Access::Write, kind));
     }
     tokens.check_limits()?;
-    let insert = read_insert(tokens).ok_or_else(|| unread(tokens))?;
+    let insert = read_insert(tokens, tokens.all()).ok_or_else(|| unread(tokens))?;
     let values = tokens.is(insert.source, "values");
     let defaults = tokens.are(insert.source, &["default", "values"]);
     let queries = has_query(tokens, &(insert.source + usize::from(!values)..insert.tail))
         || has_query(tokens, &(insert.tail..tokens.len()));
-    let Some(table) = sharded_target(context, &insert.table)? else {
+    let Some(table) = sharded_target(context, &insert.table, kind)? else {
         return insert_home(tokens, context, &insert);
     };
-    on_conflict(tokens, &insert, table)?;
+    let table = &table;
+    on_conflict(tokens, &insert, table, tokens.len())?;
     refuse_sequences(tokens, &(insert.tail..tokens.len()))?;
     if queries || (!values && !defaults) {
         if let TableKind::Distributed { .. } = table.kind
@@ -149,21 +150,24 @@ fn insert_home(
     if tokens.is(source.start, "values") {
         analysis.expression(tokens, context, &source, &Default::default()).map_err(unread)?;
     }
-    if let Some(view) = &analysis.view_over_distributed {
-        return Err(view_refused(&view.to_string()));
-    }
-    if analysis.data_modifying_cte && analysis.sharded() > 0 {
+    let whole = analysis.view_read_whole().is_some();
+    if analysis.data_modifying_cte && (whole || analysis.sharded() > 0) {
         return Err(crate::route::unread(tokens));
     }
-    if !analysis.uses.is_empty() {
+    if whole || !analysis.uses.is_empty() {
         return gather::plan(tokens, context, insert);
     }
     witness(tokens, context, &analysis, None)?;
     Ok(home(context, Access::Write, StatementKind::Insert))
 }
 
-fn on_conflict(tokens: &Tokens<'_>, insert: &Insert<'_>, table: &Table) -> Result<(), PlanError> {
-    let tail = insert.tail..tokens.len();
+pub(crate) fn on_conflict(
+    tokens: &Tokens<'_>,
+    insert: &Insert<'_>,
+    table: &Table,
+    end: usize,
+) -> Result<(), PlanError> {
+    let tail = insert.tail..end;
     let Some(set) = tokens.find(&tail, |at| tokens.is(at, "set")) else { return Ok(()) };
     let end = tokens
         .find(&(set..tail.end), |at| tokens.is_any(at, &["where", "returning"]))
@@ -175,7 +179,7 @@ fn on_conflict(tokens: &Tokens<'_>, insert: &Insert<'_>, table: &Table) -> Resul
     }
 }
 
-fn value_rows(tokens: &Tokens<'_>, insert: &Insert<'_>) -> Option<Vec<Range>> {
+pub(crate) fn value_rows(tokens: &Tokens<'_>, insert: &Insert<'_>) -> Option<Vec<Range>> {
     let rows = tokens.split(&(insert.source + 1..insert.tail));
     let row = |range: &Range| {
         tokens.kind(range.start) == Some(Kind::Open)
@@ -601,7 +605,7 @@ fn insert_select(
         || !same_group
         || !analysis.home.is_empty()
         || analysis.data_modifying_cte
-        || analysis.view_over_distributed.is_some()
+        || analysis.view_read_whole().is_some()
     {
         return Err(refused());
     }

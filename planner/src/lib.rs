@@ -4,8 +4,8 @@
 //! bytes ─ lex ─┬─ scan: fingerprint, literals       (hot: every statement)
 //!              └─ token ─ classify ─ query ─ analyze ─┬─ route    one shard, own text
 //!                         utility    clauses  names,  ├─ scatter  many shards, spliced text
-//!                         statements          pins    ├─ borrow   one server, copies of rows
-//!                                                     ├─ insert   new rows, by their keys
+//!                         statements          pins,   ├─ borrow   one server, copies of rows
+//!                                             views   ├─ insert   new rows, by their keys
 //!                                                     └─ write    UPDATE, DELETE
 //! ```
 //!
@@ -31,6 +31,7 @@ mod insert;
 mod lex;
 mod literal;
 mod live;
+mod merge_into;
 mod ordered;
 mod own;
 mod parse;
@@ -44,6 +45,8 @@ mod sequences;
 mod table_from_query;
 mod temporary;
 mod token;
+mod view;
+mod with;
 mod write;
 
 use pgherd_shard_map::{ShardId, ShardMap, TableName};

@@ -330,10 +330,7 @@ pub(crate) fn is_key(
     }
     analysis.uses.iter().any(|used| {
         let alias = used.alias.as_deref().unwrap_or(&used.table.name.name);
-        !used.odd
-            && *used.table.columns[used.key].name == **column
-            && named(alias)
-            && full.contains(&alias)
+        !used.odd && used.key_name() == Some(*column) && named(alias) && full.contains(&alias)
     })
 }
 

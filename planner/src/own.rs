@@ -4,7 +4,10 @@
 //! shard's own by the map.
 //!
 //! The condition is spliced into WHERE; where a table is on the side of an outer join that may be
-//! missing, the table's name becomes a subquery. A shape for which neither is certain is refused.
+//! missing, the table's name becomes a subquery. A shape for which neither is certain is refused,
+//! and so is a view that does not show the key.
+
+use std::sync::Arc;
 
 use pgherd_shard_map::{Column, ColumnDefault, Placement, ShardId, Table, TableKind};
 
@@ -66,7 +69,7 @@ impl Own<'_> {
                 self.statement(verb.ok_or(Refused)?)
             }
             Some("insert") if start == 0 => {
-                let Some(insert) = read_insert(tokens) else {
+                let Some(insert) = read_insert(tokens, tokens.all()) else {
                     return self.unless_named(start..end);
                 };
                 match starts_query(tokens, insert.source) && !tokens.is(insert.source, "values") {
@@ -138,7 +141,7 @@ impl Own<'_> {
             let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
             if let Some(table) = self.moving(&parts) {
                 let name = tokens.text(&(select.from_range.start + 1..select.from_range.end));
-                let condition = self.condition(table, "")?;
+                let condition = self.condition(&table, "")?;
                 let text = format!("SELECT * FROM {name} WHERE {condition}");
                 self.edits.push((tokens.bytes(&select.from_range), text));
             }
@@ -187,10 +190,10 @@ impl Own<'_> {
                 }
                 let called = alias.as_deref().unwrap_or(&table.name.name);
                 if sure {
-                    conditions.push(self.condition(table, &format!("{}.", quoted(called)))?);
+                    conditions.push(self.condition(&table, &format!("{}.", quoted(called)))?);
                     return Ok(());
                 }
-                let condition = self.condition(table, "")?;
+                let condition = self.condition(&table, "")?;
                 let name = self.tokens.text(place);
                 let mut text = format!("(SELECT * FROM {name} WHERE {condition})");
                 if alias.is_none() {
@@ -216,13 +219,13 @@ impl Own<'_> {
 
     fn change(&mut self, update: bool) -> Result<(), Refused> {
         let tokens = self.tokens;
-        let Some(change) = read_change(tokens, update) else {
+        let Some(change) = read_change(tokens, tokens.all(), update) else {
             return self.unless_named(tokens.all());
         };
         let mut conditions = Vec::new();
         if let Some(table) = self.moving(&change.table) {
             let called = change.alias.or_else(|| change.table.last().copied()).ok_or(Refused)?;
-            conditions.push(self.condition(table, &format!("{}.", quoted(called)))?);
+            conditions.push(self.condition(&table, &format!("{}.", quoted(called)))?);
         }
         if !change.from.is_empty() {
             for part in tokens.split(&change.from) {
@@ -256,15 +259,15 @@ impl Own<'_> {
                 names.collect::<Vec<_>>().join(", ")
             }
         };
-        let condition = self.condition(table, "")?;
+        let condition = self.condition(&table, "")?;
         let text = format!("(SELECT {columns} FROM {} WHERE {condition})", tokens.text(&(1..at)));
         self.edits.push((tokens.bytes(&(1..after)), text));
         Ok(())
     }
 
     /// The table that a name means, if some of its rows are on their way.
-    fn moving(&self, parts: &[&str]) -> Option<&Table> {
-        let table = self.context.sharded(parts)?;
+    fn moving(&self, parts: &[&str]) -> Option<Arc<Table>> {
+        let table = self.context.spread(parts)?;
         match table.kind {
             TableKind::Distributed { group, .. } if self.context.map.moving.contains(&group) => {
                 Some(table)

@@ -175,6 +175,9 @@ pub struct Borrow {
     /// It has a GROUP BY, where PostgreSQL lets a primary key stand for the table's other columns:
     /// the copies need theirs.
     pub grouped: bool,
+    /// Views whose queries stand in `sql` in the place of their names: who runs it must be allowed
+    /// to read them.
+    pub views: Box<[TableName]>,
 }
 
 /// One table that is copied.
@@ -266,12 +269,25 @@ pub enum Merge {
     EachAlone,
     /// UPDATE and DELETE: counts are added up, RETURNING rows follow each other.
     Sum,
+    /// As [`Merge::Sum`], and then rows whose new keys are other shards' go there.
+    Rekeyed(Rekey),
     /// Rows in any order, as they arrive; the count in the tag is that of the rows sent on.
     Concat { limit: Limit },
     /// Each shard's rows are in order; merge them.
     Ordered(Ordered),
     /// Collect the shards' partial rows (bounded) and let PostgreSQL finish on one shard.
     Combine(Combine),
+}
+
+/// An UPDATE that sets the distribution column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rekey {
+    pub table: TableName,
+    pub group: GroupId,
+    /// The column's place in the table, from 0.
+    pub key: u16,
+    /// What every row gets, where that is one value.
+    pub to: Option<KeySource>,
 }
 
 /// LIMIT and OFFSET, applied by the router after the merge. Shards get `LIMIT count + offset`.

@@ -240,7 +240,11 @@ impl Query {
     }
 }
 
-fn read_ctes(tokens: &Tokens<'_>, with: usize) -> Result<(Vec<Cte>, bool, usize), Unread> {
+/// The WITH queries, whether they are RECURSIVE, and where the statement goes on.
+pub(crate) fn read_ctes(
+    tokens: &Tokens<'_>,
+    with: usize,
+) -> Result<(Vec<Cte>, bool, usize), Unread> {
     let mut at = with + 1;
     let recursive = tokens.is(at, "recursive");
     at += usize::from(recursive);

@@ -1,15 +1,15 @@
 //! Statements that go to one shard with their own text, and the checks that every plan passes.
 
-use pgherd_shard_map::GroupId;
+use pgherd_shard_map::{GroupId, TableName};
 
-use crate::analyze::{Analysis, Scope, Use};
+use crate::analyze::{Analysis, Use};
 use crate::query::{Cte, Query, Unread, keyword};
 use crate::sequences::{self, Sequences};
 use crate::token::{Range, Tokens};
 use crate::{
     Access, Action, Context, Gather, KeySource, KeyUse, ManyShards, Merge, OneShard, Otherwise,
     Plan, PlanError, Reuse, StatementKind, Target, borrow, functions, parse, scatter,
-    table_from_query,
+    table_from_query, view, with,
 };
 
 pub(crate) fn plan_of(
@@ -85,17 +85,18 @@ pub(crate) fn select_as(
         return Err(table_from_query::unsupported());
     }
     if let Some(view) = &analysis.view_over_distributed {
-        return Err(view_refused(&view.to_string()));
+        return Err(view_refused(view));
     }
     if analysis.data_modifying_cte {
-        if analysis.sharded() > 0 {
-            return Err(PlanError::unsupported(
-                "WITH queries that write are not supported together with sharded tables",
-                "Each part could need another shard.",
-                "Run the statements one after another in a transaction.",
-            ));
+        return with::plan(tokens, context, kind);
+    }
+    if let Some(name) = analysis.view_read_whole() {
+        if !reads || analysis.locks {
+            return Err(view_refused(name));
         }
-        return Ok(home(context, Access::Write, kind));
+        let why = format!("the view {name}");
+        let action = Action::Borrow(view::borrow(tokens, context, why)?);
+        return Ok(plan_of(context, action, Access::Read, Reuse::SameText, kind));
     }
     witness(tokens, context, &analysis, query.locks.as_ref())?;
     let access = if reads && !analysis.locks { Access::Read } else { Access::Write };
@@ -107,16 +108,18 @@ pub(crate) fn select_as(
         let target = if any { Target::Any } else { Target::Home };
         return Ok(one(context, target, access, kind));
     }
+    let over_copies = |why: String| match analysis.ordered_view {
+        true => view::borrow(tokens, context, why),
+        false => borrow::plan(tokens, context, &query, &analysis, why),
+    };
     let borrowed = |error: PlanError| match access {
         // A copy must not be what a statement writes on or locks.
-        Access::Read if error.sqlstate == "0A000" => {
-            borrow::plan(tokens, context, &query, &analysis, why_borrowed(&error))
-        }
+        Access::Read if error.sqlstate == "0A000" => over_copies(why_borrowed(&error)),
         _ => Err(error),
     };
     if copies && !analysis.locks && sequences != Sequences::Nothing {
         let why = "numbers of a sequence".to_owned();
-        let action = Action::Borrow(borrow::plan(tokens, context, &query, &analysis, why)?);
+        let action = Action::Borrow(over_copies(why)?);
         let sets = sequences == Sequences::Sets;
         let access = if sets { Access::Schema } else { Access::Write };
         return Ok(plan_of(context, action, access, Reuse::SameText, kind));
@@ -129,18 +132,18 @@ pub(crate) fn select_as(
         return Ok(plan_of(context, action, access, Reuse::SameText, kind));
     }
     if several_shards {
-        let why = match scatter::select(tokens, &query, &analysis) {
+        let why = match on_each_shard(tokens, &query, &analysis) {
             Err(error) => why_borrowed(&error),
             Ok(_) => "arrays or rows that must be combined".to_owned(),
         };
-        let action = Action::Borrow(borrow::plan(tokens, context, &query, &analysis, why)?);
+        let action = Action::Borrow(over_copies(why)?);
         return Ok(plan_of(context, action, access, Reuse::SameText, kind));
     }
     if let Some(target) = keys(&analysis.uses) {
         let several = matches!(&target, Target::Keys { keys, .. } if several(keys));
         // One key that cannot be hashed needs all shards too, but a routed statement must not
         // lose its plan for other literals over that.
-        let otherwise = match scatter::select(tokens, &query, &analysis) {
+        let otherwise = match on_each_shard(tokens, &query, &analysis) {
             Ok((mut many, reuse)) => {
                 many.target = target.clone();
                 Some((Otherwise::Many(many), reuse))
@@ -156,11 +159,25 @@ pub(crate) fn select_as(
         let action = Action::One(OneShard { target, otherwise });
         return Ok(plan_of(context, action, access, reuse, kind));
     }
-    let (action, reuse) = match scatter::select(tokens, &query, &analysis) {
+    let (action, reuse) = match on_each_shard(tokens, &query, &analysis) {
         Ok((many, reuse)) => (Action::Many(many), reuse),
         Err(error) => (Action::Borrow(borrowed(error)?), Reuse::SameText),
     };
     Ok(plan_of(context, action, access, reuse, kind))
+}
+
+/// What each shard does by itself, where rows that follow each other as they come are the answer.
+fn on_each_shard(
+    tokens: &Tokens<'_>,
+    query: &Query,
+    analysis: &Analysis,
+) -> Result<(ManyShards, Reuse), PlanError> {
+    match scatter::select(tokens, query, analysis)? {
+        (ManyShards { merge: Merge::Concat { .. }, .. }, _) if analysis.ordered_view => {
+            Err(scatter::refuse("the order of a view's rows over several shards is not supported"))
+        }
+        done => Ok(done),
+    }
 }
 
 /// `setval()` at home, and a new epoch: routers forget the numbers that they have taken.
@@ -237,7 +254,7 @@ pub(crate) fn witness(
     })?;
     let sharded = |parts: &Vec<String>| {
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-        context.sharded(&parts).is_some()
+        context.spread(&parts).is_some()
     };
     let seen = seen.iter().filter(|parts| sharded(parts)).count();
     if seen < analysis.sharded() || (seen > analysis.sharded() && !shadowed(tokens)) {
@@ -301,22 +318,12 @@ pub(crate) fn unread(tokens: &Tokens<'_>) -> PlanError {
     )
 }
 
-pub(crate) fn view_refused(name: &str) -> PlanError {
+/// A view in a place where rows of several shards cannot be put together for it.
+pub(crate) fn view_refused(name: &TableName) -> PlanError {
     PlanError::unsupported(
-        "views over distributed tables are not supported",
-        format!("The view {name} reads a distributed table."),
-        "Write the view's query into the statement.",
+        "this view over distributed tables is not supported here",
+        format!("The rows of {name} are made of those of several shards together."),
+        "Write the view's query into the statement; in the view, let GROUP BY, DISTINCT, PARTITION \
+         BY and joins include the distribution column.",
     )
-}
-
-/// A scope with the target of an UPDATE or DELETE in it.
-pub(crate) fn target_scope(
-    analysis: &mut Analysis,
-    context: &Context<'_>,
-    parts: &[&str],
-    alias: Option<&str>,
-) -> Result<Scope, Unread> {
-    let mut scope = Scope::default();
-    analysis.table(context, parts, alias, false, &mut scope)?;
-    Ok(scope)
 }

@@ -62,7 +62,7 @@ pub(crate) fn select(
 }
 
 /// Rows of one group are all on one shard, since its key is a part of what they are grouped by.
-fn groups_stay(tokens: &Tokens<'_>, select: &Select, analysis: &Analysis) -> bool {
+pub(crate) fn groups_stay(tokens: &Tokens<'_>, select: &Select, analysis: &Analysis) -> bool {
     select.group.iter().flatten().any(|group| {
         let range = tokens.strip_parens(group);
         let range = match ordered::output_column(tokens, select, analysis, &range) {
@@ -77,7 +77,7 @@ fn groups_stay(tokens: &Tokens<'_>, select: &Select, analysis: &Analysis) -> boo
 }
 
 /// Rows that are alike are all on one shard, since the client gets the key.
-fn rows_stay(tokens: &Tokens<'_>, select: &Select, analysis: &Analysis) -> bool {
+pub(crate) fn rows_stay(tokens: &Tokens<'_>, select: &Select, analysis: &Analysis) -> bool {
     let is_key = |item: &Range| {
         ordered::is_key(tokens, select, analysis, &aggregate::unlabelled(tokens, item))
     };
@@ -113,6 +113,12 @@ fn shape<'q>(
     if select.window {
         return Err(refuse("window functions over several shards are not supported"));
     }
+    joins_stay(select, analysis)?;
+    Ok(select)
+}
+
+/// Refuses a FROM clause whose rows are not those that the shards have of it, each by itself.
+pub(crate) fn joins_stay(select: &Select, analysis: &Analysis) -> Result<(), PlanError> {
     if select.from.iter().any(has_subquery) {
         return Err(refuse("subqueries in FROM over several shards are not supported"));
     }
@@ -133,7 +139,7 @@ fn shape<'q>(
     if !connected(analysis) {
         return Err(refuse("distributed tables can be joined only on their distribution columns"));
     }
-    Ok(select)
+    Ok(())
 }
 
 fn functions_allowed(tokens: &Tokens<'_>, range: &Range, stay: bool) -> Result<(), PlanError> {

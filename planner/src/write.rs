@@ -2,29 +2,18 @@
 
 use std::sync::Arc;
 
-use pgherd_shard_map::{ColumnDefault, KeyType, RelationKind, Table, TableKind};
+use pgherd_shard_map::{ColumnDefault, KeyType, RelationKind, Table, TableKind, TableName};
 
-use crate::analyze::{Analysis, Side};
+use crate::analyze::{self, Analysis, Scope, Side};
 use crate::functions::Nature;
 use crate::query::{Unread, read_from_item};
-use crate::route::{
-    home, keys, keys_of, plan_of, refuse_home, target_scope, unread, view_refused, witness,
-};
+use crate::route::{home, keys, keys_of, plan_of, refuse_home, unread, view_refused, witness};
 use crate::token::{Kind, Range, Tokens};
+use crate::view::{self, Part, Parts};
 use crate::{
     Access, Action, Context, Informed, ManyShards, Merge, OneShard, Otherwise, Plan, PlanError,
-    Reuse, StatementKind, Target, borrow, functions, scatter,
+    Rekey, Reuse, StatementKind, Target, borrow, functions, scatter,
 };
-
-/// WITH … INSERT, UPDATE, DELETE
-pub(crate) fn with(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
-    crate::classify::only_home(
-        tokens,
-        context,
-        StatementKind::Update,
-        "WITH before a writing statement",
-    )
-}
 
 /// Before anything sharded is written.
 fn check(tokens: &Tokens<'_>) -> Result<(), PlanError> {
@@ -48,20 +37,43 @@ pub(crate) fn refuse_sequences(tokens: &Tokens<'_>, range: &Range) -> Result<(),
     Ok(())
 }
 
-pub(crate) fn sharded_target<'c>(
-    context: &'c Context<'_>,
+/// The table that a statement writes, or the view that stands for one.
+pub(crate) fn sharded_target(
+    context: &Context<'_>,
     parts: &[&str],
-) -> Result<Option<&'c Arc<Table>>, PlanError> {
+    kind: StatementKind,
+) -> Result<Option<Arc<Table>>, PlanError> {
     match context.relation(parts) {
-        Some((name, RelationKind::ViewOverDistributed)) => Err(view_refused(&name.to_string())),
+        Some((name, RelationKind::View(view))) => {
+            let part = view::part(view, context, &mut Parts::default());
+            let sure = |part: &Part| match kind {
+                StatementKind::Insert => part.takes_rows,
+                StatementKind::Merge => false,
+                _ => part.writable,
+            };
+            part.filter(sure).map(|part| Some(part.table)).ok_or_else(|| view_not_written(&name))
+        }
+        Some((name, RelationKind::ViewOverDistributed)) => Err(view_not_written(&name)),
         Some((name, RelationKind::ViewOverReference)) => Err(PlanError::unsupported(
             "writing through a view over reference tables is not supported",
             format!("The view {name} would write on one shard only."),
             "Write to the table itself.",
         )),
-        Some((_, RelationKind::Sharded(table))) => Ok(Some(table)),
+        Some((_, RelationKind::Sharded(table))) => Ok(Some(Arc::clone(table))),
         _ => Ok(None),
     }
+}
+
+fn is_view(context: &Context<'_>, parts: &[&str]) -> bool {
+    matches!(context.relation(parts), Some((_, RelationKind::View(_))))
+}
+
+pub(crate) fn view_not_written(name: &TableName) -> PlanError {
+    PlanError::unsupported(
+        "writing through this view over distributed tables is not supported",
+        format!("It is not certain that {name} stands for rows of one table with the same keys."),
+        "Write to the table itself.",
+    )
 }
 
 /// `numeric(10, 2)` and `timestamp(3)` round what is written: the row's key would not be the value
@@ -112,20 +124,42 @@ pub(crate) fn refuse_key_change(
     set: &Range,
     key: &str,
 ) -> Result<(), PlanError> {
-    for part in tokens.split(set) {
-        let targets = match tokens.kind(part.start) {
+    match key_set(tokens, set, key) {
+        None => Ok(()),
+        Some(_) => Err(PlanError::unsupported(
+            "the distribution column cannot be updated here",
+            format!("A row with another \"{key}\" belongs to another shard."),
+            "Delete the row and insert it anew, in one transaction.",
+        )),
+    }
+}
+
+/// The part of SET that names the distribution column.
+fn key_set(tokens: &Tokens<'_>, set: &Range, key: &str) -> Option<Range> {
+    tokens.split(set).into_iter().find(|part| {
+        let mut targets = match tokens.kind(part.start) {
             Some(Kind::Open) => part.start + 1..tokens.list[part.start].close,
             _ => part.start..part.start + 1,
         };
-        if targets.clone().any(|at| tokens.name(at) == Some(key)) {
-            return Err(PlanError::unsupported(
-                "the distribution column cannot be updated",
-                format!("A row with another \"{key}\" belongs to another shard."),
-                "Delete the row and insert it anew, in one transaction.",
-            ));
-        }
-    }
-    Ok(())
+        targets.any(|at| tokens.name(at) == Some(key))
+    })
+}
+
+/// What becomes of rows when their distribution column is set, if it is.
+fn rekey(tokens: &Tokens<'_>, set: &Range, table: &Table) -> Result<Option<Rekey>, PlanError> {
+    let TableKind::Distributed { key, key_type, group } = table.kind else { return Ok(None) };
+    let column = &table.columns[key];
+    let Some(part) = key_set(tokens, set, &column.name) else { return Ok(None) };
+    refuse_rounded_key(table)?;
+    let single = tokens.kind(part.start) != Some(Kind::Open) && tokens.sign(part.start + 1, "=");
+    let to = single.then(|| analyze::value(tokens, &(part.start + 2..part.end), key_type));
+    let key = u16::try_from(key).map_err(|_| unread(tokens))?;
+    Ok(Some(Rekey { table: table.name.clone(), group, key, to: to.flatten() }))
+}
+
+/// Of a view, the key may be none of the columns.
+fn refuse_own_key_change(tokens: &Tokens<'_>, set: &Range, table: &Table) -> Result<(), PlanError> {
+    table.key_column().map_or(Ok(()), |key| refuse_key_change(tokens, set, &key.name))
 }
 
 /// A write that every shard must do alike.
@@ -188,16 +222,20 @@ fn is_moving_time(tokens: &Tokens<'_>, at: usize) -> bool {
 pub(crate) struct Change<'t> {
     pub(crate) table: Vec<&'t str>,
     pub(crate) alias: Option<&'t str>,
-    set: Range,
+    pub(crate) set: Range,
     pub(crate) from: Range,
     pub(crate) filter: Range,
     pub(crate) tail: Range,
 }
 
-pub(crate) fn read_change<'t>(tokens: &'t Tokens<'_>, update: bool) -> Option<Change<'t>> {
-    let end = tokens.len();
-    let mut at = if update { 1 } else { 2 };
-    if !update && !tokens.is(1, "from") {
+pub(crate) fn read_change<'t>(
+    tokens: &'t Tokens<'_>,
+    range: Range,
+    update: bool,
+) -> Option<Change<'t>> {
+    let end = range.end;
+    let mut at = range.start + if update { 1 } else { 2 };
+    if !update && !tokens.is(range.start + 1, "from") {
         return None;
     }
     if tokens.is(at, "only") {
@@ -265,12 +303,12 @@ fn change(
         return Ok(home(context, Access::Write, kind));
     }
     check(tokens)?;
-    let change =
-        read_change(tokens, kind == StatementKind::Update).ok_or_else(|| unread(tokens))?;
-    let table = sharded_target(context, &change.table)?.cloned();
+    let change = read_change(tokens, tokens.all(), kind == StatementKind::Update)
+        .ok_or_else(|| unread(tokens))?;
+    let table = sharded_target(context, &change.table, kind)?;
     let analysis = read(tokens, context, &change).map_err(|_| unread(tokens))?;
-    if let Some(view) = &analysis.view_over_distributed {
-        return Err(view_refused(&view.to_string()));
+    if let Some(view) = analysis.view_read_whole() {
+        return Err(view_refused(view));
     }
     if tokens.are(change.filter.start, &["current", "of"]) {
         return Err(PlanError::unsupported(
@@ -291,22 +329,37 @@ fn change(
     };
     refuse_home(&analysis)?;
     refuse_default(tokens, &change.set, &table)?;
-    let TableKind::Distributed { key, .. } = table.kind else {
+    // Which default it is, the view's or its table's, is not known here.
+    if is_view(context, &change.table) && change.set.clone().any(|at| tokens.is(at, "default")) {
+        return Err(view_not_written(&table.name));
+    }
+    let TableKind::Distributed { .. } = table.kind else {
         if !analysis.uses.is_empty() {
             refuse_differing(tokens, &table, &tokens.all())?;
             return informed(tokens, context, kind, analysis, Target::All);
         }
         return same_everywhere(tokens, context, kind, &table, &tokens.all());
     };
-    refuse_key_change(tokens, &change.set, &table.columns[key].name)?;
     let everywhere = colocated(&analysis);
-    let sum = |target| ManyShards { target, sql: None, merge: Merge::Sum };
+    let rekey = match is_view(context, &change.table) {
+        true => refuse_own_key_change(tokens, &change.set, &table).map(|()| None)?,
+        false => rekey(tokens, &change.set, &table)?,
+    };
+    let merge = rekey.map_or(Merge::Sum, Merge::Rekeyed);
+    let moves = matches!(merge, Merge::Rekeyed(_));
+    let sum = |target| ManyShards { target, sql: None, merge: merge.clone() };
     if let Some(target) = keys(&analysis.uses) {
+        if moves && everywhere {
+            let action = Action::Many(sum(target));
+            return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind));
+        }
+        refuse_own_key_change(tokens, &change.set, &table)?;
         let otherwise = everywhere.then(|| Box::new(Otherwise::Many(sum(target.clone()))));
         let action = Action::One(OneShard { target, otherwise });
         return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind));
     }
     if !everywhere {
+        refuse_own_key_change(tokens, &change.set, &table)?;
         let target = match &analysis.uses[0] {
             own if own.pinned => keys_of(own.group, own.pins.iter().cloned()),
             _ => Target::All,
@@ -337,7 +390,25 @@ fn read(
     change: &Change<'_>,
 ) -> Result<Analysis, Unread> {
     let mut analysis = Analysis::default();
-    let mut scope = target_scope(&mut analysis, context, &change.table, change.alias)?;
+    read_change_into(&mut analysis, tokens, context, change, &Scope::default())?;
+    if matches!(context.relation(&change.table), None | Some((_, RelationKind::Home))) {
+        // The target itself is no reason to refuse.
+        analysis.home.clear();
+    }
+    analysis.settle();
+    Ok(analysis)
+}
+
+/// What an UPDATE or DELETE reads and writes, its target first.
+pub(crate) fn read_change_into(
+    analysis: &mut Analysis,
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    change: &Change<'_>,
+    outer: &Scope,
+) -> Result<(), Unread> {
+    let mut scope = outer.clone();
+    analysis.table(context, &change.table, change.alias, false, &mut scope)?;
     let mut conditions = Vec::new();
     if !change.from.is_empty() {
         for part in tokens.split(&change.from) {
@@ -352,12 +423,7 @@ fn read(
     for range in [&change.filter, &change.set, &change.tail] {
         analysis.expression(tokens, context, range, &scope)?;
     }
-    if matches!(context.relation(&change.table), None | Some((_, RelationKind::Home))) {
-        // The target itself is no reason to refuse.
-        analysis.home.clear();
-    }
-    analysis.settle();
-    Ok(analysis)
+    Ok(())
 }
 
 /// Each shard changes its own rows, and is told of the others that the statement reads.
@@ -373,6 +439,13 @@ fn informed(
             "system columns and functions that could write are not supported in a write that reads other shards",
             "The rows that it reads are copied.",
             "Compare the distribution columns of all tables with one value.",
+        ));
+    }
+    if analysis.ordered_view {
+        return Err(PlanError::unsupported(
+            "a view with an ORDER BY is not supported in a write that reads other shards",
+            "The rows that it reads are copied, in no order.",
+            "Write ORDER BY into the statement, and leave it out of the view.",
         ));
     }
     // A subquery must come out the same on every shard.

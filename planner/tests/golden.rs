@@ -10,7 +10,7 @@ use pgherd_planner::{Context, owned_rows, plan};
 use pgherd_shard_map::{
     ColocationGroup, Column, ColumnDefault, ColumnSequence, Epoch, GroupId, Identity, KeyType,
     Placement, RangeMap, Relation, RelationKind, Shard, ShardId, ShardMap, Table, TableKind,
-    TableName,
+    TableName, View, ViewBody,
 };
 
 const HEAD: &str = "-- Each statement is followed by its plan. Rewritten by: UPDATE=1 cargo nextest run -p pgherd-planner golden\n";
@@ -49,6 +49,23 @@ fn sharded(name: &str, kind: TableKind, columns: &str) -> Relation {
 
 fn other(name: &str, kind: RelationKind) -> Relation {
     Relation { name: TableName::new("public", name), kind }
+}
+
+/// A view whose query reads these relations; `marks` says what PostgreSQL knows of it.
+fn view(name: &str, columns: &str, query: &str, reads: &[&str], marks: &str) -> Relation {
+    let name = TableName::new("public", name);
+    let body = ViewBody {
+        query: query.into(),
+        reads: reads.iter().map(|name| TableName::new("public", name)).collect(),
+        functions: Box::default(),
+        may_write: false,
+        folds: marks.contains("folds"),
+        row_security: marks.contains("guarded"),
+        updatable: marks.contains("updatable"),
+    };
+    let columns = columns.split(", ").map(column).collect();
+    let view = View { name: name.clone(), columns, body };
+    Relation { name, kind: RelationKind::View(Arc::new(view)) }
 }
 
 fn map() -> ShardMap {
@@ -98,6 +115,122 @@ fn map() -> ShardMap {
             sharded("currencies", TableKind::Reference, "code text, updated timestamptz default"),
             other("plain", RelationKind::Home),
             other("order_totals", RelationKind::ViewOverDistributed),
+            view(
+                "big_orders",
+                "customer bigint, id bigint, amount numeric",
+                "SELECT o.customer_id AS customer, o.id, o.amount FROM public.orders o WHERE (o.amount > (100)::numeric);",
+                &["orders"],
+                "updatable",
+            ),
+            view(
+                "biggest_orders",
+                "customer bigint, amount numeric",
+                "SELECT big_orders.customer, big_orders.amount FROM public.big_orders WHERE (big_orders.amount > (1000)::numeric);",
+                &["big_orders"],
+                "updatable",
+            ),
+            view(
+                "amounts",
+                "amount numeric, note text",
+                "SELECT orders.amount, orders.note FROM public.orders;",
+                &["orders"],
+                "updatable",
+            ),
+            view(
+                "named_orders",
+                "customer_id bigint, name text, land text, amount numeric",
+                "SELECT o.customer_id, c.name, l.name AS land, o.amount FROM ((public.orders o JOIN public.customers c ON ((c.id = o.customer_id))) LEFT JOIN public.countries l ON ((l.code = c.country)));",
+                &["orders", "customers", "countries"],
+                "",
+            ),
+            view(
+                "orders_of_customers",
+                "id bigint, name text, amount numeric",
+                "SELECT c.id, c.name, o.amount FROM (public.orders o RIGHT JOIN public.customers c ON ((c.id = o.customer_id)));",
+                &["orders", "customers"],
+                "",
+            ),
+            view(
+                "per_customer",
+                "customer_id bigint, orders bigint, total numeric",
+                "SELECT orders.customer_id, count(*) AS orders, sum(orders.amount) AS total FROM public.orders GROUP BY orders.customer_id;",
+                &["orders"],
+                "folds",
+            ),
+            view(
+                "per_note",
+                "note text, total numeric",
+                "SELECT orders.note, sum(orders.amount) AS total FROM public.orders GROUP BY orders.note;",
+                &["orders"],
+                "folds",
+            ),
+            view(
+                "last_orders",
+                "customer_id bigint, id bigint, n bigint",
+                "SELECT orders.customer_id, orders.id, row_number() OVER (PARTITION BY orders.customer_id ORDER BY orders.ts DESC) AS n FROM public.orders;",
+                &["orders"],
+                "folds",
+            ),
+            view(
+                "ranked_orders",
+                "customer_id bigint, n bigint",
+                "SELECT orders.customer_id, rank() OVER (ORDER BY orders.amount) AS n FROM public.orders;",
+                &["orders"],
+                "folds",
+            ),
+            view(
+                "newest_orders",
+                "customer_id bigint, id bigint",
+                "SELECT DISTINCT ON (orders.customer_id) orders.customer_id, orders.id FROM public.orders ORDER BY orders.customer_id, orders.ts DESC;",
+                &["orders"],
+                "",
+            ),
+            view(
+                "notes",
+                "note text",
+                "SELECT DISTINCT orders.note FROM public.orders;",
+                &["orders"],
+                "",
+            ),
+            view(
+                "top_orders",
+                "customer_id bigint, amount numeric",
+                "SELECT orders.customer_id, orders.amount FROM public.orders ORDER BY orders.amount DESC LIMIT 10;",
+                &["orders"],
+                "",
+            ),
+            view(
+                "best_named",
+                "name text, amount numeric",
+                "SELECT c.name, t.amount FROM (public.top_orders t JOIN public.customers c ON ((c.id = t.customer_id)));",
+                &["top_orders", "customers"],
+                "",
+            ),
+            view(
+                "everyone",
+                "id bigint, name text",
+                "SELECT customers.id, customers.name FROM public.customers UNION ALL SELECT tickets.id, tickets.title FROM public.tickets;",
+                &["customers", "tickets"],
+                "",
+            ),
+            view(
+                "anyone",
+                "id bigint",
+                "SELECT customers.id FROM public.customers UNION SELECT tickets.id FROM public.tickets;",
+                &["customers", "tickets"],
+                "",
+            ),
+            view(
+                "with_plain",
+                "id bigint",
+                "SELECT c.id FROM (public.customers c JOIN public.plain p ON ((p.id = c.id)));",
+                &["customers", "plain"],
+                "",
+            ),
+            view("guarded", "total bigint", "SELECT count(*) AS total FROM public.customers;", &["customers"], "folds guarded"),
+            view("numbered", "n bigint, id bigint", "SELECT nextval('public.s'::regclass) AS n, customers.id FROM public.customers;", &["customers", "s"], ""),
+            view("misread", "id bigint", "SELECT customers.id FROM public.customers;", &["customers", "orders"], ""),
+            view("itself", "id bigint", "SELECT itself.id FROM public.itself;", &["itself"], ""),
             other("country_names", RelationKind::ViewOverReference),
         ],
     )
@@ -172,6 +305,11 @@ fn golden_select() {
 #[test]
 fn golden_write() {
     check("write_cases.txt");
+}
+
+#[test]
+fn golden_view() {
+    check("view_cases.txt");
 }
 
 #[test]

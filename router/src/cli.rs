@@ -2,6 +2,7 @@
 //! with one line `pgherd: …` and, where something can be done about it, a line `hint: …`.
 
 mod catalog;
+mod check;
 mod cluster;
 mod dev;
 mod explain;
@@ -37,6 +38,7 @@ enum Command {
     #[command(subcommand)]
     Shard(shard::ShardCommand),
     Status(status::StatusArgs),
+    Check(check::CheckArgs),
     #[command(subcommand)]
     Reshard(reshard::ReshardCommand),
     #[command(subcommand)]
@@ -57,16 +59,15 @@ pub fn run() -> ExitCode {
         Command::Reshard(command) => block_on(reshard::run(command)),
         Command::Txn(command) => block_on(txn::run(command)),
         Command::Status(args) => block_on(status::run(args)),
+        // Its status also says what was found.
+        Command::Check(args) => return check::exit(block_on(check::run(args))),
         Command::Explain(args) => block_on(explain::run(args)),
         Command::DevGuard(args) => guard::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("pgherd: {}", failure.problem);
-            if let Some(hint) = failure.hint {
-                eprintln!("hint: {hint}");
-            }
+            failure.tell();
             ExitCode::FAILURE
         }
     }
@@ -84,6 +85,13 @@ impl Failure {
     fn new(problem: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { problem: one_line(&problem.into()), hint: Some(hint.into()) }
     }
+
+    fn tell(&self) {
+        eprintln!("pgherd: {}", self.problem);
+        if let Some(hint) = &self.hint {
+            eprintln!("hint: {hint}");
+        }
+    }
 }
 
 impl From<String> for Failure {
@@ -100,7 +108,7 @@ fn one_line(text: &str) -> String {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -13,11 +13,13 @@
 //!   aggregates. `insert`: rows by their keys. `gather`: rows made at home.
 //! - `borrow`: copies of rows, and PostgreSQL over them. `informed`: writes with copies of what they
 //!   read.
+//! - `rekey`: UPDATEs that change distribution columns, so that rows move.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
 //! - `consistent`: snapshots of several shards that tear no transaction.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `live`: transactions between the phases of their commit, on all shards.
 //! - `turned`: statements that a shard has turned away since their rows move.
+//! - `held`: statements that wait for the end of create_distributed_table.
 //! - `kept`: servers that stay beyond a transaction. `settings`, `set`: the session's own statements.
 //! - `cursor`: rows that the client takes in portions.
 //! - `explain`: the distributed plan with the shards' own.
@@ -33,6 +35,7 @@ mod drawn;
 mod explain;
 mod gather;
 mod grouped;
+mod held;
 mod informed;
 mod insert;
 mod kept;
@@ -42,6 +45,7 @@ mod ordered;
 mod prepared;
 mod ranked;
 mod refused;
+mod rekey;
 mod relay;
 mod set;
 mod settings;
@@ -212,6 +216,13 @@ impl Conn {
             let map = own.map_or_else(|| self.worker.map(), Arc::clone);
             self.planning = Planning::new(map, settings, &self.login.user, temporary, private);
         }
+    }
+
+    /// Whether the map has changed since the statement in hand was planned: it may have waited for
+    /// a connection meanwhile.
+    pub fn is_planned_late(&self) -> bool {
+        let own = self.session.transaction.block().is_some_and(|block| block.map.is_some());
+        !own && !self.worker.is_newest(&self.planning.map)
     }
 
     /// The plan of one scanned statement.

@@ -417,6 +417,11 @@ async fn recover(shared: Arc<Shared>, catalog: Dsn) {
             map.shards().map(|shard| (shard.id, catalog.login_for(&shard.dsn))).collect();
         let health = recovery.sweep(&shared.dialer, &shards).await;
         shared.health.store(Arc::new(health));
+        if !map.changing.is_empty()
+            && let Err(error) = shared.end_changes().await
+        {
+            tracing::warn!(%error, "tables that are being distributed could not be looked at");
+        }
         if !map.moving.is_empty() {
             match reshard::rescue(&shared.dialer, &catalog).await {
                 Ok(false) => {}

@@ -12,7 +12,7 @@
 //!
 //! The types, from small to large: [`ShardId`], [`GroupId`], [`Epoch`] (ids); [`KeyType`],
 //! [`KeyInput`], [`KeyHash`] (keys); [`HashRange`], [`RangeMap`] (ranges); [`Column`], [`Table`],
-//! [`TableKind`], [`ColocationGroup`] (schema); [`Placement`], [`ValueRanges`], [`ValueList`]; [`Shard`], [`ShardMap`] (one immutable snapshot).
+//! [`TableKind`], [`View`], [`ColocationGroup`] (schema); [`Placement`], [`ValueRanges`], [`ValueList`]; [`Shard`], [`ShardMap`] (one immutable snapshot).
 //! There is no IO here unless the feature `stores` is on.
 
 mod hash;
@@ -34,5 +34,5 @@ pub use placement::{Placement, ValueList, ValueRanges};
 pub use range::{HashRange, RangeMap};
 pub use schema::{
     ColocationGroup, Column, ColumnDefault, ColumnSequence, Distribution, Identity, Relation,
-    RelationKind, Table, TableKind, TableName, ValueRange,
+    RelationKind, Table, TableKind, TableName, ValueRange, View, ViewBody,
 };

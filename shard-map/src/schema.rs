@@ -70,7 +70,7 @@ pub struct Table {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableKind {
     /// Rows are spread by the key. `key` is the index of the distribution column in
-    /// [`Table::columns`].
+    /// [`Table::columns`]; past its end where no column shows it, as views may be.
     Distributed { key: usize, key_type: KeyType, group: GroupId },
     /// Every shard has all rows.
     Reference,
@@ -115,10 +115,40 @@ pub enum RelationKind {
     /// A table that nobody distributed, a sequence, a materialized view, a foreign table, or a
     /// view over only such: it lives on the home shard.
     Home,
-    /// A view (or rule) that reads a distributed table: running it on one shard would be wrong.
+    /// A view that reads distributed tables.
+    View(Arc<View>),
+    /// What reads a distributed table and has no query that planning could look at: a materialized
+    /// view, a table with a rule, a view whose functions read, one that was locked while the map
+    /// was loaded. Running it on one shard would be wrong.
     ViewOverDistributed,
     /// A view that reads reference tables and home tables, or reference tables only.
     ViewOverReference,
+}
+
+/// A view that reads distributed tables, as PostgreSQL's own catalog describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    pub name: TableName,
+    pub columns: Box<[Column]>,
+    pub body: ViewBody,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewBody {
+    /// As PostgreSQL prints it; its names need no search_path.
+    pub query: Box<str>,
+    /// Every relation that it names.
+    pub reads: Box<[TableName]>,
+    /// The functions that it calls and that are not PostgreSQL's own, by name alone.
+    pub functions: Box<[Box<str>]>,
+    /// One of these is volatile: it could write.
+    pub may_write: bool,
+    /// Aggregates or window functions are somewhere in it.
+    pub folds: bool,
+    /// A table under it, through whatever views, has row security, which asks who reads.
+    pub row_security: bool,
+    /// Writes to it are writes to the one table that it reads, with nothing beside.
+    pub updatable: bool,
 }
 
 impl TableName {

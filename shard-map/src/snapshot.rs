@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::{
     ColocationGroup, Column, Epoch, GroupId, HashRange, KeyHash, KeyType, MapError, Placement,
     RangeMap, Relation, RelationKind, Shard, ShardId, ShardMap, Table, TableKind, TableName,
-    ValueList, ValueRange, ValueRanges,
+    ValueList, ValueRange, ValueRanges, View, ViewBody,
 };
 
 #[derive(Deserialize)]
@@ -18,6 +18,10 @@ struct Document {
     bytewise_collation: bool,
     #[serde(default)]
     moving: Box<[GroupId]>,
+    #[serde(default)]
+    locked_views: bool,
+    #[serde(default)]
+    changing: Box<[TableName]>,
     shards: Vec<ShardRow>,
     groups: Vec<GroupRow>,
     relations: Vec<RelationRow>,
@@ -56,6 +60,7 @@ struct RelationRow {
     group: Option<u32>,
     key: Option<Box<str>>,
     columns: Option<Vec<Column>>,
+    view: Option<ViewBody>,
 }
 
 #[derive(Deserialize)]
@@ -64,6 +69,7 @@ enum Kind {
     Distributed,
     Reference,
     Home,
+    View,
     ViewOverDistributed,
     ViewOverReference,
 }
@@ -98,6 +104,8 @@ impl ShardMap {
         )
         .map(|map| map.with_reading_functions(document.reading_functions))?;
         map.moving = document.moving;
+        map.locked_views = document.locked_views;
+        map.changing = document.changing;
         Ok(map)
     }
 }
@@ -137,6 +145,11 @@ fn relation(row: RelationRow, groups: &[ColocationGroup]) -> Result<Relation, Ma
     };
     let kind = match row.kind {
         Kind::Home => RelationKind::Home,
+        Kind::View => {
+            let columns = row.columns.unwrap_or_default().into_boxed_slice();
+            let body = row.view.ok_or_else(|| MapError::Invalid(format!("view {name}").into()))?;
+            RelationKind::View(Arc::new(View { name: name.clone(), columns, body }))
+        }
         Kind::ViewOverDistributed => RelationKind::ViewOverDistributed,
         Kind::ViewOverReference => RelationKind::ViewOverReference,
         Kind::Reference => table(TableKind::Reference, row.columns),

@@ -30,17 +30,19 @@ pub use watch::watch;
 const SHARD_SQL: &str = include_str!("store/shard.sql");
 
 /// What the catalog's database needs beside.
-const CATALOG_SQL: [&str; 6] = [
+const CATALOG_SQL: [&str; 8] = [
     include_str!("store/catalog.sql"),
     include_str!("store/reshard.sql"),
     include_str!("store/register.sql"),
+    include_str!("store/changes.sql"),
     include_str!("store/placement.sql"),
     include_str!("store/numbers.sql"),
     include_str!("store/functions.sql"),
+    include_str!("store/load.sql"),
 ];
 
 /// One row, one text column: the whole map as JSON, for [`ShardMap::from_json`].
-pub const LOAD_SQL: &str = include_str!("store/load.sql");
+pub const LOAD_SQL: &str = "SELECT map FROM pgherd.shard_map() AS map";
 
 /// Tells other routers at once; polling finds the change without it. Not part of the functions
 /// that change the catalog inside a client's transaction: PREPARE TRANSACTION refuses transactions

@@ -59,7 +59,7 @@ async fn tables_load_with_their_keys_and_hash_as_the_server_does() {
     assert_eq!(&*table("a").key_column().unwrap().name, "k");
     assert_eq!(table("r").kind, TableKind::Reference);
     let view = map.relation(&TableName::new("public", "va"));
-    assert!(matches!(view, Some(RelationKind::ViewOverDistributed)));
+    assert!(matches!(view, Some(RelationKind::View(_))));
 
     // varchar(5) cuts what varchar(9) keeps, so only shorter values have a certain place.
     let varchar = |text: &str| map.shard_for(kind("b").1, KeyInput::Text(text.as_bytes()));
@@ -284,4 +284,94 @@ async fn tables_of_one_key_type_share_a_group_until_they_are_unregistered_or_dro
     assert!(group(&map, "b").is_some());
     let by_list = map.groups().filter(|g| g.placement.distribution() == Distribution::List);
     assert_eq!(by_list.count(), 0);
+}
+
+#[tokio::test]
+async fn views_load_with_their_queries_and_what_postgresql_knows_of_them() {
+    let (_server, client, catalog) = cluster().await;
+    client
+        .batch_execute(
+            "CREATE TABLE a (k int, v text); CREATE TABLE guarded (k int);
+             ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+             CREATE FUNCTION writes(i int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN i; END';
+             CREATE VIEW plain AS SELECT k AS key, v FROM a;
+             CREATE VIEW counted AS SELECT count(*) FROM plain;
+             CREATE VIEW numbered AS SELECT row_number() OVER () FROM a, guarded;
+             CREATE VIEW calling AS SELECT writes(k) FROM a;
+             CREATE VIEW ruled AS SELECT k FROM a;
+             CREATE RULE extra AS ON DELETE TO ruled DO ALSO NOTIFY x;
+             CREATE MATERIALIZED VIEW kept AS SELECT k FROM a;
+             CREATE VIEW constant AS SELECT 1 AS one;
+             SELECT pgherd.register_distributed('a', 'k', NULL, 'hash');
+             SELECT pgherd.register_distributed('guarded', 'k', NULL, 'hash')",
+        )
+        .await
+        .unwrap();
+    let map = catalog.load().await.unwrap();
+    let body = |name| match map.relation(&TableName::new("public", name)) {
+        Some(RelationKind::View(view)) => view.body.clone(),
+        other => panic!("{name}: {other:?}"),
+    };
+    let marks = |name| {
+        let body = body(name);
+        (body.folds, body.row_security, body.may_write, body.updatable)
+    };
+    assert_eq!(marks("plain"), (false, false, false, true));
+    assert_eq!(marks("counted"), (true, false, false, false));
+    assert_eq!(marks("numbered"), (true, true, false, false));
+    // It shows no column that could be updated.
+    assert_eq!(marks("calling"), (false, false, true, false));
+    assert_eq!(marks("ruled"), (false, false, false, false));
+    assert!(body("plain").query.contains("public.a"), "{}", body("plain").query);
+    assert_eq!(&*body("counted").reads, [TableName::new("public", "plain")]);
+    assert_eq!(body("numbered").reads.len(), 2);
+    assert_eq!(&*body("calling").functions, ["writes".into()]);
+    let Some(RelationKind::View(plain)) = map.relation(&TableName::new("public", "plain")) else {
+        panic!("no view");
+    };
+    let columns: Vec<(&str, &str)> =
+        plain.columns.iter().map(|column| (&*column.name, &*column.type_name)).collect();
+    assert_eq!(columns, [("key", "integer"), ("v", "text")]);
+    let kind = |name| map.relation(&TableName::new("public", name));
+    assert!(matches!(kind("kept"), Some(RelationKind::ViewOverDistributed)));
+    assert!(matches!(kind("constant"), Some(RelationKind::Home)));
+}
+
+#[tokio::test]
+async fn a_view_over_a_locked_table_waits_for_nobody_and_is_read_later() {
+    let (server, client, catalog) = cluster().await;
+    client
+        .batch_execute(
+            "CREATE TABLE a (k int); CREATE TABLE b (k int);
+             CREATE VIEW over_a AS SELECT k FROM a; CREATE VIEW over_b AS SELECT k FROM b;
+             SELECT pgherd.register_distributed('a', 'k', NULL, 'hash');
+             SELECT pgherd.register_distributed('b', 'k', NULL, 'hash')",
+        )
+        .await
+        .unwrap();
+    let known = |map: &ShardMap, name| {
+        matches!(map.relation(&TableName::new("public", name)), Some(RelationKind::View(_)))
+    };
+    client.batch_execute("BEGIN; LOCK TABLE a IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let map = catalog.load().await.unwrap();
+    assert_eq!((known(&map, "over_a"), known(&map, "over_b")), (false, true));
+    assert!(map.locked_views);
+    // Whoever has the lock reads it, and takes no others.
+    client.simple_query(store::LOAD_SQL).await.unwrap();
+    let sql =
+        "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND relation = 'b'::regclass";
+    let locks: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
+    assert_eq!(locks, 0);
+    let (mut maps, watch) = watching(&server, std::time::Duration::from_millis(20));
+    assert!(next(&mut maps).await.locked_views);
+    client.batch_execute("ROLLBACK").await.unwrap();
+    // At the same epoch, and then no more.
+    let whole = loop {
+        let map = next(&mut maps).await;
+        if !map.locked_views {
+            break map;
+        }
+    };
+    assert!(known(&whole, "over_a"));
+    watch.abort();
 }

@@ -70,7 +70,7 @@ impl Context<'_> {
     pub(crate) fn may_name_distributed(&self, tokens: &Tokens<'_>, range: &Range) -> bool {
         let distributed = |kind: &RelationKind| match kind {
             RelationKind::Sharded(table) => matches!(table.kind, TableKind::Distributed { .. }),
-            RelationKind::ViewOverDistributed => true,
+            RelationKind::View(_) | RelationKind::ViewOverDistributed => true,
             RelationKind::Home | RelationKind::ViewOverReference => false,
         };
         self.may_name(tokens, range, distributed).is_some()
@@ -114,6 +114,14 @@ impl Item {
 }
 
 impl Scope {
+    pub(crate) fn add_ctes(&mut self, names: impl IntoIterator<Item = String>) {
+        self.ctes.extend(names);
+    }
+
+    pub(crate) fn names_cte(&self, name: &str) -> bool {
+        self.ctes.iter().any(|cte| cte == name)
+    }
+
     pub(super) fn unknown(&mut self, alias: Option<&str>) -> usize {
         let alias = alias.unwrap_or_default().to_owned();
         self.items.push(Item { alias, used: None, table: None });

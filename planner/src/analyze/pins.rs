@@ -58,7 +58,7 @@ impl Analysis {
     fn key_of(&self, scope: &Scope, item: usize, column: &str) -> Option<usize> {
         let used = scope.items[item].used?;
         let u = &self.uses[used];
-        (!u.odd && &*u.table.columns[u.key].name == column).then_some(used)
+        (!u.odd && u.key_name() == Some(column)).then_some(used)
     }
 
     fn edge(&mut self, a: usize, b: usize, side: &Side) {

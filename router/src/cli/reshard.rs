@@ -18,6 +18,7 @@ use crate::reshard::proposal::propose;
 use crate::reshard::size::{self, Plan};
 use crate::reshard::{Options, Problem, Run, Shards};
 use status::StatusArgs;
+pub(super) use status::bytes;
 use wish::WishArgs;
 
 /// Online movement of data between shards.
@@ -185,14 +186,14 @@ fn print_plan(plan: &Plan) {
             part.group,
             range.start,
             sized.rows,
-            status::bytes(sized.bytes),
+            bytes(sized.bytes),
         );
     }
     println!(
         "{} tables, about {} rows, {}; copying about {}; writers of these rows wait about {:.0} ms",
         plan.tables.len(),
         plan.rows,
-        status::bytes(plan.bytes),
+        bytes(plan.bytes),
         status::time(Duration::from_secs_f64(plan.copy_seconds)),
         plan.pause_ms,
     );

@@ -12,6 +12,7 @@
 use std::rc::Rc;
 
 use pgherd_planner::{Borrow, Isolation, Pull};
+use pgherd_shard_map::TableName;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::copy::CopyStream;
@@ -46,12 +47,29 @@ impl Conn {
         let at = self.server_for(home).await?;
         self.refuse_unseen(borrow, at)?;
         self.parse_first(at, statement).await?;
+        self.check_views(borrow, at).await?;
         self.read_copies_together(borrow, statement).await?;
         let sources = self.sources(borrow, statement).await?;
         let scratch = self.open_scratch(at, borrow.local).await?;
         let result = self.run_on(scratch, &sources, borrow, statement).await;
         self.close_scratch();
         result
+    }
+
+    /// The statement that runs has views' queries instead of their names: PostgreSQL is asked whether
+    /// the user may read the views themselves.
+    pub(super) async fn check_views(
+        &mut self,
+        borrow: &Borrow,
+        home: usize,
+    ) -> Result<(), Failure> {
+        if borrow.views.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = borrow.views.iter().map(relation).collect();
+        self.join(home).await?;
+        let sql = format!("SELECT FROM {} WHERE false", names.join(", "));
+        self.query(home, &sql).await.map(drop)
     }
 
     /// The scratch connection sees what is committed. The transaction's own changes of tables that
@@ -266,16 +284,11 @@ impl Conn {
         scratch: usize,
         pull: &Pull,
     ) -> Result<(), Failure> {
-        let table = format!(
-            "{}.{}",
-            escape_identifier(&pull.table.schema),
-            escape_identifier(&pull.table.name)
-        );
         let sql = format!(
             "SELECT a.attname FROM pg_catalog.pg_index i \
              JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) \
              WHERE i.indisprimary AND i.indrelid = {}::pg_catalog.regclass",
-            escape_literal(&table)
+            escape_literal(&relation(&pull.table))
         );
         let reply = self.query(scratch, &sql).await?;
         let mut columns = Vec::with_capacity(reply.rows.len());
@@ -391,12 +404,11 @@ fn columns(pull: &Pull) -> String {
 
 /// The table as its filter calls it.
 fn table(pull: &Pull) -> String {
-    format!(
-        "{}.{} AS {}",
-        escape_identifier(&pull.table.schema),
-        escape_identifier(&pull.table.name),
-        escape_identifier(&pull.alias)
-    )
+    format!("{} AS {}", relation(&pull.table), escape_identifier(&pull.alias))
+}
+
+fn relation(name: &TableName) -> String {
+    format!("{}.{}", escape_identifier(&name.schema), escape_identifier(&name.name))
 }
 
 /// What each shard is asked for.

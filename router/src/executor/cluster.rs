@@ -5,6 +5,7 @@
 //! same transaction: nobody sees the table half moved.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pgherd_planner::ClusterFunction;
 use pgherd_shard_map::{RelationKind, ShardId, ShardMap, TableKind, TableName};
@@ -13,6 +14,9 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::wire::{HEADER, backend, frontend};
+
+/// How often a client that waits for rows to move hears of them.
+const PROGRESS: Duration = Duration::from_secs(2);
 
 /// The column name that a call's answer has.
 #[must_use]
@@ -67,6 +71,7 @@ impl Conn {
             servers.push((*shard, at));
         }
         let name = quoted(table);
+        self.hold_back_others(table, servers[0].1).await?;
         for (_, at) in &servers {
             self.quietly(*at, &format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")).await?;
         }
@@ -182,13 +187,17 @@ impl Conn {
 
     /// After the commit of a schema change: every router must know it before the client is told.
     pub(super) async fn wait_for_map(&mut self) {
-        let wanted = self.planning.map.epoch.0;
+        if !self.await_routers(self.planning.map.epoch.0).await {
+            tracing::error!("the shard map could not be loaded after a schema change");
+        }
+    }
+
+    /// Whether all routers have a map of this epoch within a few seconds.
+    pub(super) async fn await_routers(&self, wanted: u64) -> bool {
         let mut known = self.worker.shared.known.subscribe();
         self.worker.shared.reload.notify_one();
         let waiting = known.wait_for(|epoch| *epoch >= wanted);
-        if tokio::time::timeout(std::time::Duration::from_secs(5), waiting).await.is_err() {
-            tracing::error!(wanted, "the shard map could not be loaded after a schema change");
-        }
+        tokio::time::timeout(Duration::from_secs(5), waiting).await.is_ok()
     }
 
     /// Moves the rows that the home shard has to where their keys belong.
@@ -281,13 +290,18 @@ impl Conn {
         }
         let mut failure = None;
         let mut batch = Vec::new();
+        let mut rows = 0_u64;
+        let mut told = Instant::now();
         loop {
             let (tag, frame) = match self.servers[from].frame().await {
                 Ok(frame) => frame,
                 Err(error) => return Err(self.lost(from, &error)),
             };
             match tag {
-                b'd' => batch.extend_from_slice(&frame),
+                b'd' => {
+                    rows += 1;
+                    batch.extend_from_slice(&frame);
+                }
                 b'E' => failure = Some(Failure::Shard(frame)),
                 b'Z' => {
                     self.servers[from].status = frame.get(HEADER).copied().unwrap_or(0);
@@ -300,6 +314,10 @@ impl Conn {
                     return Err(self.lost(to, &error));
                 }
                 batch.clear();
+                if told.elapsed() >= PROGRESS {
+                    told = Instant::now();
+                    self.tell_progress(table, rows, to, "so far").await?;
+                }
             }
         }
         batch.extend_from_slice(frontend::COPY_DONE);
@@ -322,7 +340,29 @@ impl Conn {
                 _ => {}
             }
         }
-        failure.map_or(Ok(()), Err)
+        match failure {
+            Some(failure) => Err(failure),
+            None if rows > 0 => self.tell_progress(table, rows, to, "now").await,
+            None => Ok(()),
+        }
+    }
+
+    /// A notice for whoever waits, unless the client wants none.
+    async fn tell_progress(
+        &mut self,
+        table: &TableName,
+        rows: u64,
+        to: usize,
+        when: &str,
+    ) -> Result<(), Failure> {
+        let level = self.session.settings.word("client_min_messages");
+        if level.is_some_and(|level| ["warning", "error"].contains(&&*level.to_ascii_lowercase())) {
+            return Ok(());
+        }
+        let shard = self.servers[to].shard;
+        let text = format!("{rows} rows of table \"{}\" are on shard {shard} {when}", table.name);
+        backend::notice_response(&mut self.client.out, "NOTICE", &ErrorInfo::new("00000", text));
+        self.client.flush().await.map_err(|_| Failure::ClientGone)
     }
 
     /// Runs SQL of the router's own; its error is the statement's.
@@ -340,7 +380,7 @@ impl Conn {
         }
     }
 
-    async fn quietly(&mut self, at: usize, sql: &str) -> Result<(), Failure> {
+    pub(super) async fn quietly(&mut self, at: usize, sql: &str) -> Result<(), Failure> {
         self.query(at, sql).await.map(drop)
     }
 
@@ -352,6 +392,6 @@ impl Conn {
     }
 }
 
-fn quoted(table: &TableName) -> String {
+pub(super) fn quoted(table: &TableName) -> String {
     format!("{}.{}", escape_identifier(&table.schema), escape_identifier(&table.name))
 }

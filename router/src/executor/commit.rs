@@ -83,6 +83,7 @@ impl Conn {
                 server.joined = false;
             }
         }
+        self.end_changes();
         if let Transaction::Open(block) = std::mem::take(&mut self.session.transaction) {
             // What was set inside is gone on the servers, too: they are where they joined.
             self.session.settings = block.settings;
@@ -140,6 +141,10 @@ impl Conn {
         // what has to do with temporary tables, NOTIFY and cursors WITH HOLD: all of it is at home.
         let home = self.planning.map.home;
         writers.sort_by_key(|at| self.servers[*at].shard != home);
+        if let Err(failure) = self.turn_others_away().await {
+            self.roll_back_all().await;
+            return Err(failure);
+        }
         let result = if writers.len() > 1 && !self.planning.one_phase {
             // Large, and most clients never come here.
             Box::pin(self.commit_several(&writers, &readers)).await

@@ -45,6 +45,7 @@ impl Conn {
         let at = self.server_for(home).await?;
         self.refuse_unseen(&gather.borrow, at)?;
         self.parse_first(at, statement).await?;
+        self.check_views(&gather.borrow, at).await?;
         let columns = self.columns_of(gather, at).await?;
         let sources = self.sources(&gather.borrow, statement).await?;
         // All that the rows may need, before the connection that must be the last.
@@ -350,7 +351,7 @@ fn read_row(line: &[u8]) -> Result<Vec<Value>, Failure> {
         .collect()
 }
 
-fn read_field(field: &[u8]) -> Result<String, Failure> {
+pub(super) fn read_field(field: &[u8]) -> Result<String, Failure> {
     let mut out = Vec::with_capacity(field.len());
     let mut bytes = field.iter();
     while let Some(byte) = bytes.next() {

@@ -69,12 +69,12 @@ impl Conn {
         statement: Statement<'_>,
         sql: &mut String,
     ) -> Result<(), Failure> {
-        let columns: Vec<Box<str>> = match self.planning.map.relation(&pull.table) {
-            Some(RelationKind::Sharded(table)) => {
-                table.columns.iter().map(|column| column.name.clone()).collect()
-            }
-            _ => Vec::new(),
+        let columns = match self.planning.map.relation(&pull.table) {
+            Some(RelationKind::Sharded(table)) => &*table.columns,
+            Some(RelationKind::View(view)) => &view.columns,
+            _ => &[],
         };
+        let columns: Vec<Box<str>> = columns.iter().map(|column| column.name.clone()).collect();
         // Where each of the table's columns stands in the copied rows.
         let places: Vec<Option<usize>> = columns
             .iter()

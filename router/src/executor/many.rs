@@ -86,6 +86,7 @@ impl Conn {
                 let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
                 self.stream(tasks, statement, None).await
             }
+            Merge::Rekeyed(rekey) => Box::pin(self.run_rekeyed(rekey, &shards, statement)).await,
             Merge::Concat { limit } => {
                 if statement.plan.access != Access::Read {
                     self.open_implicit();
@@ -377,8 +378,20 @@ impl Conn {
         &mut self,
         tasks: Vec<Task>,
         statement: Statement<'_>,
-        mut limit: Option<Counter>,
+        limit: Option<Counter>,
     ) -> Result<(), Failure> {
+        let total = self.stream_rows(tasks, statement, limit).await?;
+        self.client.complete(&format!("{} {total}", verb(statement.plan.kind)));
+        Ok(())
+    }
+
+    /// The same without CommandComplete: how many rows it is to tell.
+    pub(super) async fn stream_rows(
+        &mut self,
+        tasks: Vec<Task>,
+        statement: Statement<'_>,
+        mut limit: Option<Counter>,
+    ) -> Result<u64, Failure> {
         let hidden = self.send_tasks(&tasks, statement).await?;
         let mut open: Vec<(usize, u32)> = tasks.iter().map(|task| task.at).zip(hidden).collect();
         let mut described = statement.portal.is_some();
@@ -436,12 +449,7 @@ impl Conn {
             }
             self.client.flush_if_high().await?;
         }
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        let kind = statement.plan.kind;
-        self.client.complete(&format!("{} {total}", verb(kind)));
-        Ok(())
+        failure.map_or(Ok(total), Err)
     }
 
     /// A RowDescription with the home shard's numbers of types and tables.

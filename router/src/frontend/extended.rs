@@ -132,6 +132,13 @@ impl Conn {
                     if !skipped {
                         bytes += size;
                         self.refresh_planning();
+                        if !self.planning.map.changing.is_empty()
+                            && let Err(error) = Box::pin(self.hold_message(tag, size)).await
+                        {
+                            failure = Some(error);
+                            self.client.inbuf.advance(size);
+                            continue;
+                        }
                         match self.read_op(tag, size) {
                             Ok(op) => {
                                 if let (Op::Parse { statement, .. }, _) = &op {

@@ -17,6 +17,11 @@ impl Conn {
         }
         let fast = loop {
             self.refresh_planning();
+            if !self.planning.map.changing.is_empty()
+                && let Err(failure) = Box::pin(self.hold_message(b'Q', size)).await
+            {
+                break Fast::Failed(failure);
+            }
             match self.try_fast(size).await? {
                 Fast::Turned => {}
                 fast => break fast,
@@ -66,6 +71,10 @@ impl Conn {
             }
             Err(failure) => return Err(failure),
         };
+        if self.is_planned_late() {
+            self.release();
+            return Ok(Fast::Turned);
+        }
         let mut request = std::mem::take(&mut self.request);
         request.clear();
         let hidden = self.put_join(at, &mut request);
@@ -276,7 +285,7 @@ fn is_block_end(action: &Action) -> bool {
 
 enum Fast {
     Done,
-    /// Its rows move: it is in the buffer again.
+    /// It is in the buffer still, or again: its rows move, or the map is another one.
     Turned,
     /// Nothing was sent; the frame is still in the buffer.
     Failed(Failure),

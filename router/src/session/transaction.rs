@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use pgherd_planner::Isolation;
-use pgherd_shard_map::ShardMap;
+use pgherd_shard_map::{ShardMap, TableName};
 
 use super::Settings;
 
@@ -35,6 +35,8 @@ pub struct Block {
     pub map: Option<Arc<ShardMap>>,
     /// Something changed the schema: the map is loaded anew after the commit.
     pub schema_changed: bool,
+    /// Tables that it distributes, or brings home, and that others knew before.
+    pub distributing: Vec<TableName>,
     /// What it has said of its isolation level.
     pub isolation: Option<Isolation>,
     /// What holds if it says nothing.
@@ -107,6 +109,7 @@ impl Block {
             settings,
             map: None,
             schema_changed: false,
+            distributing: Vec::new(),
             isolation: None,
             usual_isolation,
             cut_due: !implicit,

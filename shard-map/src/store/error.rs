@@ -11,7 +11,7 @@ pub enum StoreError {
     Postgres { code: String, message: String },
     #[error("the catalog did not answer in time")]
     Timeout,
-    /// The schema `pgherd` is not there (42P01, 3F000) or has no cluster in it.
+    /// The schema `pgherd` is not there (42P01, 3F000), is older (42883), or has no cluster in it.
     #[error("this database holds no pgherd catalog: run `pgherd cluster init` first")]
     NotInitialized,
     /// Somebody else changed the catalog first: load it again and decide anew.
@@ -74,7 +74,7 @@ impl From<tokio_postgres::Error> for StoreError {
         };
         let number = || db.detail().and_then(|detail| detail.parse().ok());
         match db.code().code() {
-            "42P01" | "3F000" => Self::NotInitialized,
+            "42P01" | "3F000" | "42883" => Self::NotInitialized,
             "23514" if db.constraint() == Some("no_password") => Self::PasswordInAddress,
             STALE_EPOCH => {
                 let current = Epoch(number().unwrap_or_default());

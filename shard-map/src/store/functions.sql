@@ -56,3 +56,45 @@ readers AS (
 )
 SELECT oid FROM readers
 $$;
+
+-- What PostgreSQL prints of views' queries, with names that need no search_path, and whether writes
+-- to them are writes to one table and nothing else. To print a query it locks what the query reads.
+-- So a view that would have to wait for somebody is passed over (its query is NULL), and the locks
+-- are given back at once, with a subtransaction: two changes of the schema could wait for each other.
+CREATE OR REPLACE FUNCTION pgherd.view_queries(views oid[])
+RETURNS TABLE (view oid, query text, updatable boolean)
+LANGUAGE plpgsql STABLE ROWS 10 SET jit = off SET lock_timeout = '20ms'
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    locked oid[];
+    changes constant integer := 4 | 8 | 16; -- UPDATE, INSERT, DELETE
+BEGIN
+    IF cardinality(views) = 0 THEN
+        RETURN;
+    END IF;
+    locked := ARRAY(SELECT l.relation FROM pg_locks l
+        WHERE l.mode = 'AccessExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid()
+            AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+            AND l.relation IS NOT NULL);
+    FOREACH view IN ARRAY views LOOP
+        query := NULL;
+        updatable := NULL;
+        IF NOT view = ANY (locked) AND NOT EXISTS (SELECT FROM pg_rewrite r
+            JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+            WHERE r.ev_class = view_queries.view AND d.refobjid = ANY (locked))
+        THEN
+            BEGIN
+                query := pg_get_viewdef(view);
+                updatable := pg_relation_is_updatable(view, false) & changes = changes
+                    AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = view_queries.view)
+                    AND (SELECT count(*) FROM pg_rewrite r
+                        WHERE r.ev_class = view_queries.view) = 1;
+                RAISE EXCEPTION USING MESSAGE = 'locks are given back';
+            EXCEPTION
+                WHEN raise_exception THEN NULL;
+                WHEN OTHERS THEN query := NULL;
+            END;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+END $$;

@@ -1,3 +1,7 @@
+-- The whole map as JSON; no row before there is a cluster. A function for its setting: JIT would take
+-- seconds, and every change of the schema waits for the map.
+CREATE OR REPLACE FUNCTION pgherd.shard_map() RETURNS SETOF text
+LANGUAGE sql STABLE ROWS 1 SET jit = off AS $$
 WITH RECURSIVE
 registered AS (
     SELECT t.table_oid AS oid, t.group_id, a.attname AS key_name
@@ -44,6 +48,13 @@ views AS (
     SELECT oid, bool_or(distributed) AS distributed FROM (
         SELECT oid, distributed FROM views_read UNION ALL SELECT view, true FROM calls
     ) AS found GROUP BY oid
+),
+-- Those whose rows are the shards' rows in a way that planning can find out.
+queries AS (
+    SELECT q.view, q.query, q.updatable FROM pgherd.view_queries(ARRAY(
+        SELECT v.oid FROM views v
+        JOIN pg_catalog.pg_class c ON c.oid = v.oid AND c.relkind = 'v'
+        WHERE v.distributed AND NOT EXISTS (SELECT FROM calls x WHERE x.view = v.oid))) q
 )
 SELECT pg_catalog.json_build_object(
     'epoch', k.epoch,
@@ -51,6 +62,17 @@ SELECT pg_catalog.json_build_object(
     'moving', coalesce((SELECT pg_catalog.json_agg(DISTINCT m.group_id)
         FROM pgherd.reshard_list r, pg_catalog.jsonb_to_recordset(r.moves) AS m (group_id integer)
         WHERE r.phase NOT IN ('finished', 'cancelled')), '[]'::json),
+    'locked_views', EXISTS (SELECT FROM queries q WHERE q.query IS NULL),
+    'changing', coalesce((SELECT pg_catalog.json_agg(DISTINCT pg_catalog.jsonb_build_object(
+            'schema', n.nspname, 'name', c.relname))
+        FROM pgherd.change_list l
+        -- And what reads them.
+        CROSS JOIN LATERAL (SELECT l.table_oid AS oid
+            UNION SELECT o.view FROM over o WHERE o.oid = l.table_oid) x
+        JOIN pg_catalog.pg_class c ON c.oid = x.oid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE NOT pg_catalog.pg_visible_in_snapshot(l.xid, pg_catalog.pg_current_snapshot())),
+        '[]'::json),
     'bytewise_collation', (SELECT datlocprovider = 'c'
         AND datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
         FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),
@@ -74,11 +96,39 @@ SELECT pg_catalog.json_build_object(
             'kind', CASE
                 WHEN f.oid IS NOT NULL AND f.group_id IS NOT NULL THEN 'distributed'
                 WHEN f.oid IS NOT NULL THEN 'reference'
+                WHEN q.query IS NOT NULL THEN 'view'
                 WHEN v.distributed THEN 'view_over_distributed'
                 WHEN v.oid IS NOT NULL THEN 'view_over_reference'
                 ELSE 'home' END,
             'group', f.group_id, 'key', f.key_name,
-            'columns', CASE WHEN f.oid IS NOT NULL THEN
+            'view', CASE WHEN q.query IS NOT NULL THEN
+                (SELECT pg_catalog.json_build_object(
+                    'query', q.query,
+                    'reads', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+                            'schema', rn.nspname, 'name', rc.relname))
+                        FROM (SELECT DISTINCT r.oid FROM reads r WHERE r.view = c.oid) r
+                        JOIN pg_catalog.pg_class rc ON rc.oid = r.oid
+                        JOIN pg_catalog.pg_namespace rn ON rn.oid = rc.relnamespace),
+                    'functions', coalesce(pg_catalog.json_agg(DISTINCT p.proname)
+                        FILTER (WHERE p.oid IS NOT NULL), '[]'::json),
+                    'may_write', coalesce(pg_catalog.bool_or(p.provolatile = 'v' OR EXISTS (
+                        SELECT FROM pg_catalog.pg_aggregate g JOIN pg_catalog.pg_proc s
+                            ON s.oid IN (g.aggtransfn, g.aggfinalfn, g.aggcombinefn)
+                        WHERE g.aggfnoid = p.oid AND s.provolatile = 'v')), false),
+                    'folds', pg_catalog.bool_or(w.ev_action::text LIKE '%:hasAggs true%'
+                        OR w.ev_action::text LIKE '%:hasWindowFuncs true%'),
+                    'row_security', EXISTS (SELECT FROM over o
+                        JOIN pg_catalog.pg_class t ON t.oid = o.oid
+                        WHERE o.view = c.oid AND t.relrowsecurity),
+                    'updatable', q.updatable)
+                FROM pg_catalog.pg_rewrite w
+                LEFT JOIN pg_catalog.pg_depend e
+                    ON e.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+                    AND e.objid = w.oid
+                    AND e.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+                LEFT JOIN pg_catalog.pg_proc p ON p.oid = e.refobjid
+                WHERE w.ev_class = c.oid) END,
+            'columns', CASE WHEN f.oid IS NOT NULL OR q.query IS NOT NULL THEN
                 (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
                     'name', a.attname,
                     'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod),
@@ -122,6 +172,7 @@ SELECT pg_catalog.json_build_object(
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN family f ON f.oid = c.oid
         LEFT JOIN views v ON v.oid = c.oid
+        LEFT JOIN queries q ON q.view = c.oid
         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
             AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgherd')
             AND n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp\_%'),
@@ -132,3 +183,4 @@ SELECT pg_catalog.json_build_object(
             'pg_catalog.trigger'::regtype, 'pg_catalog.event_trigger'::regtype)), '[]'::json)
 )::text
 FROM pgherd.cluster k
+$$;

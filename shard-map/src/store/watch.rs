@@ -63,11 +63,13 @@ where
         }
     });
     bounded(client.batch_execute("LISTEN pgherd_epoch")).await?;
+    let mut again = false;
     loop {
         let newest = epoch(&client).await?;
-        if *seen < Some(newest) {
+        if *seen < Some(newest) || again {
             let map = load(&client).await?;
             *seen = Some(map.epoch);
+            again = map.locked_views;
             let has = map.epoch;
             on_map(Arc::new(map));
             let name = format!("SET application_name = '{FOLLOWER}{has}'");

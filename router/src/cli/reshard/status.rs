@@ -251,7 +251,7 @@ impl Screen {
 }
 
 /// A size for people.
-pub(super) fn bytes(count: u64) -> String {
+pub(in crate::cli) fn bytes(count: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB"];
     let mut size = count as f64;
     let mut unit = 0;

@@ -24,6 +24,15 @@ impl Conn {
         many: &ManyShards,
         asked: Asked<'_>,
     ) -> Result<Node, Failure> {
+        if matches!(many.merge, Merge::Rekeyed(_)) && asked.analyze() {
+            return Err(ErrorInfo::new(
+                "0A000",
+                "EXPLAIN ANALYZE does not move rows between shards",
+            )
+            .detail("The statement sets the distribution column.")
+            .hint("Use EXPLAIN without ANALYZE.")
+            .into());
+        }
         let shards = self.shards_of(&many.target, asked.inner)?;
         let sql = many.sql.as_deref().unwrap_or(asked.inner.sql);
         let title = format!("Scatter to {}", self.shards_name(&shards));
@@ -275,6 +284,9 @@ fn merge_words(merge: &Merge, portal: Option<&Portal>) -> Result<String, Failure
     let Merge::Concat { limit } = merge else {
         return Ok(match merge {
             Merge::Sum => "counts are added, RETURNING's rows follow each other",
+            Merge::Rekeyed(_) => {
+                "counts are added; then rows go to the shards of their new keys, in the same transaction"
+            }
             _ => "every shard does the same, and the client gets one answer",
         }
         .to_owned());

@@ -55,7 +55,7 @@ pub(super) enum Fast {
     Done,
     /// The general path is to look at it.
     Other,
-    /// Its rows move: it is in the buffer again.
+    /// It is in the buffer still, or again: its rows move, or the map is another one.
     Turned,
 }
 
@@ -75,6 +75,9 @@ impl Conn {
         }
         let Some(shape) = Shape::of(&self.client.inbuf) else { return Ok(Fast::Other) };
         self.refresh_planning();
+        if !self.planning.map.changing.is_empty() {
+            return Ok(Fast::Other);
+        }
         let Some(route) = self.fast_route(shape) else { return Ok(Fast::Other) };
         let at = match self.server_for(route.shard).await {
             Ok(at) => at,
@@ -85,6 +88,10 @@ impl Conn {
                 return Ok(Fast::Done);
             }
         };
+        if self.is_planned_late() {
+            self.release();
+            return Ok(Fast::Turned);
+        }
         let mut request = std::mem::take(&mut self.request);
         let hidden = self.put_pipeline(at, shape, &route, &mut request);
         if !matches!(self.session.transaction, Transaction::Idle) {

@@ -15,7 +15,6 @@ UPDATE t SET (id, v) = (9, 'nine') WHERE k = 2;
 UPDATE t AS x SET v = 'alias' WHERE x.k = 3;
 UPDATE t SET v = (SELECT max(v) FROM t WHERE k = 4) WHERE k = 4;
 SELECT * FROM t ORDER BY k, id;
---@ refused 0A000
 UPDATE t SET k = 10 WHERE k = 1;
 DELETE FROM t WHERE id = 2 RETURNING *;
 DELETE FROM t WHERE k IN (3, 4) RETURNING k;
@@ -26,7 +25,6 @@ UPDATE t SET nothing = 1 WHERE k = 1;
 UPDATE t SET v = 1 / 0 WHERE k = 1;
 UPDATE t SET id = 1 / (id - id);
 DELETE FROM t WHERE nothing = 1;
---@ refused 0A000
 WITH gone AS (DELETE FROM t WHERE k = 5 RETURNING *) SELECT k, id FROM gone;
 --@ bind: bound|1
 UPDATE t SET v = $1 WHERE k = $2;

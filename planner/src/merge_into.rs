@@ -1,0 +1,283 @@
+//! MERGE: on one shard, or on every shard by itself where source and target are co-located.
+//!
+//! A source row that finds no match becomes a new row, and its shard must be the one that looked
+//! for the match: the new row's key is the source's own, or a value that pins the shard.
+
+use pgherd_shard_map::{Table, TableKind};
+
+use crate::analyze::{Analysis, Scope, Side, value};
+use crate::insert::must_make;
+use crate::query::{Unread, read_from_item};
+use crate::route::{home, keys, plan_of, refuse_home, unread, view_refused, witness};
+use crate::token::{Kind, Range, Tokens};
+use crate::write::{
+    refuse_default, refuse_key_change, refuse_rounded_key, refuse_sequences, same_everywhere,
+    sharded_target,
+};
+use crate::{
+    Access, Action, Context, KeySource, KeyUse, ManyShards, Merge, OneShard, Plan, PlanError,
+    Reuse, StatementKind, Target, borrow, scatter,
+};
+
+const KIND: StatementKind = StatementKind::Merge;
+
+struct Statement<'t> {
+    table: Vec<&'t str>,
+    alias: Option<&'t str>,
+    source: Range,
+    on: Range,
+    /// From WHEN to the next.
+    actions: Vec<Range>,
+}
+
+fn read<'t>(tokens: &'t Tokens<'_>) -> Option<Statement<'t>> {
+    if !tokens.is(1, "into") {
+        return None;
+    }
+    let (table, mut at) = tokens.qualified(2 + usize::from(tokens.is(2, "only")))?;
+    at += usize::from(tokens.sign(at, "*"));
+    let mut alias = None;
+    if !tokens.is(at, "using") {
+        at += usize::from(tokens.is(at, "as"));
+        alias = Some(tokens.name(at)?);
+        at += 1;
+    }
+    let end = tokens.len();
+    if !tokens.is(at, "using") {
+        return None;
+    }
+    let on = tokens.find(&(at..end), |t| tokens.is(t, "on"))?;
+    let starts: Vec<usize> = (on..end)
+        .filter(|t| tokens.is(*t, "when") && depth_is_top(tokens, on, *t))
+        .filter(|t| tokens.is(t + 1, "matched") || tokens.are(t + 1, &["not", "matched"]))
+        .collect();
+    let first = *starts.first()?;
+    let ends = starts.iter().skip(1).copied().chain([end]);
+    let actions = starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect();
+    Some(Statement { table, alias, source: at + 1..on, on: on + 1..first, actions })
+}
+
+/// Whether a token is in no parentheses that were opened behind `from`.
+fn depth_is_top(tokens: &Tokens<'_>, from: usize, at: usize) -> bool {
+    let mut walked = from;
+    while walked < at {
+        walked = tokens.after(walked);
+    }
+    walked == at
+}
+
+pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+    if context.may_name_sharded(tokens, &tokens.all()).is_none() {
+        return Ok(home(context, Access::Write, KIND));
+    }
+    tokens.check_limits()?;
+    refuse_sequences(tokens, &tokens.all())?;
+    let statement = read(tokens).ok_or_else(|| unread(tokens))?;
+    let table = sharded_target(context, &statement.table, KIND)?;
+    let (analysis, scope) =
+        analyze(tokens, context, &statement).map_err(|Unread| unread(tokens))?;
+    if let Some(view) = analysis.view_read_whole() {
+        return Err(view_refused(view));
+    }
+    let Some(table) = table else {
+        if !analysis.uses.is_empty() {
+            return Err(refused("Its target is not distributed, and what it reads is."));
+        }
+        return Ok(home(context, Access::Write, KIND));
+    };
+    refuse_home(&analysis)?;
+    for action in &statement.actions {
+        if let Some(set) = tokens.find(action, |at| tokens.is(at, "set")) {
+            let set = set + 1..action.end;
+            refuse_default(tokens, &set, &table)?;
+            if let Some(key) = table.key_column() {
+                refuse_key_change(tokens, &set, &key.name)?;
+            }
+        }
+    }
+    if table.kind == TableKind::Reference {
+        if !analysis.uses.is_empty() {
+            return Err(refused("Every shard would have to read rows of all the others."));
+        }
+        for action in &statement.actions {
+            if let Some(insert) = NewRow::read(tokens, action, &table)? {
+                insert.refuse_made(tokens, &table)?;
+            }
+        }
+        witness(tokens, context, &analysis, None)?;
+        return same_everywhere(tokens, context, KIND, &table, &tokens.all());
+    }
+    refuse_rounded_key(&table)?;
+    let mut inserts = false;
+    let mut fed = true;
+    let mut pins = Vec::new();
+    for action in &statement.actions {
+        let Some(row) = NewRow::read(tokens, action, &table)? else { continue };
+        row.refuse_made(tokens, &table)?;
+        inserts = true;
+        match row.key(tokens, &table)? {
+            NewKey::Value(pin) => {
+                fed = false;
+                pins.push(pin);
+            }
+            NewKey::Column(name) => {
+                // The source's distribution column, not the target's own.
+                let column = analysis.column(tokens, &scope, &name);
+                if !matches!(column, Some((1.., _))) {
+                    return Err(refused_row(&table));
+                }
+            }
+        }
+    }
+    witness(tokens, context, &analysis, None)?;
+    if let Some(Target::Keys { group, keys, why }) = keys(&analysis.uses) {
+        // Where all of them name one shard, the match is looked for where the new row goes.
+        let why = if pins.is_empty() { why } else { KeyUse::NewRow };
+        let keys = keys.iter().chain(&pins).cloned().collect();
+        let target = Target::Keys { group, keys, why };
+        let action = Action::One(OneShard { target, otherwise: None });
+        return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, KIND));
+    }
+    let alone = analysis.uses.len() == 1;
+    if inserts && (!fed || alone) || !alone && !scatter::connected(&analysis) {
+        return Err(refused(
+            "Source and target are not joined on their distribution columns, so that matches may \
+             be on other shards.",
+        ));
+    }
+    // A subquery could need rows of other shards.
+    if analysis.blocks > 0 && analysis.uses.len() > 1 || analysis.uses.iter().any(|used| used.odd) {
+        return Err(refused("It reads distributed tables in subqueries."));
+    }
+    if borrow::names_system_column(tokens) {
+        return Err(refused("System columns have other values on each shard."));
+    }
+    let many = ManyShards { target: Target::All, sql: None, merge: Merge::Sum };
+    Ok(plan_of(context, Action::Many(many), Access::Write, Reuse::AnyLiterals, KIND))
+}
+
+fn analyze(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    statement: &Statement<'_>,
+) -> Result<(Analysis, Scope), Unread> {
+    let mut analysis = Analysis::default();
+    let mut scope = Scope::default();
+    analysis.table(context, &statement.table, statement.alias, false, &mut scope)?;
+    let home_target = std::mem::take(&mut analysis.home);
+    let target: Vec<usize> = (0..analysis.uses.len()).collect();
+    let item = read_from_item(tokens, &statement.source)?;
+    let mut conditions = Vec::new();
+    analysis.from(tokens, context, &item, &mut scope, &mut conditions)?;
+    let source = (target.len()..analysis.uses.len()).collect();
+    // Source rows without a match are not left out.
+    conditions.push((statement.on.clone(), Side::To(source, target)));
+    analysis.conditions(tokens, context, &scope, &conditions)?;
+    for action in &statement.actions {
+        analysis.expression(tokens, context, action, &scope)?;
+    }
+    if home_target.is_empty() {
+        analysis.settle();
+    }
+    Ok((analysis, scope))
+}
+
+/// What one INSERT action makes.
+struct NewRow {
+    columns: Option<Vec<String>>,
+    /// Empty for DEFAULT VALUES.
+    values: Vec<Range>,
+}
+
+enum NewKey {
+    Value(KeySource),
+    Column(Range),
+}
+
+impl NewRow {
+    /// `None`: the action makes no row.
+    fn read(tokens: &Tokens<'_>, action: &Range, table: &Table) -> Result<Option<Self>, PlanError> {
+        let then = tokens.find(action, |at| tokens.is(at, "then")).ok_or_else(|| unread(tokens))?;
+        if !tokens.is(then + 1, "insert") {
+            return Ok(None);
+        }
+        let mut at = then + 2;
+        let mut columns = None;
+        if tokens.kind(at) == Some(Kind::Open) {
+            let inside = at + 1..tokens.list[at].close;
+            let names = tokens
+                .split(&inside)
+                .into_iter()
+                .map(|part| tokens.name(part.start).filter(|_| part.len() == 1).map(str::to_owned));
+            columns = Some(names.collect::<Option<Vec<_>>>().ok_or_else(|| unread(tokens))?);
+            at = tokens.after(at);
+        }
+        if tokens.is(at, "overriding") {
+            at += 3;
+        }
+        if tokens.are(at, &["default", "values"]) {
+            return Ok(Some(Self { columns, values: Vec::new() }));
+        }
+        if !tokens.is(at, "values") || tokens.kind(at + 1) != Some(Kind::Open) {
+            return Err(unread(tokens));
+        }
+        let values = tokens.split(&(at + 2..tokens.list[at + 1].close));
+        if values.len() > table.columns.len() {
+            return Err(unread(tokens));
+        }
+        Ok(Some(Self { columns, values }))
+    }
+
+    /// What is written into a column of the table.
+    fn value_of(&self, table: &Table, at: usize) -> Option<&Range> {
+        let field = match &self.columns {
+            Some(names) => names.iter().position(|name| **name == *table.columns[at].name)?,
+            None => at,
+        };
+        self.values.get(field)
+    }
+
+    /// Values that no shard may make for itself.
+    fn refuse_made(&self, tokens: &Tokens<'_>, table: &Table) -> Result<(), PlanError> {
+        let made = (0..table.columns.len()).filter(|at| must_make(table, *at)).find(|at| {
+            let value = self.value_of(table, *at);
+            value.is_none_or(|value| value.len() == 1 && tokens.is(value.start, "default"))
+        });
+        match made {
+            None => Ok(()),
+            Some(at) => Err(refused(&format!(
+                "Column \"{}\" of {} has a default that shards must not compute.",
+                table.columns[at].name, table.name
+            ))),
+        }
+    }
+
+    fn key(&self, tokens: &Tokens<'_>, table: &Table) -> Result<NewKey, PlanError> {
+        let TableKind::Distributed { key, key_type, .. } = table.kind else {
+            return Err(unread(tokens));
+        };
+        let range = self.value_of(table, key).ok_or_else(|| refused_row(table))?;
+        match value(tokens, range, key_type) {
+            Some(KeySource::Null) => Err(refused_row(table)),
+            Some(source) => Ok(NewKey::Value(source)),
+            None => Ok(NewKey::Column(tokens.strip_parens(range))),
+        }
+    }
+}
+
+fn refused(detail: &str) -> PlanError {
+    PlanError::unsupported(
+        "this MERGE is not supported on sharded tables",
+        detail.to_owned(),
+        "Join co-located tables on their distribution columns, compare these with one value, or \
+         use INSERT … ON CONFLICT, UPDATE and DELETE.",
+    )
+}
+
+fn refused_row(table: &Table) -> PlanError {
+    let key = table.key_column().map_or("", |column| &*column.name);
+    refused(&format!(
+        "A new row's \"{key}\" must be the distribution column of the source, or the value that \
+         both are compared with: its shard is the one that looks for the match.",
+    ))
+}

@@ -1,0 +1,277 @@
+//! Statements with several parts that write: `WITH … AS (DELETE … RETURNING …) INSERT …`, and WITH
+//! before INSERT, UPDATE and DELETE.
+//!
+//! Parts see each other's rows, so all of them must run on one shard: every distributed table that
+//! any part reads or writes must be pinned to the same key, new rows by the value that they give to
+//! their distribution column.
+
+use pgherd_shard_map::{Table, TableKind};
+
+use crate::analyze::{Analysis, Scope, Use, value};
+use crate::insert::{Insert, must_make, read_insert, value_rows};
+use crate::query::{Query, Unread, read_ctes, starts_query};
+use crate::route::{home, keys, plan_of, refuse_home, unread, view_refused, witness};
+use crate::token::{Range, Tokens};
+use crate::write::{
+    read_change, read_change_into, refuse_default, refuse_key_change, refuse_rounded_key,
+    refuse_sequences,
+};
+use crate::{
+    Access, Action, Context, KeySource, KeyUse, OneShard, Plan, PlanError, Reuse, StatementKind,
+    Target,
+};
+
+/// A statement that begins with WITH and writes somewhere. `kind` is that of its main part.
+pub(crate) fn plan(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    kind: StatementKind,
+) -> Result<Plan, PlanError> {
+    if context.may_name_sharded(tokens, &tokens.all()).is_none() {
+        return Ok(home(context, Access::Write, kind));
+    }
+    tokens.check_limits()?;
+    refuse_sequences(tokens, &tokens.all())?;
+    let mut parts = Parts { tokens, context, analysis: Analysis::default(), inserts: false };
+    parts.all()?;
+    let Parts { mut analysis, inserts, .. } = parts;
+    if let Some(view) = analysis.view_read_whole() {
+        return Err(view_refused(view));
+    }
+    analysis.settle();
+    witness(tokens, context, &analysis, None)?;
+    if analysis.sharded() == 0 {
+        // A name that only looked like a table's.
+        return Ok(home(context, Access::Write, kind));
+    }
+    refuse_home(&analysis)?;
+    let target = keys(&analysis.uses).ok_or_else(|| several_shards(&analysis))?;
+    let target = match target {
+        // A row without a key belongs nowhere.
+        Target::Keys { group, keys, .. } if inserts => {
+            Target::Keys { group, keys, why: KeyUse::NewRow }
+        }
+        target => target,
+    };
+    let action = Action::One(OneShard { target, otherwise: None });
+    Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind))
+}
+
+fn several_shards(analysis: &Analysis) -> PlanError {
+    let free = analysis.uses.iter().find(|used| !used.pinned || used.odd);
+    let detail = match free {
+        Some(used) => {
+            let column = used.key_name().unwrap_or_default();
+            format!("\"{column}\" of {} is not compared with one value.", used.table.name)
+        }
+        None => "Its tables are not co-located.".to_owned(),
+    };
+    PlanError::unsupported(
+        "a statement whose WITH queries write, or that writes after WITH, runs on one shard only",
+        detail,
+        "Give the distribution column of every table the same value, or run the parts one after \
+         another in a transaction.",
+    )
+}
+
+struct Parts<'a, 'c> {
+    tokens: &'a Tokens<'a>,
+    context: &'a Context<'c>,
+    analysis: Analysis,
+    /// Rows are made.
+    inserts: bool,
+}
+
+impl Parts<'_, '_> {
+    fn all(&mut self) -> Result<(), PlanError> {
+        let tokens = self.tokens;
+        let (ctes, recursive, main) = read_ctes(tokens, 0).map_err(|_| unread(tokens))?;
+        let mut scope = Scope::default();
+        if recursive {
+            scope.add_ctes(ctes.iter().map(|cte| cte.name.clone()));
+        }
+        for cte in ctes {
+            match &cte.query {
+                Some(query) => self.query(query, &scope)?,
+                None => self.write(cte.range.clone(), &scope)?,
+            }
+            scope.add_ctes([cte.name]);
+        }
+        match starts_query(tokens, main) {
+            true => {
+                let query = Query::read(tokens, main..tokens.len());
+                self.query(&query.map_err(|_| unread(tokens))?, &scope)
+            }
+            false => self.write(main..tokens.len(), &scope),
+        }
+    }
+
+    fn query(&mut self, query: &Query, scope: &Scope) -> Result<(), PlanError> {
+        let before = self.analysis.data_modifying_cte;
+        self.analysis
+            .query(self.tokens, self.context, query, scope)
+            .map_err(|Unread| unread(self.tokens))?;
+        // PostgreSQL has these at the top only.
+        if self.analysis.data_modifying_cte != before || self.analysis.into {
+            return Err(unread(self.tokens));
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, range: Range, scope: &Scope) -> Result<(), PlanError> {
+        match self.tokens.word(range.start) {
+            Some("update") => self.change(range, scope, true),
+            Some("delete") => self.change(range, scope, false),
+            Some("insert") => self.insert(range, scope),
+            _ => Err(unread(self.tokens)),
+        }
+    }
+
+    fn change(&mut self, range: Range, scope: &Scope, update: bool) -> Result<(), PlanError> {
+        let tokens = self.tokens;
+        let change = read_change(tokens, range, update).ok_or_else(|| unread(tokens))?;
+        if tokens.are(change.filter.start, &["current", "of"]) {
+            return Err(unread(tokens));
+        }
+        let table = self.target(&change.table, scope)?;
+        refuse_default(tokens, &change.set, &table)?;
+        if let Some(key) = table.key_column() {
+            refuse_key_change(tokens, &change.set, &key.name)?;
+        }
+        read_change_into(&mut self.analysis, tokens, self.context, &change, scope)
+            .map_err(|Unread| unread(tokens))
+    }
+
+    /// The table that a part writes, distributed for certain.
+    fn target(&self, parts: &[&str], scope: &Scope) -> Result<std::sync::Arc<Table>, PlanError> {
+        let hidden = matches!(parts, [name] if scope.names_cte(name));
+        match self.context.sharded(parts).filter(|_| !hidden) {
+            Some(table) if table.kind != TableKind::Reference => Ok(table.clone()),
+            _ => Err(PlanError::unsupported(
+                "a statement with several parts can write distributed tables only",
+                format!("{} is not one.", parts.join(".")),
+                "Run the parts one after another in a transaction.",
+            )),
+        }
+    }
+
+    fn insert(&mut self, range: Range, scope: &Scope) -> Result<(), PlanError> {
+        let (tokens, context) = (self.tokens, self.context);
+        let insert = read_insert(tokens, range.clone()).ok_or_else(|| unread(tokens))?;
+        let table = self.target(&insert.table, scope)?;
+        refuse_rounded_key(&table)?;
+        crate::insert::on_conflict(tokens, &insert, &table, range.end)?;
+        let TableKind::Distributed { key_type, group, .. } = table.kind else {
+            return Err(unread(tokens));
+        };
+        let (pins, width) = self.new_keys(&insert, &table)?;
+        self.refuse_made(&insert, &table, width)?;
+        let used = Use {
+            table: table.clone(),
+            group,
+            key_type,
+            odd: false,
+            place: None,
+            alias: None,
+            pins,
+            pinned: true,
+        };
+        self.analysis.uses.push(used);
+        self.inserts = true;
+        let source = insert.source..insert.tail;
+        match starts_query(tokens, source.start) && !tokens.is(source.start, "values") {
+            true => {
+                let query = Query::read(tokens, tokens.strip_parens(&source));
+                self.query(&query.map_err(|Unread| unread(tokens))?, scope)?;
+            }
+            false => self
+                .analysis
+                .expression(tokens, context, &source, scope)
+                .map_err(|Unread| unread(tokens))?,
+        }
+        self.analysis
+            .expression(tokens, context, &(insert.tail..range.end), scope)
+            .map_err(|Unread| unread(tokens))
+    }
+
+    /// The keys that new rows get, each a literal or a parameter, and how many columns are given.
+    fn new_keys(
+        &self,
+        insert: &Insert<'_>,
+        table: &Table,
+    ) -> Result<(Vec<KeySource>, usize), PlanError> {
+        let tokens = self.tokens;
+        let TableKind::Distributed { key, key_type, .. } = table.kind else {
+            return Err(unread(tokens));
+        };
+        let unknown = || {
+            PlanError::unsupported(
+                "new rows of a statement with several parts must name their shard",
+                format!(
+                    "\"{}\" of {} is no literal or parameter.",
+                    table.columns[key].name, table.name
+                ),
+                "Write the distribution column's value as a literal or a parameter.",
+            )
+        };
+        let field = match &insert.columns {
+            Some(names) => names.iter().position(|name| *name == &*table.columns[key].name),
+            None => Some(key),
+        };
+        let field = field.ok_or_else(unknown)?;
+        let rows: Vec<Vec<Range>> = match tokens.is(insert.source, "values") {
+            true => value_rows(tokens, insert)
+                .ok_or_else(|| unread(tokens))?
+                .iter()
+                .map(|row| tokens.split(&(row.start + 1..row.end - 1)))
+                .collect(),
+            false if starts_query(tokens, insert.source) => {
+                let source = tokens.strip_parens(&(insert.source..insert.tail));
+                let query = Query::read(tokens, source).map_err(|Unread| unread(tokens))?;
+                let select = query.only_select().ok_or_else(unknown)?;
+                if select.items.iter().any(|item| tokens.sign(item.end - 1, "*")) {
+                    return Err(unknown());
+                }
+                vec![select.items.clone()]
+            }
+            false => return Err(unknown()),
+        };
+        let width = rows.first().map_or(0, Vec::len);
+        let pin = |row: &Vec<Range>| {
+            let item = row.get(field)?;
+            let named = tokens.find(item, |at| tokens.is(at, "as"));
+            let casts = tokens.is(item.start, "cast");
+            let item = item.start..named.filter(|_| !casts).unwrap_or(item.end);
+            value(tokens, &item, key_type).filter(|pin| *pin != KeySource::Null)
+        };
+        let pins: Option<Vec<KeySource>> = rows.iter().map(pin).collect();
+        Ok((pins.ok_or_else(unknown)?, width))
+    }
+
+    /// Values that no shard may make for itself.
+    fn refuse_made(
+        &self,
+        insert: &Insert<'_>,
+        table: &Table,
+        width: usize,
+    ) -> Result<(), PlanError> {
+        let tokens = self.tokens;
+        let left_out = |at: usize| match &insert.columns {
+            Some(names) => !names.contains(&&*table.columns[at].name),
+            None => at >= width,
+        };
+        let made = |at: &usize| must_make(table, *at);
+        let word = (insert.source..insert.tail).any(|at| tokens.is(at, "default"));
+        match (0..table.columns.len()).filter(made).find(|at| word || left_out(*at)) {
+            None => Ok(()),
+            Some(at) => Err(PlanError::unsupported(
+                "a statement with several parts cannot make numbers for new rows",
+                format!(
+                    "Column \"{}\" of {} has a default that shards must not compute.",
+                    table.columns[at].name, table.name
+                ),
+                "Fetch the number first with SELECT nextval(…), and write it as a value.",
+            )),
+        }
+    }
+}
