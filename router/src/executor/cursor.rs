@@ -72,6 +72,13 @@ impl Conn {
         self.cursors.as_ref().is_some_and(|cursors| cursors.named.contains_key(name))
     }
 
+    /// The query of a cursor of the router's.
+    #[must_use]
+    pub fn query_of_cursor(&self, name: &[u8]) -> Option<Rc<Portal>> {
+        let cursor = self.cursors.as_ref()?.named.get(name)?;
+        Some(Rc::clone(&cursor.portal))
+    }
+
     /// Execute: the next rows of a portal, up to `limit`; 0 is all.
     ///
     /// # Errors
