@@ -27,13 +27,20 @@ BEGIN
     RETURN pgherd.bump_epoch();
 END $$;
 
--- After a transaction that was rolled back: routers need not wait for it any more.
+-- After a transaction that was rolled back: routers need not wait for it any more. One that has
+-- committed has told them itself, and a new epoch makes them forget the numbers that they have taken.
 CREATE OR REPLACE FUNCTION pgherd.end_changes() RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+DECLARE
+    rolled_back boolean;
 BEGIN
-    DELETE FROM pgherd.change_list
-        WHERE pg_visible_in_snapshot(xid, pg_current_snapshot());
-    IF FOUND THEN
+    WITH ended AS (
+        DELETE FROM pgherd.change_list
+            WHERE pg_visible_in_snapshot(xid, pg_current_snapshot())
+            RETURNING pg_xact_status(xid) IS DISTINCT FROM 'committed' AS rolled_back
+    )
+    SELECT bool_or(e.rolled_back) INTO rolled_back FROM ended e;
+    IF rolled_back THEN
         PERFORM pgherd.bump_epoch(), pg_notify('pgherd_epoch', '');
     END IF;
 END $$;
