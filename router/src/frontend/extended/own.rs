@@ -79,10 +79,10 @@ impl Conn {
                 let started = self.worker.metrics.start();
                 // PostgreSQL ignores the limit for what is no query.
                 let limited = *limit > 0 && returns_rows(&statement);
-                if self.is_in_portions(name, portal) || limited && !portal.ran.get() {
-                    Box::pin(self.run_in_portions(name, portal, *limit)).await?;
+                let ran = if self.is_in_portions(name, portal) || limited && !portal.ran.get() {
+                    Box::pin(self.run_in_portions(name, portal, *limit)).await
                 } else if portal.ran.replace(true) {
-                    self.run_to_nothing(name, portal)?;
+                    self.run_to_nothing(name, portal)
                 } else {
                     Box::pin(self.run_statement(Statement {
                         sql: &statement.sql,
@@ -90,9 +90,11 @@ impl Conn {
                         literals: &statement.literals,
                         portal: Some(portal),
                     }))
-                    .await?;
-                }
+                    .await
+                };
+                // One that has failed too: it may have been slow.
                 self.observe(&plan, None, started, statement.sql.as_bytes());
+                ran?;
             }
         }
         Ok(())
