@@ -90,7 +90,7 @@ impl Conn {
         }
         // The client's own frame ends the request.
         let sql = &request[request.len() + HEADER - size..request.len() - 1];
-        self.observe(&plan, Some(shard), started, sql);
+        self.observe(&plan, shard, started, sql);
         self.keep_request(request);
         match end {
             Ok(_) => self.release(),
@@ -146,12 +146,12 @@ impl Conn {
             if several && !is_block_end(&plan.action) {
                 self.open_implicit();
             }
-            let started = self.worker.metrics.start();
+            self.start_run();
             let statement =
                 Statement { sql: text, plan: &plan, literals: &scanned.literals, portal: None };
             let ran = self.run_statement(statement).await;
             // One that has failed too: it may have been slow.
-            self.observe(&plan, None, started, text.as_bytes());
+            self.observe_run(&plan, text.as_bytes());
             ran?;
         }
         if empty {

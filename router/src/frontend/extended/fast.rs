@@ -116,7 +116,7 @@ impl Conn {
             return Ok(Fast::Turned);
         }
         let FastRoute { statement, shard, .. } = &route;
-        self.observe(&statement.plan, Some(*shard), started, statement.sql.as_bytes());
+        self.observe(&statement.plan, *shard, started, statement.sql.as_bytes());
         match end {
             Ok(end) => {
                 if end.failed && shape.parse > 0 && self.scanner.parsed == 0 {

@@ -76,7 +76,7 @@ impl Conn {
                 if !alone && runs_in_block(&plan.action) {
                     self.open_implicit();
                 }
-                let started = self.worker.metrics.start();
+                self.start_run();
                 // PostgreSQL ignores the limit for what is no query.
                 let limited = *limit > 0 && returns_rows(&statement);
                 let ran = if self.is_in_portions(name, portal) || limited && !portal.ran.get() {
@@ -93,7 +93,7 @@ impl Conn {
                     .await
                 };
                 // One that has failed too: it may have been slow.
-                self.observe(&plan, None, started, statement.sql.as_bytes());
+                self.observe_run(&plan, statement.sql.as_bytes());
                 ran?;
             }
         }

@@ -81,7 +81,7 @@ impl Conn {
             return Ok(Sending::Turned);
         }
         let sql = sent.ran.as_ref().map_or(&[][..], |statement| statement.sql.as_bytes());
-        self.observe(plan, Some(shard), started, sql);
+        self.observe(plan, shard, started, sql);
         let end = end?;
         sent.keep_statements(self.scanner.parsed, &mut self.servers[at]);
         self.forget_stale_statements(at, end.failed);
