@@ -8,6 +8,7 @@ use super::catalog::{CatalogArgs, check_server, connect};
 
 /// The cluster's catalog.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  pgherd cluster init --catalog postgres://postgres@db0/app")]
 pub(super) enum ClusterCommand {
     /// Make a database the catalog and the home shard, number 0.
     #[command(after_help = "Example:\n  pgherd cluster init --catalog postgres://postgres@db0/app")]
