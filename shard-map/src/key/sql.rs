@@ -37,6 +37,29 @@ impl KeyType {
         })
     }
 
+    /// As SQL calls it: what [`Self::from_type_name`] reads.
+    #[must_use]
+    pub const fn type_name(self) -> &'static str {
+        match self {
+            Self::Int2 => "smallint",
+            Self::Int4 => "integer",
+            Self::Int8 => "bigint",
+            Self::Text => "text",
+            Self::Varchar => "character varying",
+            Self::Bpchar => "character",
+            Self::Uuid => "uuid",
+            Self::Date => "date",
+            Self::Time => "time without time zone",
+            Self::Timestamp => "timestamp without time zone",
+            Self::Timestamptz => "timestamp with time zone",
+            Self::Numeric => "numeric",
+            Self::Bytea => "bytea",
+            Self::Bool => "boolean",
+            Self::Inet => "inet",
+            Self::Enum => "enum",
+        }
+    }
+
     /// The type's OID; 0 for enums, whose OIDs differ from server to server.
     #[must_use]
     pub const fn oid(self) -> u32 {
