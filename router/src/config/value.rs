@@ -261,7 +261,7 @@ pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
     })?;
     // Of a name that has both kinds: not every client speaks IPv6.
     let found: Vec<SocketAddr> = found.collect();
-    let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    let first = found.iter().find(|address| address.is_ipv4()).or_else(|| found.first());
     first.copied().ok_or_else(|| format!("'{text}' has no address"))
 }
 

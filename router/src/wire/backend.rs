@@ -247,3 +247,38 @@ pub fn sqlstate(frame: &[u8]) -> [u8; 5] {
 pub fn tag_count(tag: &str) -> Option<u64> {
     tag.rsplit(' ').next()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(fields: &[(u8, &str)]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_frame(&mut out, b'E', |out| {
+            for (code, text) in fields {
+                out.push(*code);
+                put_cstr(out, text.as_bytes());
+            }
+            out.push(0);
+        });
+        out
+    }
+
+    #[test]
+    fn the_place_in_our_own_functions_is_left_out() {
+        let said = [(b'S', "ERROR"), (b'C', "0A000"), (b'M', "no"), (b'H', "do")];
+        let place = [(b'F', "pl_exec.c"), (b'L', "3907"), (b'R', "exec_stmt_raise")];
+        let of = |function: &str| {
+            let context = format!("PL/pgSQL function {function}(text) line 7 at RAISE");
+            report(&[&said[..], &[(b'W', &context)], &place[..]].concat())
+        };
+        let told = |frame: &[u8]| {
+            let mut out = Vec::new();
+            put_moved_report(&mut out, frame, 0);
+            out
+        };
+        assert_eq!(told(&of("pgherd.check_unique")), report(&said));
+        let theirs = of("app.check");
+        assert_eq!(told(&theirs), theirs);
+    }
+}

@@ -161,3 +161,33 @@ impl KeyType {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_is_known_by_its_name() {
+        use KeyType::*;
+        for key_type in [
+            Int2,
+            Int4,
+            Int8,
+            Text,
+            Varchar,
+            Bpchar,
+            Uuid,
+            Date,
+            Time,
+            Timestamp,
+            Timestamptz,
+            Numeric,
+            Bytea,
+            Bool,
+            Inet,
+            Enum,
+        ] {
+            assert_eq!(KeyType::from_type_name(key_type.type_name()), Some(key_type));
+        }
+    }
+}
