@@ -103,6 +103,8 @@ pub struct Client {
     pub out: Vec<u8>,
     /// A part of something has been written: the stream cannot be continued by anything else.
     pub writing: bool,
+    /// How often something has left, modulo its size.
+    pub sent: u16,
     /// Where what would be written goes instead, while rows are set aside.
     pub aside: Option<Box<Aside>>,
 }
@@ -126,7 +128,14 @@ impl std::fmt::Debug for Client {
 impl Client {
     #[must_use]
     pub fn new(socket: Socket) -> Self {
-        Self { socket, inbuf: BytesMut::new(), out: Vec::new(), writing: false, aside: None }
+        Self {
+            socket,
+            inbuf: BytesMut::new(),
+            out: Vec::new(),
+            writing: false,
+            sent: 0,
+            aside: None,
+        }
     }
 
     /// Makes the connection a part of this thread's runtime.
@@ -270,6 +279,7 @@ impl Client {
             return Ok(());
         }
         let mut at = 0;
+        self.sent = self.sent.wrapping_add(1);
         self.writing = true;
         while at < bytes.len() {
             let written = std::future::poll_fn(|cx| match &mut self.socket {

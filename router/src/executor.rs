@@ -614,12 +614,12 @@ impl Conn {
     pub async fn run_statement(&mut self, statement: Statement<'_>) -> Result<(), Failure> {
         let alone = matches!(self.session.transaction, Transaction::Idle);
         loop {
-            let out = self.client.out.len();
+            let before = (self.client.sent, self.client.out.len());
             match self.run_once(statement).await {
                 Ok(Ran::Done) => return Ok(()),
                 Ok(Ran::Turned) => {}
                 Err(failure) => {
-                    let alone = alone && self.client.out.len() == out;
+                    let alone = alone && (self.client.sent, self.client.out.len()) == before;
                     if !Box::pin(self.was_turned_everywhere(&failure, alone)).await {
                         return Err(failure);
                     }

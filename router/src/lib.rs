@@ -10,6 +10,7 @@ pub mod client;
 pub mod config;
 pub mod consistent_read;
 pub mod console;
+pub mod contact;
 pub mod copy_rows;
 pub mod deadlock;
 pub mod dev;

@@ -165,6 +165,8 @@ struct Door {
     /// After a failed connect: nobody tries before then, so a dead shard costs its users an error
     /// at once and not a timeout each.
     closed_until: Option<Instant>,
+    /// It is closed since nobody answered, so that connections at work will not come back either.
+    dead: bool,
     /// Paused, at this generation.
     paused: Option<u32>,
     /// Connections outside of the pools.
@@ -323,7 +325,8 @@ impl Pools {
                 .entry(key.clone())
                 .or_insert_with(|| Pool::new(self.generation.get(), paused));
             pool.waiting.retain(|waiter| !waiter.answer.is_closed());
-            if closed && pool.total == pool.opening && !paused {
+            let dead = door.is_some_and(|door| door.dead);
+            if closed && (dead || pool.total == pool.opening) && !paused {
                 return Err(unreachable(shard, "it did not answer a moment ago"));
             }
             if pool.waiting.len() >= limits.waiting_max && pool.is_full(&limits) && !paused {

@@ -109,6 +109,7 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
         known: watch::Sender::new(map.epoch.0),
         map: ArcSwap::from_pointee(map),
         reload: Notify::new(),
+        contact: crate::contact::CatalogContact::default(),
         control,
         settings,
         verifiers: Verifiers::new(Arc::clone(&dialer), secret),
@@ -338,9 +339,13 @@ async fn watch_map(shared: Arc<Shared>, dsn: String) {
     let watching = Arc::clone(&shared);
     let (dialer, url) = (Arc::clone(&shared.dialer), dsn.clone());
     let find = move || dialer.catalog(&url).map_err(|error| error.to_string());
-    tokio::spawn(store::watch(find, Duration::from_secs(1), move |map| {
-        publish(&watching, map);
-    }));
+    let contact = Arc::clone(&shared);
+    tokio::spawn(store::watch(
+        find,
+        Duration::from_secs(1),
+        move |map| publish(&watching, map),
+        move |state| contact.contact.note(state),
+    ));
     let mut catalog = None;
     loop {
         shared.reload.notified().await;
@@ -361,8 +366,9 @@ async fn watch_map(shared: Arc<Shared>, dsn: String) {
             (Some(known), Some(map)) => {
                 let epoch = map.epoch;
                 publish(&shared, Arc::new(map));
-                wait_for_followers(known, epoch).await;
-                shared.known.send_replace(epoch.0);
+                if wait_for_followers(known, epoch).await {
+                    shared.known.send_replace(epoch.0);
+                }
             }
             _ => catalog = None,
         }
@@ -370,21 +376,20 @@ async fn watch_map(shared: Arc<Shared>, dsn: String) {
 }
 
 /// Until every router has this map, so that a client who has been told of a change finds it
-/// wherever it asks next. One that does not take it in time is left behind: its next poll of the
-/// catalog is near.
-async fn wait_for_followers(catalog: &store::Catalog, epoch: Epoch) {
+/// wherever it asks next. Not for long: one that is stopped looks at the catalog before it goes on.
+async fn wait_for_followers(catalog: &store::Catalog, epoch: Epoch) -> bool {
     let deadline = Instant::now() + FOLLOWERS_WAIT;
     loop {
         match catalog.followers_behind(epoch).await {
-            Ok(0) => return,
+            Ok(0) => return true,
             Ok(behind) if Instant::now() >= deadline => {
                 tracing::warn!(behind, %epoch, "routers have not taken the new shard map in time");
-                return;
+                return false;
             }
             Ok(_) => tokio::time::sleep(FOLLOWERS_POLL).await,
             Err(error) => {
                 tracing::warn!(%error, "cannot tell whether all routers have the new shard map");
-                return;
+                return false;
             }
         }
     }

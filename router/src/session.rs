@@ -109,8 +109,16 @@ pub struct Portal {
     pub tail: Box<[u8]>,
     /// The one shard that it was bound on, if one has it.
     pub shard: Option<ShardId>,
-    /// Where no shard has it: it has run, and does not run again.
-    pub ran: Cell<bool>,
+    /// Where no shard has it.
+    pub run: Cell<Run>,
+}
+
+/// How far a portal of the router's own has come. None begins anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    NotYet,
+    InPortions,
+    Whole,
 }
 
 impl Session {
@@ -171,7 +179,7 @@ impl Prepared {
 impl Portal {
     #[must_use]
     pub fn new(statement: Rc<Prepared>, unnamed: bool, tail: Box<[u8]>) -> Self {
-        Self { statement, unnamed, tail, shard: None, ran: Cell::new(false) }
+        Self { statement, unnamed, tail, shard: None, run: Cell::new(Run::NotYet) }
     }
 
     /// The bound values.

@@ -29,6 +29,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use crate::client::Stream;
 use crate::config::{Config, Dsn, PoolMode};
+use crate::contact::CatalogContact;
 use crate::dial::Dialer;
 use crate::gate::Gate;
 use crate::numbers::Numbers;
@@ -67,6 +68,8 @@ pub struct Shared {
     pub map: ArcSwap<ShardMap>,
     /// Told when this router has changed the schema: load the map now.
     pub reload: Notify,
+    /// Whether the map at hand is the newest.
+    pub contact: CatalogContact,
     /// The epoch of `map`, for those who wait for a newer one.
     pub loaded: watch::Sender<u64>,
     /// The epoch that all routers have: sessions wait for it after a change of their own.

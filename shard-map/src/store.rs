@@ -24,7 +24,7 @@ use crate::{Epoch, GroupId, HashRange, MapError, ShardId, ShardMap};
 pub use error::StoreError;
 pub use reshard::{Move, MovedTable, Record};
 use watch::FOLLOWER;
-pub use watch::watch;
+pub use watch::{Contact, watch};
 
 /// What every shard needs: the markers of two-phase commit, and who it is.
 const SHARD_SQL: &str = include_str!("store/shard.sql");

@@ -342,7 +342,7 @@ async fn a_view_over_a_locked_table_waits_for_nobody_and_is_read_later() {
     let (server, client, catalog) = cluster().await;
     client
         .batch_execute(
-            "CREATE TABLE a (k int); CREATE TABLE b (k int);
+            "CREATE TABLE a (k int, n serial); CREATE TABLE b (k int);
              CREATE VIEW over_a AS SELECT k FROM a; CREATE VIEW over_b AS SELECT k FROM b;
              SELECT pgherd.register_distributed('a', 'k', NULL, 'hash');
              SELECT pgherd.register_distributed('b', 'k', NULL, 'hash')",

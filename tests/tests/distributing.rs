@@ -27,7 +27,7 @@ fn two_routers() -> LocalCluster {
     run(dsn, "CREATE VIEW seen AS SELECT * FROM counters");
     run(
         dsn,
-        "CREATE FUNCTION unseen() RETURNS bigint LANGUAGE plpgsql AS $$ DECLARE n bigint; \
+        "CREATE FUNCTION total_of_it() RETURNS bigint LANGUAGE plpgsql AS $$ DECLARE n bigint; \
          BEGIN EXECUTE 'SELECT count(*) FROM coun' || 'ters' INTO n; RETURN n; END $$",
     );
     let last = CLIENTS * KEYS - 1;
@@ -176,7 +176,7 @@ fn a_statement_that_waits_behind_the_change_in_a_block_is_turned_away() {
     changer.ok("BEGIN");
     changer.ok("SELECT create_distributed_table('counters', 'k')");
     // Nothing says which table the function reads.
-    reader.send("SELECT unseen()").expect("sent");
+    reader.send("SELECT total_of_it()").expect("sent");
     let waits =
         "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'counters'::regclass";
     let home = &cluster.file.shards[0].dsn;
@@ -184,6 +184,64 @@ fn a_statement_that_waits_behind_the_change_in_a_block_is_turned_away() {
     changer.ok("COMMIT");
     let answer = reader.wait().expect("an answer");
     assert!(answer.lines.iter().any(|line| line.contains("57014")), "{:?}", answer.lines);
+}
+
+#[test]
+fn a_router_whose_connection_to_the_catalog_was_cut_looks_before_it_plans() {
+    let cluster = two_routers();
+    let connect = |router: usize| {
+        let router = &cluster.file.routers[router];
+        Client::connect(router.listen, &cluster.file.database).expect("a router lets us in")
+    };
+    let (mut changer, mut other) = (connect(0), connect(1));
+    let all = format!("row: '{}'", CLIENTS * KEYS);
+    for round in 0..5 {
+        let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                   WHERE application_name LIKE 'pgherd map%'";
+        run(&cluster.file.shards[0].dsn, cut);
+        changer.ok("SELECT create_distributed_table('counters', 'k')");
+        for number in 0..5 {
+            let counted = other.simple("SELECT count(*) FROM counters", "").expect("an answer");
+            assert_eq!(
+                counted.rows,
+                std::slice::from_ref(&all),
+                "round {round}, {:?}",
+                counted.lines
+            );
+            let key = 1000 + number;
+            other.ok(&format!("INSERT INTO counters (k) VALUES ({key})"));
+            let found = other.simple(&format!("DELETE FROM counters WHERE k = {key}"), "");
+            let found = found.expect("an answer").lines;
+            assert!(found.contains(&"tag: DELETE 1".to_owned()), "{key}: {found:?}");
+        }
+        changer.ok("SELECT undistribute_table('counters')");
+    }
+}
+
+#[test]
+fn nothing_is_distributed_past_a_router_that_is_stopped() {
+    use rustix::process::Signal;
+    let cluster = two_routers();
+    let connect = |router: usize| {
+        let router = &cluster.file.routers[router];
+        Client::connect(router.listen, &cluster.file.database).expect("a router lets us in")
+    };
+    let (mut changer, mut other) = (connect(0), connect(1));
+    let all = format!("row: '{}'", CLIENTS * KEYS);
+    let count = "SELECT count(*) FROM counters";
+    assert_eq!(other.simple(count, "").expect("an answer").rows, std::slice::from_ref(&all));
+    let stopped = cluster.file.routers[1].pid;
+    pgherd_tests::signal(stopped, Signal::STOP);
+    let refused = changer.simple("SELECT create_distributed_table('counters', 'k')", "");
+    // A schema change is not held up for good, and the router looks before it plans again.
+    changer.ok("ALTER TABLE counters ADD COLUMN late int");
+    pgherd_tests::signal(stopped, Signal::CONT);
+    let refused = refused.expect("an answer");
+    assert!(refused.lines.iter().any(|line| line.contains("55000")), "{:?}", refused.lines);
+    assert_eq!(other.simple(count, "").expect("an answer").rows, std::slice::from_ref(&all));
+    other.ok("SELECT late FROM counters WHERE k = 1");
+    changer.ok("SELECT create_distributed_table('counters', 'k')");
+    assert_eq!(other.simple(count, "").expect("an answer").rows, [all]);
 }
 
 #[test]

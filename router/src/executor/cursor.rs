@@ -19,7 +19,7 @@ use pgherd_planner::{StatementKind, Step};
 use self::on_shards::OnShards;
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
-use crate::session::Portal;
+use crate::session::{Portal, Run};
 use crate::spool::{Aside, Spool, Trouble};
 use crate::wire::backend;
 
@@ -61,7 +61,7 @@ enum Rows {
 
 impl Conn {
     /// Whether a portal has begun to send its rows in portions.
-    pub fn is_in_portions(&self, name: &[u8], portal: &Rc<Portal>) -> bool {
+    fn is_in_portions(&self, name: &[u8], portal: &Rc<Portal>) -> bool {
         let known = self.cursors.as_ref().and_then(|cursors| cursors.named.get(name));
         known.is_some_and(|cursor| Rc::ptr_eq(&cursor.portal, portal))
     }
@@ -70,6 +70,13 @@ impl Conn {
     #[must_use]
     pub fn has_cursor(&self, name: &[u8]) -> bool {
         self.cursors.as_ref().is_some_and(|cursors| cursors.named.contains_key(name))
+    }
+
+    /// The query of a cursor of the router's.
+    #[must_use]
+    pub fn query_of_cursor(&self, name: &[u8]) -> Option<Rc<Portal>> {
+        let cursor = self.cursors.as_ref()?.named.get(name)?;
+        Some(Rc::clone(&cursor.portal))
     }
 
     /// Execute: the next rows of a portal, up to `limit`; 0 is all.
@@ -82,10 +89,15 @@ impl Conn {
         portal: &Rc<Portal>,
         limit: i32,
     ) -> Result<(), Failure> {
-        if !self.is_in_portions(name, portal) {
+        if portal.run.get() == Run::NotYet {
             self.close_cursor(name).await?;
+            portal.run.set(Run::InPortions);
             let cursor = self.open_cursor(portal, false).await?;
             self.keep_cursor(name, cursor);
+        } else if !self.is_in_portions(name, portal) {
+            // It has ended since this message was read.
+            let message = format!("portal \"{}\" does not exist", String::from_utf8_lossy(name));
+            return Err(ErrorInfo::new("34000", message).into());
         }
         let wanted = u64::try_from(limit).ok().filter(|limit| *limit > 0);
         let sent = self.take_step(name, Step::Forward(wanted), true).await?;

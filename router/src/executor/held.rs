@@ -115,11 +115,24 @@ impl Conn {
         }
     }
 
-    /// Waits while the message at the start of the client's buffer names a table that is changing.
+    /// Whether [`Self::hold_message`] must be asked before a message is planned.
+    #[must_use]
+    pub fn must_look(&self) -> bool {
+        !self.planning.map.changing.is_empty() || !self.worker.shared.contact.is_fresh()
+    }
+
+    /// Waits while the map at hand may be an old one, and while the message at the start of the
+    /// client's buffer names a table that is changing.
     ///
     /// # Errors
     /// 55P03 after ten minutes, 57014 when the client cancels.
     pub async fn hold_message(&mut self, tag: u8, size: usize) -> Result<(), Failure> {
+        if !self.worker.shared.contact.is_fresh() {
+            self.cancel.presence.doing.set(Doing::Waiting);
+            self.worker.shared.contact.refresh().await;
+            self.cancel.presence.doing.set(Doing::Active);
+            self.refresh_planning();
+        }
         let end = Instant::now() + HOLD_MAX;
         while let Some(table) = self.named_change(tag, size) {
             if self.passes(&table).await? {
@@ -172,21 +185,28 @@ impl Conn {
         if block.failed || block.map.is_some() || !block.distributing.is_empty() {
             return Ok(true);
         }
-        let home = self.planning.map.home;
-        let joined = |server: &crate::pool::Server| server.shard == home && server.joined;
-        let Some(at) = self.servers.iter().position(joined) else { return Ok(false) };
         let sql = format!(
             "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_locks WHERE pid = pg_backend_pid() \
              AND granted AND relation = pg_catalog.to_regclass({}))",
             escape_literal(&quoted(table))
         );
-        Ok(self.query(at, &sql).await?.scalar().as_deref() == Some("t"))
+        let joined: Vec<usize> =
+            (0..self.servers.len()).filter(|at| self.servers[*at].joined).collect();
+        for at in joined {
+            if self.query(at, &sql).await?.scalar().as_deref() == Some("t") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
 fn not_announced(why: &str) -> Failure {
     ErrorInfo::new("55000", format!("the change could not be announced to all routers: {why}"))
         .detail("Nothing has been changed.")
-        .hint("pgherd status shows the routers; try again when all of them answer.")
+        .hint(
+            "Try again when all routers answer. The session of one that is gone for good can be \
+             ended: its application_name on the home shard begins with \"pgherd map\".",
+        )
         .into()
 }

@@ -68,15 +68,6 @@ enum Op {
     },
 }
 
-impl Op {
-    /// It makes a cursor that is the router's.
-    fn declares(&self) -> bool {
-        matches!(self, Self::Execute { portal, .. }
-            if matches!(&portal.statement.plan.action, Action::Cursor(cursor)
-                if matches!(cursor, CursorStatement::Declare(_))))
-    }
-}
-
 /// Of a pipeline that goes on beyond so many messages, or bytes of them, these are run first.
 const OPS_MAX: usize = 10_000;
 const BYTES_MAX: usize = 1 << 20;
@@ -90,6 +81,18 @@ impl Conn {
                 Fast::Other => return Box::pin(self.slow_pipeline()).await,
                 Fast::Turned => {}
             }
+        }
+    }
+
+    /// Whether a message makes a cursor of the router's, or ends one.
+    fn changes_cursors(&self, op: &Op) -> bool {
+        match op {
+            Op::Execute { portal, .. } => matches!(
+                &portal.statement.plan.action,
+                Action::Cursor(CursorStatement::Declare(_) | CursorStatement::Close(_))
+            ),
+            Op::ClosePortal { name } => self.has_cursor(name),
+            _ => false,
         }
     }
 
@@ -128,11 +131,11 @@ impl Conn {
                 }
                 b'P' | b'B' | b'D' | b'E' | b'C' => {
                     let skipped = self.session.skip_to_sync || failure.is_some();
-                    let mut declares = false;
+                    let mut cursors_change = false;
                     if !skipped {
                         bytes += size;
                         self.refresh_planning();
-                        if !self.planning.map.changing.is_empty()
+                        if self.must_look()
                             && let Err(error) = Box::pin(self.hold_message(tag, size)).await
                         {
                             failure = Some(error);
@@ -144,15 +147,15 @@ impl Conn {
                                 if let (Op::Parse { statement, .. }, _) = &op {
                                     self.learn_types(statement).await;
                                 }
-                                declares = op.0.declares();
+                                cursors_change = self.changes_cursors(&op.0);
                                 ops.push(op);
                             }
                             Err(error) => failure = Some(error),
                         }
                     }
                     self.client.inbuf.advance(size);
-                    // What follows may be about the cursor: where it goes is known afterwards.
-                    if declares {
+                    // What follows may be about the cursor's name: what that means is known afterwards.
+                    if cursors_change {
                         break false;
                     }
                 }

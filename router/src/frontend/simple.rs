@@ -17,7 +17,7 @@ impl Conn {
         }
         let fast = loop {
             self.refresh_planning();
-            if !self.planning.map.changing.is_empty()
+            if self.must_look()
                 && let Err(failure) = Box::pin(self.hold_message(b'Q', size)).await
             {
                 break Fast::Failed(failure);

@@ -23,6 +23,7 @@ impl Door {
             opening: 0,
             starved: false,
             closed_until: None,
+            dead: false,
             paused: None,
             apart: Rc::default(),
         }
@@ -209,7 +210,9 @@ fn fail(pool: &mut Pool, door: &mut Door, login: &Login, error: ErrorInfo) {
         error.sqlstate.starts_with("08") || matches!(&*error.sqlstate, "53300" | "57P03");
     if shard_is_the_reason {
         door.closed_until = Some(Instant::now() + BREAK);
-        if pool.total == pool.opening {
+        // What sessions hold of a server that does not answer will not come back.
+        door.dead = error.sqlstate.starts_with("08");
+        if door.dead || pool.total == pool.opening {
             for waiter in pool.waiting.drain(..) {
                 // It may have left.
                 drop(waiter.answer.send(Err(error.clone())));

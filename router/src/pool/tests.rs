@@ -186,6 +186,28 @@ async fn a_dead_shard_is_an_error_at_once_for_all_who_wait() {
 }
 
 #[tokio::test]
+async fn a_dead_shard_is_an_error_at_once_while_a_session_holds_what_it_had() {
+    let work = async {
+        let map = Rc::new(shard(Arc::new(Semaphore::new(1)), Rc::default()).await);
+        let pools = Rc::new(pools_of(limits(2)));
+        let login = login();
+        let held = pools.checkout(SHARD, &login, &map, None).await.expect("a connection");
+        let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let dsn =
+            format!("postgres://{}/app?sslmode=disable", closed.local_addr().expect("an address"));
+        drop(closed);
+        let map = self::map(&dsn);
+        for _ in 0..2 {
+            let error =
+                pools.checkout(SHARD, &login, &map, None).await.expect_err("nobody is there");
+            assert_eq!(error.sqlstate, "08006", "{}", error.message);
+        }
+        pools.give_back(&login, held);
+    };
+    LocalSet::new().run_until(work).await;
+}
+
+#[tokio::test]
 async fn a_pause_lets_transactions_finish_that_had_begun() {
     let work = async {
         let map = Rc::new(shard(Arc::new(Semaphore::new(100)), Rc::default()).await);

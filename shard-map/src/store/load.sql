@@ -147,8 +147,9 @@ SELECT pg_catalog.json_build_object(
                         ELSE '"expression"' END
                 ) ORDER BY a.attnum)
                 FROM pg_catalog.pg_attribute a
-                LEFT JOIN LATERAL (SELECT d.oid, d.adbin,
-                        pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS expression
+                -- Without the table's number, which would wait for whoever has locked the table.
+                LEFT JOIN LATERAL (SELECT d.oid, d.adbin, CASE a.attgenerated
+                        WHEN '' THEN pg_catalog.pg_get_expr(d.adbin, 0) END AS expression
                     FROM pg_catalog.pg_attrdef d
                     WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) d ON true
                 -- Of an identity column, or of a default that is nextval() and nothing else.

@@ -17,27 +17,57 @@ use crate::{Epoch, ShardMap};
 /// A follower's `application_name`: this and its epoch.
 pub(super) const FOLLOWER: &str = "pgherd map ";
 
+/// What has become of the connection to the catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contact {
+    /// It has said which epoch is the newest, and that is the one at hand.
+    Following,
+    /// It has ended, and is being made anew.
+    Lost,
+    /// It cannot be made.
+    Unreachable,
+}
+
+/// How long a catalog that cannot be reached is left alone.
+const RETRY: Duration = Duration::from_millis(200);
+
 /// Calls `on_map` with every newer map, forever: at once when it is announced, else within `poll`.
 /// While the catalog cannot be reached, or answers with an older epoch (a standby that lags), the
-/// last map stays. `find` says where it is before each attempt: certificates may have changed.
+/// last map stays, and `on_contact` tells of it. `find` says where it is before each attempt: certificates may have changed.
 pub async fn watch<T>(
     find: impl Fn() -> Result<Target<T>, String>,
     poll: Duration,
     mut on_map: impl FnMut(Arc<ShardMap>) + Send,
+    mut on_contact: impl FnMut(Contact) + Send,
 ) where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
 {
     let mut seen = None;
+    let mut told = false;
     loop {
-        let followed = match find() {
-            Ok(target) => follow(target, poll, &mut seen, &mut on_map).await,
+        let mut followed = false;
+        let ended = match find() {
+            Ok(target) => {
+                let mut on_contact = |contact| {
+                    followed = true;
+                    on_contact(contact);
+                };
+                follow(target, poll, &mut seen, &mut on_map, &mut on_contact).await
+            }
             Err(message) => Err(StoreError::Postgres { code: String::new(), message }),
         };
-        if let Err(error) = followed {
+        // A connection that has just worked is made anew at once.
+        on_contact(if followed { Contact::Lost } else { Contact::Unreachable });
+        told &= !followed;
+        if let Err(error) = ended
+            && !std::mem::replace(&mut told, !followed)
+        {
             tracing::warn!(%error, "catalog not reachable; serving with the map at hand");
         }
-        tokio::time::sleep(poll).await;
+        if !followed {
+            tokio::time::sleep(RETRY).await;
+        }
     }
 }
 
@@ -46,6 +76,7 @@ async fn follow<T>(
     poll: Duration,
     seen: &mut Option<Epoch>,
     on_map: &mut (impl FnMut(Arc<ShardMap>) + Send),
+    on_contact: &mut (impl FnMut(Contact) + Send),
 ) -> Result<(), StoreError>
 where
     T: MakeTlsConnect<Socket>,
@@ -77,6 +108,7 @@ where
         } else if *seen > Some(newest) {
             tracing::warn!(at = %newest, "the catalog went back to an older epoch; not followed");
         }
+        on_contact(Contact::Following);
         if let Ok(None) = tokio::time::timeout(poll, news.recv()).await {
             let message = "the connection to the catalog was closed".to_owned();
             return Err(StoreError::Postgres { code: String::new(), message });

@@ -45,9 +45,10 @@ pub(crate) fn watching(
     let (told, maps) = unbounded_channel();
     let dsn = server.dsn("postgres");
     let find = move || Target::plain(&dsn).map_err(|error| error.to_string());
-    let watch = store::watch(find, poll, move |map| {
+    let on_map = move |map| {
         told.send(map).ok();
-    });
+    };
+    let watch = store::watch(find, poll, on_map, |_| {});
     (maps, tokio::spawn(watch))
 }
 

@@ -4,27 +4,23 @@
 //! Between two pulls every server has answered all that it was asked, so that the transaction's
 //! other statements run as ever, and other cursors beside this one. Rows that need no order are
 //! asked for shard by shard, as many as are wanted. Sorted ones come in pieces, since the next row
-//! may be any shard's: what waits here is a piece of each.
+//! may be any shard's: what waits here is a piece of each (`sorted`).
+
+mod sorted;
 
 use bytes::Bytes;
 use pgherd_planner::{Access, Action, Limit, ManyShards, Merge as Merging, Ordered, Otherwise};
 use pgherd_shard_map::ShardId;
 
+use self::sorted::Order;
 use super::super::many::{Rows, Task, put_bound, row_counter};
-use super::super::ordered::{Compare, Head, Sorted, put_row, read_head, with_hidden};
-use super::super::ranked::{Row, Waiting, shown_at};
+use super::super::ordered::with_hidden;
+use super::super::ranked::Waiting;
 use super::super::{Conn, Route, Statement};
 use crate::client::Client;
 use crate::error::{ErrorInfo, Failure};
-use crate::merge::{Counter, Merge, Verdict, Window};
+use crate::merge::{Counter, Window};
 use crate::wire::frontend;
-
-/// Of a shard whose rows' size is not known yet.
-const FIRST_PIECE: u64 = 10;
-
-/// A piece is about as large as this, and never of more rows than that.
-const PIECE: u64 = 256 << 10;
-const PIECE_ROWS: u64 = 5000;
 
 pub(super) struct OnShards {
     /// Its portal's on every server.
@@ -50,19 +46,6 @@ enum Way {
     Sorted(Box<Order>),
 }
 
-struct Order {
-    sorted: Sorted,
-    window: Window,
-    merge: Merge,
-    heads: Vec<Head>,
-    /// Parts whose first row the merge does not know yet.
-    lacking: Vec<usize>,
-    /// The rows that wait have ranks, where they need them.
-    ranked: bool,
-    /// The last row that went.
-    last: Option<Bytes>,
-}
-
 /// How a statement's rows can be pulled.
 enum Shape<'a> {
     One(ShardId),
@@ -75,16 +58,6 @@ impl OnShards {
         match &self.way {
             Way::InTurn(counter) => counter.is_done(),
             Way::Sorted(order) => order.window.is_done(),
-        }
-    }
-}
-
-impl Part {
-    /// What came last says how many rows make a piece.
-    fn learn(&mut self, rows: u64, bytes: u64) {
-        if let Some(size) = bytes.checked_div(rows) {
-            let fitting = PIECE / size.max(1);
-            self.piece = fitting.min(8 * self.piece).clamp(1, PIECE_ROWS);
         }
     }
 }
@@ -127,16 +100,8 @@ impl Conn {
                 let asked = statement.portal.map(|portal| portal.params()).transpose()?;
                 let asked = asked.map_or(&[0, 0][..], |params| params.tail.results);
                 results = Some(with_hidden(asked, &sorted)?);
-                let parts = tasks.len();
-                Way::Sorted(Box::new(Order {
-                    sorted,
-                    window: Window::new(counter, ordered.distinct > 0, ordered.ties),
-                    merge: Merge::new(parts),
-                    heads: vec![Head::default(); parts],
-                    lacking: (0..parts).collect(),
-                    ranked: false,
-                    last: None,
-                }))
+                let window = Window::new(counter, ordered.distinct > 0, ordered.ties);
+                Way::Sorted(Box::new(Order::new(sorted, window, tasks.len())))
             }
         };
         self.open_implicit();
@@ -149,8 +114,7 @@ impl Conn {
             self.bind_tasks(name.as_bytes(), &tasks, statement, rows).await?;
         }
         let waiting = shards.iter().map(|_| Waiting::default()).collect();
-        let part = |shard| Part { shard, complete: false, piece: FIRST_PIECE };
-        let parts = shards.into_iter().map(part).collect();
+        let parts = shards.into_iter().map(Part::new).collect();
         Ok(Some(OnShards { name: name.as_bytes().into(), parts, waiting, way }))
     }
 
@@ -254,135 +218,6 @@ impl Conn {
             }
         }
         Ok(sent)
-    }
-
-    async fn pull_sorted(
-        &mut self,
-        rows: &mut OnShards,
-        wanted: Option<u64>,
-        shows: bool,
-    ) -> Result<u64, Failure> {
-        let mut sent = 0;
-        while !rows.is_done() && wanted.is_none_or(|wanted| sent < wanted) {
-            if !self.offer_rows(rows).await? {
-                continue;
-            }
-            let OnShards { waiting, way: Way::Sorted(order), .. } = rows else { break };
-            let Some(number) = order.merge.take() else { break };
-            let Some(row) = waiting[number].pop() else { break };
-            order.lacking.push(number);
-            let known_by = order.heads[number].known_by;
-            match order.window.take(order.merge.key(number), known_by) {
-                Verdict::Send => {
-                    sent += 1;
-                    if shows {
-                        let shown = &row.frame[row.shown_at..];
-                        put_row(&mut self.client.out, shown, order.sorted.shown);
-                    }
-                }
-                Verdict::Drop => {}
-                Verdict::End => break,
-            }
-            order.last = Some(row.frame);
-            self.client.flush_if_high().await?;
-        }
-        Ok(sent)
-    }
-
-    /// Sees that the merge knows the first row of every part that has one. `false`: they have to be
-    /// offered anew.
-    async fn offer_rows(&mut self, rows: &mut OnShards) -> Result<bool, Failure> {
-        let OnShards { name, parts, waiting, way: Way::Sorted(order) } = rows else {
-            return Ok(true);
-        };
-        let Order { sorted, window, merge, heads, lacking, ranked, last } = &mut **order;
-        match &sorted.compare {
-            Compare::Native(rules) => {
-                let dry =
-                    |number, waiting: &Waiting| lacking.contains(&number) && waiting.is_empty();
-                self.fill_parts(name, parts, waiting, sorted, dry).await?;
-                let mut key = Vec::new();
-                for number in lacking.drain(..) {
-                    let Some(row) = waiting[number].first() else { continue };
-                    key.clear();
-                    heads[number] = read_head(&row.frame, rules, sorted, &mut key)?;
-                    if merge.offer(number, &mut key).is_err() {
-                        return Err(self.unsorted(self.at_of(parts[number].shard)?));
-                    }
-                }
-                Ok(true)
-            }
-            Compare::Ranked(ranking) => {
-                if !*ranked {
-                    let low = |_, waiting: &Waiting| waiting.bytes() < PIECE / 2;
-                    self.fill_parts(name, parts, waiting, sorted, low).await?;
-                    if waiting.iter().all(Waiting::is_empty) {
-                        return Ok(true);
-                    }
-                    let at = self.at_of(parts[0].shard)?;
-                    let remembered = last.as_ref().filter(|_| window.remembers());
-                    if let Some(rank) = self.rank(at, ranking, remembered, waiting).await? {
-                        window.rename_last(&rank);
-                    }
-                    merge.reset();
-                    *lacking = (0..parts.len()).collect();
-                    *ranked = true;
-                }
-                for number in lacking.drain(..) {
-                    match waiting[number].first() {
-                        Some(row) => {
-                            heads[number].known_by = row.rank.len() / 2;
-                            if merge.offer(number, &mut row.rank.to_vec()).is_err() {
-                                return Err(self.unsorted(self.at_of(parts[number].shard)?));
-                            }
-                        }
-                        None => *ranked &= parts[number].complete,
-                    }
-                }
-                Ok(*ranked)
-            }
-        }
-    }
-
-    /// Gets the next piece for each part that wants one; the shards work at the same time.
-    async fn fill_parts(
-        &mut self,
-        name: &[u8],
-        parts: &mut [Part],
-        waiting: &mut [Waiting],
-        sorted: &Sorted,
-        wants: impl Fn(usize, &Waiting) -> bool,
-    ) -> Result<(), Failure> {
-        let mut asked = Vec::new();
-        for (number, (part, waiting)) in parts.iter_mut().zip(waiting).enumerate() {
-            if !part.complete && wants(number, waiting) {
-                let at = self.at_of(part.shard)?;
-                self.send_execute(at, name, Some(part.piece)).await?;
-                asked.push((at, part, waiting));
-            }
-        }
-        let mut failure = None;
-        for (at, part, waiting) in asked {
-            let (mut rows, mut bytes, mut wrong) = (0, 0, None);
-            let read = self.read_piece(at, |_, frame| match shown_at(&frame, sorted) {
-                Ok(shown_at) => {
-                    rows += 1;
-                    bytes += frame.len() as u64;
-                    waiting.push(Row { frame, shown_at, rank: [0; 16] });
-                }
-                Err(error) => wrong = Some(error),
-            });
-            match read.await {
-                Ok(complete) => part.complete = complete,
-                Err(error @ Failure::Shard(_)) => drop(failure.get_or_insert(error)),
-                Err(error) => return Err(error),
-            }
-            if let Some(error) = wrong {
-                failure.get_or_insert_with(|| error.into());
-            }
-            part.learn(rows, bytes);
-        }
-        failure.map_or(Ok(()), Err)
     }
 
     async fn send_execute(

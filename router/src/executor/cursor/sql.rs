@@ -11,7 +11,7 @@ use super::super::{Conn, Statement};
 use super::formats::{self, Formats};
 use super::unknown;
 use crate::error::{ErrorInfo, Failure};
-use crate::session::{Portal, Prepared};
+use crate::session::{Portal, Prepared, Run};
 use crate::wire::backend;
 use crate::wire::frontend::BindTail;
 use crate::worker::statements::statement_id;
@@ -82,6 +82,7 @@ impl Conn {
             return Err(known(name).into());
         }
         let portal = self.query_of(declare, statement)?;
+        portal.run.set(Run::InPortions);
         self.learn_types(&portal.statement).await;
         let before = self.client.out.len();
         let described = self.describe_at_home(&portal, backend::NO_DATA).await;

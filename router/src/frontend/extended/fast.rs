@@ -75,7 +75,7 @@ impl Conn {
         }
         let Some(shape) = Shape::of(&self.client.inbuf) else { return Ok(Fast::Other) };
         self.refresh_planning();
-        if !self.planning.map.changing.is_empty() {
+        if self.must_look() {
             return Ok(Fast::Other);
         }
         let Some(route) = self.fast_route(shape) else { return Ok(Fast::Other) };

@@ -7,7 +7,7 @@ use pgherd_planner::{Action, CursorStatement, Plan, SessionStatement, StatementK
 use super::Op;
 use crate::error::Failure;
 use crate::executor::{Conn, Statement, runs_in_block};
-use crate::session::Prepared;
+use crate::session::{Prepared, Run};
 use crate::wire::backend;
 
 impl Conn {
@@ -79,9 +79,10 @@ impl Conn {
                 self.start_run();
                 // PostgreSQL ignores the limit for what is no query.
                 let limited = *limit > 0 && returns_rows(&statement);
-                let ran = if self.is_in_portions(name, portal) || limited && !portal.ran.get() {
+                let begun = portal.run.get();
+                let ran = if begun == Run::InPortions || limited && begun == Run::NotYet {
                     Box::pin(self.run_in_portions(name, portal, *limit)).await
-                } else if portal.ran.replace(true) {
+                } else if portal.run.replace(Run::Whole) == Run::Whole {
                     self.run_to_nothing(name, portal)
                 } else {
                     Box::pin(self.run_statement(Statement {

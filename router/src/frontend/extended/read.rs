@@ -106,7 +106,10 @@ impl Conn {
             },
             b'E' => {
                 let (name, limit) = frontend::execute(body).map_err(protocol)?;
-                let portal = self.portal(name)?;
+                let portal = match self.query_of_cursor(name) {
+                    Some(query) if !self.session.portals.contains_key(name) => query,
+                    _ => self.portal(name)?,
+                };
                 let shard = portal.shard;
                 Ok((Op::Execute { portal, name: name.into(), limit }, shard))
             }

@@ -1,9 +1,11 @@
 //! Rows of reference tables: the same on all shards.
 //!
 //! Writes go on meanwhile, and reach the shards at different moments. So rows are compared by
-//! buckets, several times if need be: what differs counts only where neither side changes for a while.
+//! buckets, several times if need be: a bucket that was once equal is right, one that differs is
+//! wrong if neither side has changed for a while. A row stays in its bucket if that goes by the
+//! primary key; without one, only a table that is equal as a whole is right.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -27,30 +29,36 @@ const READ_MAX: i64 = 10_000;
 /// Count and sum of the hashes of a bucket's rows.
 type Sums = BTreeMap<i64, (i64, String)>;
 
+/// What was seen of both sides, the home shard's first.
+struct Seen {
+    sums: (Sums, Sums),
+    /// Buckets that have never been equal.
+    open: BTreeSet<i64>,
+}
+
 /// How a reference table's rows are read.
 struct Rows<'a> {
     table: &'a str,
     row: String,
     bucket: String,
+    /// Whether a row that is changed stays in its bucket.
+    stays: bool,
 }
 
 pub(super) async fn look(root: &Root, table: &Table, sessions: &Sessions<'_>) -> Vec<Finding> {
     let Some(((home, own), others)) = sessions.split_first() else { return Vec::new() };
-    // By name: the order of columns may differ.
-    let mut columns: Vec<String> =
-        table.columns.iter().map(|column| escape_identifier(&column.name)).collect();
-    columns.sort();
-    let row = format!("ROW({})::text", columns.join(", "));
-    let bucket = format!("hashtextextended({row}, 0) & {}", BUCKETS - 1);
-    let rows = Rows { table: &root.shown, row, bucket };
+    let rows = match Rows::of(root, table, own).await {
+        Ok(rows) => rows,
+        Err(error) => return not_looked_at(*home, root, &error).into_iter().collect(),
+    };
     let mut found = Vec::new();
-    let mut suspects: Vec<(ShardId, &Client)> = others.to_vec();
-    let mut before: BTreeMap<ShardId, (Sums, Sums)> = BTreeMap::new();
+    let mut suspects: Vec<(ShardId, &Client, Option<Seen>)> =
+        others.iter().map(|(shard, client)| (*shard, *client, None)).collect();
     for turn in 0..LOOKS {
         if turn > 0 {
             tokio::time::sleep(REST).await;
         }
-        let looks = suspects.iter().map(|(_, client)| rows.sums(client));
+        let looks = suspects.iter().map(|(_, client, _)| rows.sums(client));
         let (mine, theirs) = futures_util::join!(rows.sums(own), join_all(looks));
         let mine = match mine {
             Ok(mine) => mine,
@@ -60,22 +68,20 @@ pub(super) async fn look(root: &Root, table: &Table, sessions: &Sessions<'_>) ->
             }
         };
         let mut still = Vec::new();
-        for ((shard, client), theirs) in suspects.into_iter().zip(theirs) {
-            match theirs {
-                Err(error) => found.extend(not_looked_at(shard, root, &error)),
-                Ok(theirs) if theirs == mine => {}
-                Ok(theirs) => {
-                    let now = (mine.clone(), theirs);
-                    let wrong =
-                        before.get(&shard).map(|old| settled(old, &now)).unwrap_or_default();
-                    if wrong.is_empty() {
-                        before.insert(shard, now);
-                        still.push((shard, client));
-                    } else {
-                        let sides = ((*home, *own), (shard, client));
-                        found.push(differs(root, &rows, &now, &wrong, sides).await);
-                    }
+        for ((shard, client, before), theirs) in suspects.into_iter().zip(theirs) {
+            let theirs = match theirs {
+                Ok(theirs) => theirs,
+                Err(error) => {
+                    found.extend(not_looked_at(shard, root, &error));
+                    continue;
                 }
+            };
+            let (now, wrong) = compare(before, (mine.clone(), theirs), rows.stays);
+            if !wrong.is_empty() {
+                let sides = ((*home, *own), (shard, client));
+                found.push(differs(root, &rows, &now.sums, &wrong, sides).await);
+            } else if !now.open.is_empty() {
+                still.push((shard, client, Some(now)));
             }
         }
         suspects = still;
@@ -83,7 +89,7 @@ pub(super) async fn look(root: &Root, table: &Table, sessions: &Sessions<'_>) ->
             return found;
         }
     }
-    for (shard, _) in suspects {
+    for (shard, ..) in suspects {
         let text = format!("rows on shard {shard} could not be compared: they change all the time");
         let hint = "Look again when it is written less.";
         found.push(finding(Severity::Warning, shard, root, text, hint));
@@ -91,19 +97,22 @@ pub(super) async fn look(root: &Root, table: &Table, sessions: &Sessions<'_>) ->
     found
 }
 
-/// Buckets that differ between two shards, and have not changed on either since the last look.
-fn settled(old: &(Sums, Sums), now: &(Sums, Sums)) -> Vec<i64> {
-    let all = now.0.keys().chain(now.1.keys());
-    let mut wrong: Vec<i64> = all
-        .copied()
-        .filter(|bucket| {
-            let (mine, theirs) = (now.0.get(bucket), now.1.get(bucket));
-            mine != theirs && mine == old.0.get(bucket) && theirs == old.1.get(bucket)
-        })
-        .collect();
-    wrong.sort_unstable();
-    wrong.dedup();
-    wrong
+/// The buckets that are open after this look, and those of them that are wrong.
+fn compare(before: Option<Seen>, sums: (Sums, Sums), stays: bool) -> (Seen, Vec<i64>) {
+    let mut open: BTreeSet<i64> = sums.0.keys().chain(sums.1.keys()).copied().collect();
+    open.retain(|bucket| sums.0.get(bucket) != sums.1.get(bucket));
+    let Some(before) = before else { return (Seen { sums, open }, Vec::new()) };
+    if stays {
+        open.retain(|bucket| before.open.contains(bucket));
+    }
+    let same = |bucket: &&i64| {
+        let at = |(mine, theirs): &(Sums, Sums)| {
+            (mine.get(*bucket).cloned(), theirs.get(*bucket).cloned())
+        };
+        at(&sums) == at(&before.sums)
+    };
+    let wrong = open.iter().filter(same).copied().collect();
+    (Seen { sums, open }, wrong)
 }
 
 async fn differs(
@@ -122,7 +131,7 @@ async fn differs(
     let hint = "Each statement reads one shard's copy. Make the shard's rows those of the home \
                 shard, on the shard itself; what is written through routers goes to all shards.";
     let finding = finding(Severity::Error, shard, root, text, hint);
-    let read = futures_util::try_join!(rows.of(own, wrong), rows.of(other, wrong));
+    let read = futures_util::try_join!(rows.some(own, wrong), rows.some(other, wrong));
     // That they differ is known; which they are could not be told any more.
     let Ok((mine, theirs)) = read else { return finding };
     let only = |these: &[String], those: &[String]| match &apart(these, those)[..] {
@@ -150,9 +159,29 @@ fn apart(these: &[String], those: &[String]) -> Vec<String> {
     more
 }
 
-impl Rows<'_> {
+impl<'a> Rows<'a> {
+    async fn of(root: &'a Root, table: &Table, home: &Client) -> Result<Self, Error> {
+        let sql = "SELECT coalesce(array_agg(quote_ident(a.attname) ORDER BY a.attname), '{}') \
+            FROM pg_index i JOIN pg_attribute a \
+                ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) \
+            WHERE i.indisprimary AND i.indrelid = $1::text::regclass";
+        let key: Vec<String> = home.query_one(sql, &[&root.shown]).await?.try_get(0)?;
+        // By name: the order of columns may differ.
+        let mut columns: Vec<String> =
+            table.columns.iter().map(|column| escape_identifier(&column.name)).collect();
+        columns.sort();
+        let row = |columns: &[String]| format!("ROW({})::text", columns.join(", "));
+        let identity = row(if key.is_empty() { &columns } else { &key });
+        Ok(Self {
+            table: &root.shown,
+            row: row(&columns),
+            bucket: format!("hashtextextended({identity}, 0) & {}", BUCKETS - 1),
+            stays: !key.is_empty(),
+        })
+    }
+
     async fn sums(&self, client: &Client) -> Result<Sums, Error> {
-        let Self { table, row, bucket } = self;
+        let Self { table, row, bucket, .. } = self;
         let sql = format!(
             "SELECT {bucket}, count(*), sum(hashtextextended({row}, 0)::numeric)::text \
              FROM {table} GROUP BY 1"
@@ -162,8 +191,8 @@ impl Rows<'_> {
     }
 
     /// The rows of some buckets.
-    async fn of(&self, client: &Client, buckets: &[i64]) -> Result<Vec<String>, Error> {
-        let Self { table, row, bucket } = self;
+    async fn some(&self, client: &Client, buckets: &[i64]) -> Result<Vec<String>, Error> {
+        let Self { table, row, bucket, .. } = self;
         let sql = format!("SELECT {row} FROM {table} WHERE {bucket} = ANY ($1) LIMIT {READ_MAX}");
         let rows = client.query(&sql, &[&buckets]).await?;
         rows.iter().map(|row| row.try_get(0)).collect()
@@ -179,14 +208,28 @@ mod tests {
     }
 
     #[test]
-    fn only_what_differs_and_stays_so_is_wrong() {
+    fn a_bucket_that_differs_and_stays_so_is_wrong() {
         let home = sums(&[(1, 2, "a"), (2, 1, "b")]);
-        let late = sums(&[(1, 1, "x"), (2, 1, "b")]);
-        assert_eq!(settled(&(home.clone(), late.clone()), &(home.clone(), late.clone())), [1]);
-        let caught_up = (sums(&[(1, 3, "c"), (2, 1, "b")]), home.clone());
-        assert!(settled(&(home.clone(), late), &caught_up).is_empty());
         let lacks = sums(&[(1, 2, "a")]);
-        assert_eq!(settled(&(home.clone(), lacks.clone()), &(home, lacks)), [2]);
+        for stays in [true, false] {
+            let (first, wrong) = compare(None, (home.clone(), lacks.clone()), stays);
+            assert!(wrong.is_empty());
+            assert_eq!(compare(Some(first), (home.clone(), lacks.clone()), stays).1, [2]);
+        }
+    }
+
+    #[test]
+    fn a_bucket_that_was_equal_once_is_right_where_rows_stay_in_theirs() {
+        let old = sums(&[(1, 2, "a"), (2, 1, "b")]);
+        let late = sums(&[(1, 1, "x"), (2, 1, "b")]);
+        // The first bucket has come to be equal, and now the second one is behind.
+        let new = sums(&[(1, 2, "a"), (2, 1, "c")]);
+        for (stays, open) in [(true, 0), (false, 1)] {
+            let (first, _) = compare(None, (old.clone(), late.clone()), stays);
+            let (second, wrong) = compare(Some(first), (new.clone(), old.clone()), stays);
+            assert!(wrong.is_empty());
+            assert_eq!(second.open.len(), open);
+        }
     }
 
     #[test]
