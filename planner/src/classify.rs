@@ -503,7 +503,10 @@ fn no_block(error: PlanError) -> PlanError {
 fn lock(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
     let kind = StatementKind::Utility;
     match context.may_name_sharded(tokens, &tokens.all()) {
-        Some(_) => Ok(plan_of(context, everywhere(Merge::Same), Access::Write, Reuse::Once, kind)),
+        Some(_) => {
+            let action = everywhere(Merge::SameInBlock);
+            Ok(plan_of(context, action, Access::Write, Reuse::Once, kind))
+        }
         None => Ok(home(context, Access::Write, kind)),
     }
 }

@@ -218,6 +218,7 @@ fn write_many(out: &mut String, many: &ManyShards) {
     }
     let _ = match &many.merge {
         Merge::Same => write!(out, "\n  merge: one answer"),
+        Merge::SameInBlock => write!(out, "\n  merge: one answer, in a transaction block"),
         Merge::HomeFills { elsewhere } => {
             write!(out, "\n  merge: one answer\n  other shards: {elsewhere}")
         }

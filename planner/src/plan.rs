@@ -262,6 +262,8 @@ pub enum Merge {
     /// Every shard does the same and the client sees one answer, the home shard's (or that of the
     /// first shard): DDL, writes to reference tables, SET. Tags must agree.
     Same,
+    /// As [`Merge::Same`], but only inside a transaction block: LOCK TABLE.
+    SameInBlock,
     /// As [`Merge::Same`], but the home shard alone fills the new table: the others get this text.
     HomeFills { elsewhere: Box<str> },
     /// As [`Merge::Same`], but on each shard outside any transaction block: VACUUM,

@@ -133,12 +133,14 @@ impl Search<'_> {
                 Err(PlanError::new("23502", error.to_string())
                     .with_detail("The distribution column decides which shard holds the row."))
             }
-            (Err(error @ KeyError::Uncovered), KeyUse::NewRow) => {
-                Err(PlanError::new("23514", error.to_string())
-                    .with_hint("Add a range or list value that covers it."))
+            (Err(error), KeyUse::NewRow) => {
+                let code = if error == KeyError::Uncovered { "23514" } else { "0A000" };
+                let refused = PlanError::new(code, error.to_string());
+                Err(match error.hint() {
+                    Some(hint) => refused.with_hint(hint),
+                    None => refused,
+                })
             }
-            (Err(error), KeyUse::NewRow) => Err(PlanError::new("0A000", error.to_string())
-                .with_hint("Write the value in the plain form of the column's type.")),
         }
     }
 

@@ -306,7 +306,7 @@ pub(crate) fn check_scatter(plan: Plan, context: &Context<'_>) -> Result<Plan, P
 }
 
 fn scattered(many: &ManyShards) -> bool {
-    !matches!(many.merge, Merge::Same | Merge::EachAlone)
+    !matches!(many.merge, Merge::Same | Merge::SameInBlock | Merge::EachAlone)
 }
 
 pub(crate) fn unread(tokens: &Tokens<'_>) -> PlanError {

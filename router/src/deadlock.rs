@@ -45,6 +45,8 @@ struct Detector {
     still: HashMap<u32, (u32, Instant)>,
     edges: HashSet<Edge>,
     published: bool,
+    /// Shards that did not answer at the last look: said when it begins and when it ends.
+    silent: HashSet<ShardId>,
 }
 
 /// Looks for deadlocks until the process ends.
@@ -52,11 +54,20 @@ pub async fn watch(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut detector = Detector::default();
+    let mut failing = false;
     loop {
         ticks.tick().await;
-        if let Err(error) = detector.look(&shared).await {
-            detector.edges.clear();
-            tracing::warn!(%error, "deadlocks across shards cannot be looked for");
+        match detector.look(&shared).await {
+            Ok(()) if std::mem::take(&mut failing) => {
+                tracing::info!("deadlocks across shards are looked for again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                detector.edges.clear();
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "deadlocks across shards cannot be looked for");
+                }
+            }
         }
     }
 }
@@ -123,7 +134,7 @@ impl Detector {
             .collect();
         let (mut opened, silent) = connect_all(&shared.dialer, &missing).await;
         for (shard, error) in silent {
-            tracing::warn!(%shard, %error, "its locks cannot be looked at");
+            self.note_silent(shard, &error);
         }
         for (id, dsn) in missing {
             if let Some(client) = opened.remove(&id) {
@@ -141,14 +152,25 @@ impl Detector {
         let mut all = Vec::new();
         for (shard, waits) in join_all(asked).await {
             match waits {
-                Ok(waits) => all.extend(waits),
+                Ok(waits) => {
+                    all.extend(waits);
+                    if self.silent.remove(&shard) {
+                        tracing::info!(%shard, "its locks can be looked at again");
+                    }
+                }
                 Err(error) => {
-                    tracing::warn!(%shard, %error, "its locks cannot be looked at");
+                    self.note_silent(shard, &error);
                     self.clients.remove(&shard);
                 }
             }
         }
         all
+    }
+
+    fn note_silent(&mut self, shard: ShardId, error: &AskError) {
+        if self.silent.insert(shard) {
+            tracing::warn!(%shard, %error, "its locks cannot be looked at");
+        }
     }
 
     fn catalog(&self, shared: &Shared) -> Option<Arc<Client>> {

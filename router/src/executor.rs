@@ -112,6 +112,8 @@ pub struct Conn {
     pub last_sqlstate: [u8; 5],
     /// Whether the statement in hand may be run again on another shard.
     turning: Option<Box<turned::Turning>>,
+    /// Since when a statement is run piece by piece.
+    running: Option<Instant>,
     /// Admission to hold connections of several shards.
     ticket: Option<Ticket>,
     /// Servers that stay beyond a transaction, if any do.
@@ -188,6 +190,7 @@ impl Conn {
             request: Vec::new(),
             planning,
             statement_at: 0,
+            running: None,
             last_sqlstate: *b"00000",
             turning: None,
             ticket: None,
@@ -475,11 +478,30 @@ impl Conn {
         }
     }
 
-    /// Counts a statement that has run, and logs it if it was slow. `shard` is the one that it ran
-    /// on, if it was one.
-    pub fn observe(&self, plan: &Plan, shard: Option<ShardId>, started: Instant, sql: &[u8]) {
+    /// A statement begins that the router runs piece by piece: [`Self::observe_run`] ends it.
+    pub fn start_run(&mut self) {
+        self.running = Some(self.worker.metrics.start());
+    }
+
+    /// Counts a statement that has run, well or not, on whichever shards have answered it.
+    pub fn observe_run(&mut self, plan: &Plan, sql: &[u8]) {
+        let Some(started) = self.running else { return };
+        for server in &self.servers {
+            count_answer(&self.worker, self.running, server);
+        }
+        self.running = None;
+        self.count_statement(plan, None, started.elapsed(), sql);
+    }
+
+    /// Counts a statement that was relayed to one shard.
+    pub fn observe(&self, plan: &Plan, shard: ShardId, started: Instant, sql: &[u8]) {
         let took = started.elapsed();
-        self.worker.metrics.statement(plan.kind, plan.tier(), shard, took);
+        self.worker.metrics.answered(shard, took);
+        self.count_statement(plan, Some(shard), took, sql);
+    }
+
+    fn count_statement(&self, plan: &Plan, shard: Option<ShardId>, took: Duration, sql: &[u8]) {
+        self.worker.metrics.statement(plan.kind, plan.tier());
         self.worker.plans.borrow_mut().usage.count(plan.place, took);
         if self.worker.live.borrow().slow_statement.is_some_and(|limit| took >= limit) {
             self.log_slow(plan, shard, took, sql);
@@ -533,6 +555,9 @@ impl Conn {
     /// Outside a transaction nothing is kept: servers go back to their pools, portals are gone.
     pub fn release(&mut self) {
         if !matches!(self.session.transaction, Transaction::Idle) {
+            for server in &mut self.servers {
+                self.worker.pools.count(server);
+            }
             return;
         }
         if !self.session.portals.is_empty() {
@@ -555,6 +580,7 @@ impl Conn {
             }
             server.wrote = false;
             server.joined &= server.status != b'I';
+            count_answer(&self.worker, self.running, &server);
             give_back(&self.worker, &self.login, server);
         }
     }
@@ -685,6 +711,7 @@ impl Conn {
         let end = self.relay(at, &request, hidden, Ready::Keep, statement.plan).await;
         self.request = request;
         let end = end?;
+        self.servers[at].note_answer();
         if self.was_turned(at).await.is_some() {
             return Ok(Ran::Turned);
         }
@@ -719,6 +746,13 @@ fn cancel_target(server: &Server) -> CancelTarget {
 /// Parameters that no statement changes; shards may differ in them.
 fn is_fixed(name: &str) -> bool {
     matches!(name, "server_version" | "server_encoding" | "integer_datetimes" | "in_hot_standby")
+}
+
+/// Counts a shard's part of a statement that is run piece by piece, once its server is done with it.
+fn count_answer(worker: &Worker, running: Option<Instant>, server: &Server) {
+    if let Some(took) = running.and_then(|started| server.answered_after(started)) {
+        worker.metrics.answered(server.shard, took);
+    }
 }
 
 /// Gives a server back, or ends it first if it is at work.

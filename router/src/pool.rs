@@ -37,6 +37,7 @@ use crate::dial::Dialer;
 use crate::error::ErrorInfo;
 use crate::proofs::{Proof, Proofs};
 use crate::seats::Seat;
+use crate::telemetry::{Traffic, WorkerMetrics};
 use crate::verifiers::RoleVersion;
 pub use admit::Ticket;
 pub use apart::Apart;
@@ -109,6 +110,7 @@ pub struct Pools {
     apart: Arc<Semaphore>,
     dialer: Arc<Dialer>,
     proofs: Arc<Proofs>,
+    metrics: Arc<WorkerMetrics>,
     /// Of the newest map that a connection was asked for with: a shard whose rows have moved since
     /// is not to be read.
     epoch: Cell<Epoch>,
@@ -207,6 +209,7 @@ impl Pools {
         admissions: Arc<[Arc<Semaphore>]>,
         dialer: Arc<Dialer>,
         proofs: Arc<Proofs>,
+        metrics: Arc<WorkerMetrics>,
     ) -> Self {
         Self {
             limits: Cell::new(limits),
@@ -223,6 +226,7 @@ impl Pools {
             apart: Arc::new(Semaphore::new(apart::places(&limits))),
             dialer,
             proofs,
+            metrics,
             epoch: Cell::new(Epoch(0)),
         }
     }
@@ -352,12 +356,21 @@ impl Pools {
 
     /// Takes a connection back: to the first who waits, or to the idle ones. One that is not clean
     /// or has served its time is closed, and another is opened if somebody waits.
-    pub fn give_back(self: &Rc<Self>, login: &Login, server: Server) {
+    pub fn give_back(self: &Rc<Self>, login: &Login, mut server: Server) {
+        self.count(&mut server);
         if server.apart.is_some() {
             // It was never a pool's.
             return;
         }
         self.take_back(&login.pool(server.shard), server);
+    }
+
+    /// Has the metrics know what went over a connection since it was counted last.
+    pub fn count(&self, server: &mut Server) {
+        let traffic = std::mem::take(&mut server.traffic);
+        if traffic != Traffic::default() {
+            self.metrics.traffic(server.shard, traffic);
+        }
     }
 
     fn take_back(self: &Rc<Self>, key: &PoolKey, server: Server) {

@@ -8,7 +8,7 @@
 mod attend;
 mod survey;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,12 +67,14 @@ pub struct Ends {
 pub struct Recovery {
     clients: HashMap<ShardId, (String, Arc<Client>)>,
     ends: HashMap<ShardId, Ends>,
+    /// Shards that did not answer at the last look: said when it begins and when it ends.
+    silent: HashSet<ShardId>,
     cleaned: Option<Instant>,
 }
 
 impl Recovery {
     /// Looks at every shard once, at the same time; then finishes what is in doubt. A shard that
-    /// does not answer is logged and left for the next time.
+    /// does not answer is left for the next time.
     pub async fn sweep(
         &mut self,
         dialer: &Dialer,
@@ -92,10 +94,15 @@ impl Recovery {
             let (error, list) = match look {
                 Ok((client, list)) => {
                     self.clients.insert(*shard, (dsn.clone(), client));
+                    if self.silent.remove(shard) {
+                        tracing::info!(%shard, "the shard answers again");
+                    }
                     (None, list)
                 }
                 Err(error) => {
-                    tracing::warn!(%shard, %error, "a shard does not answer");
+                    if self.silent.insert(*shard) {
+                        tracing::warn!(%shard, %error, "a shard does not answer");
+                    }
                     self.clients.remove(shard);
                     (Some(error.to_string()), Vec::new())
                 }
@@ -131,6 +138,10 @@ impl Recovery {
         for (shard, list) in found {
             for one in list.iter().filter(|one| one.age >= AGE_MIN) {
                 let decider = one.gid.decider().unwrap_or(*shard);
+                // Nothing can be done without its answer.
+                if self.silent.contains(&decider) {
+                    continue;
+                }
                 by_decider.entry(decider).or_default().push((*shard, &one.gid));
             }
         }

@@ -75,14 +75,20 @@ pub fn run(config: Config) -> Result<(), String> {
 
 async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), String> {
     let dialer = Arc::new(Dialer::new(config.shard_tls.clone())?);
-    let target = dialer
-        .catalog(config.catalog.as_str())
-        .map_err(|error| format!("cannot reach the catalog: {error}"))?;
-    let catalog = store::Catalog::connect(target)
+    let address = &config.catalog;
+    let unreachable = |error: &dyn std::fmt::Display| {
+        format!(
+            "cannot reach the catalog at {address}: {error}\n\
+             Does PostgreSQL run there, and does its pg_hba.conf let this user in? The \
+             configuration's \"catalog\" says where it is."
+        )
+    };
+    let target = dialer.catalog(address.as_str()).map_err(|error| unreachable(&error))?;
+    let catalog = store::Catalog::connect(target).await.map_err(|error| unreachable(&error))?;
+    let map = catalog
+        .load()
         .await
-        .map_err(|error| format!("cannot reach the catalog: {error}"))?;
-    let map =
-        catalog.load().await.map_err(|error| format!("cannot load the shard map: {error}"))?;
+        .map_err(|error| format!("cannot load the shard map from {address}: {error}"))?;
     drop(catalog);
     let bind = |address| {
         listen::listen(address, config.reuse_port)

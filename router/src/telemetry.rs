@@ -79,12 +79,25 @@ pub struct Metrics {
 pub struct WorkerMetrics {
     statements: [[AtomicU64; Tier::ALL.len()]; KINDS.len()],
     failed: AtomicU64,
-    bytes_from_servers: AtomicU64,
     clients_connected: AtomicU64,
     clients_left: AtomicU64,
     two_phase: [AtomicU64; 3],
     cuts: [AtomicU64; 3],
-    latency: Box<[Histogram]>,
+    shards: Box<[ShardMetrics]>,
+}
+
+#[derive(Debug, Default)]
+struct ShardMetrics {
+    latency: Histogram,
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+/// Bytes that have come from a shard and gone to it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    pub received: u64,
+    pub sent: u64,
 }
 
 #[derive(Debug, Default)]
@@ -98,17 +111,20 @@ fn add(counter: &AtomicU64, count: u64) {
     counter.store(counter.load(Ordering::Relaxed) + count, Ordering::Relaxed);
 }
 
+fn place(shard: ShardId) -> usize {
+    (shard.0 as usize).min(SHARDS - 1)
+}
+
 impl WorkerMetrics {
     fn new() -> Self {
         Self {
             statements: Default::default(),
             failed: AtomicU64::new(0),
-            bytes_from_servers: AtomicU64::new(0),
             clients_connected: AtomicU64::new(0),
             clients_left: AtomicU64::new(0),
             two_phase: Default::default(),
             cuts: Default::default(),
-            latency: (0..SHARDS).map(|_| Histogram::default()).collect(),
+            shards: (0..SHARDS).map(|_| ShardMetrics::default()).collect(),
         }
     }
 
@@ -118,29 +134,27 @@ impl WorkerMetrics {
         Instant::now()
     }
 
-    pub fn statement(
-        &self,
-        kind: StatementKind,
-        tier: Tier,
-        shard: Option<ShardId>,
-        took: Duration,
-    ) {
+    pub fn statement(&self, kind: StatementKind, tier: Tier) {
         add(&self.statements[kind as usize][tier as usize], 1);
-        if let Some(shard) = shard {
-            let us = took.as_micros() as u64;
-            let histogram = &self.latency[(shard.0 as usize).min(SHARDS - 1)];
-            let bucket = BOUNDS.partition_point(|bound| *bound < us);
-            add(&histogram.buckets[bucket], 1);
-            add(&histogram.sum_us, us);
-        }
+    }
+
+    /// A shard has answered a statement, or its part of one.
+    pub fn answered(&self, shard: ShardId, took: Duration) {
+        let us = took.as_micros() as u64;
+        let histogram = &self.shards[place(shard)].latency;
+        let bucket = BOUNDS.partition_point(|bound| *bound < us);
+        add(&histogram.buckets[bucket], 1);
+        add(&histogram.sum_us, us);
+    }
+
+    pub fn traffic(&self, shard: ShardId, traffic: Traffic) {
+        let metrics = &self.shards[place(shard)];
+        add(&metrics.received, traffic.received);
+        add(&metrics.sent, traffic.sent);
     }
 
     pub fn statement_failed(&self) {
         add(&self.failed, 1);
-    }
-
-    pub fn bytes_from_server(&self, count: u64) {
-        add(&self.bytes_from_servers, count);
     }
 
     pub fn client_connected(&self) {
@@ -177,12 +191,22 @@ impl Metrics {
         self.workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
     }
 
-    /// Routed statements of one shard: how many, and their time in microseconds.
+    /// What one shard has answered: how many statements, and their time in microseconds.
     #[must_use]
-    pub fn routed(&self, shard: ShardId) -> (u64, u64) {
-        let at = (shard.0 as usize).min(SHARDS - 1);
-        let count = |bucket: usize| self.sum(|worker| &worker.latency[at].buckets[bucket]);
-        ((0..=BOUNDS.len()).map(count).sum(), self.sum(|worker| &worker.latency[at].sum_us))
+    pub fn answered(&self, shard: ShardId) -> (u64, u64) {
+        let at = place(shard);
+        let count = |bucket: usize| self.sum(|worker| &worker.shards[at].latency.buckets[bucket]);
+        ((0..=BOUNDS.len()).map(count).sum(), self.sum(|worker| &worker.shards[at].latency.sum_us))
+    }
+
+    /// The bytes from and to one shard.
+    #[must_use]
+    pub fn traffic(&self, shard: ShardId) -> Traffic {
+        let at = place(shard);
+        Traffic {
+            received: self.sum(|worker| &worker.shards[at].received),
+            sent: self.sum(|worker| &worker.shards[at].sent),
+        }
     }
 
     /// Everything in Prometheus' text format.
@@ -219,11 +243,6 @@ impl Metrics {
             "Errors that the router told clients itself.",
             self.sum(|worker| &worker.failed),
         )?;
-        counter(
-            "pgherd_server_bytes_total",
-            "Bytes relayed from shards to clients.",
-            self.sum(|worker| &worker.bytes_from_servers),
-        )?;
         let connected = self.sum(|worker| &worker.clients_connected);
         counter("pgherd_clients_total", "Clients that logged in.", connected)?;
         let left = self.sum(|worker| &worker.clients_left);
@@ -252,19 +271,34 @@ impl Metrics {
             let count = self.sum(|worker| &worker.cuts[at]);
             writeln!(out, "pgherd_consistent_reads_total{{got=\"{got}\"}} {count}")?;
         }
+        self.render_traffic(out)?;
         self.render_latency(out)
+    }
+
+    fn render_traffic(&self, out: &mut String) -> std::fmt::Result {
+        let name = "pgherd_server_bytes_total";
+        writeln!(out, "# HELP {name} Bytes received from shards and sent to them, by shard.")?;
+        writeln!(out, "# TYPE {name} counter")?;
+        for shard in 0..SHARDS {
+            let Traffic { received, sent } = self.traffic(ShardId(shard as u32));
+            if sent > 0 {
+                writeln!(out, "{name}{{shard=\"{shard}\",direction=\"received\"}} {received}")?;
+                writeln!(out, "{name}{{shard=\"{shard}\",direction=\"sent\"}} {sent}")?;
+            }
+        }
+        Ok(())
     }
 
     fn render_latency(&self, out: &mut String) -> std::fmt::Result {
         let name = "pgherd_statement_seconds";
         writeln!(
             out,
-            "# HELP {name} Time from a routed statement's arrival to its answer, by shard."
+            "# HELP {name} Time from a statement's arrival to a shard's answer, by shard."
         )?;
         writeln!(out, "# TYPE {name} histogram")?;
         for shard in 0..SHARDS {
             let counts: Vec<u64> = (0..=BOUNDS.len())
-                .map(|at| self.sum(|worker| &worker.latency[shard].buckets[at]))
+                .map(|at| self.sum(|worker| &worker.shards[shard].latency.buckets[at]))
                 .collect();
             let total: u64 = counts.iter().sum();
             if total == 0 {
@@ -277,7 +311,7 @@ impl Metrics {
                 writeln!(out, "{name}_bucket{{shard=\"{shard}\",le=\"{seconds}\"}} {below}")?;
             }
             writeln!(out, "{name}_bucket{{shard=\"{shard}\",le=\"+Inf\"}} {total}")?;
-            let sum = self.sum(|worker| &worker.latency[shard].sum_us) as f64 / 1e6;
+            let sum = self.sum(|worker| &worker.shards[shard].latency.sum_us) as f64 / 1e6;
             writeln!(out, "{name}_sum{{shard=\"{shard}\"}} {sum}")?;
             writeln!(out, "{name}_count{{shard=\"{shard}\"}} {total}")?;
         }
@@ -294,8 +328,9 @@ mod tests {
         let metrics = Metrics::new(2);
         for index in 0..2 {
             let worker = metrics.worker(index);
-            let took = Duration::from_micros(70);
-            worker.statement(StatementKind::Select, Tier::Route, Some(ShardId(3)), took);
+            worker.statement(StatementKind::Select, Tier::Route);
+            worker.answered(ShardId(3), Duration::from_micros(70));
+            worker.traffic(ShardId(3), Traffic { received: 5, sent: 7 });
         }
         let text = metrics.render();
         assert!(
@@ -303,5 +338,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("pgherd_statement_seconds_count{shard=\"3\"} 2"), "{text}");
+        let sent = "pgherd_server_bytes_total{shard=\"3\",direction=\"sent\"} 14";
+        assert!(text.contains(sent), "{text}");
     }
 }

@@ -372,6 +372,7 @@ impl Worker {
                 Arc::clone(&shared.admissions),
                 Arc::clone(&shared.dialer),
                 Arc::clone(&shared.proofs),
+                Arc::clone(&metrics),
             )),
             plans: RefCell::default(),
             statements: RefCell::default(),

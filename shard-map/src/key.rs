@@ -72,11 +72,11 @@ pub enum KeyError {
     /// The text is no value of the type: PostgreSQL will say so better (22P02, 22003, 22007).
     /// The router forwards such a statement to one shard to get PostgreSQL's own error, so this
     /// is answered only where every PostgreSQL from 15 on refuses the value.
-    #[error("invalid input for a distribution column of type {key_type:?}")]
+    #[error("invalid input for a distribution column of type {}", key_type.type_name())]
     Invalid { key_type: KeyType },
     /// A value that may be valid, but whose meaning depends on settings or on a conversion that is
     /// not known here. Refused with 0A000.
-    #[error("cannot tell the shard of this value of type {key_type:?}: {reason}")]
+    #[error("cannot tell the shard of this value of type {}: {reason}", key_type.type_name())]
     Unsupported { key_type: KeyType, reason: &'static str },
     /// A distribution column is never NULL.
     #[error("the distribution column may not be null")]
@@ -84,6 +84,32 @@ pub enum KeyError {
     /// `range` and `list` distributions: nothing covers the value.
     #[error("no shard covers this value of the distribution column")]
     Uncovered,
+}
+
+impl KeyError {
+    /// What the client can do about it.
+    #[must_use]
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Uncovered => Some("Add a range or list value that covers it."),
+            Self::Unsupported { key_type: KeyType::Date, .. } => {
+                Some("Write the date in ISO form, as 2020-01-31.")
+            }
+            Self::Unsupported { key_type: KeyType::Time, .. } => {
+                Some("Write the time in ISO form, as 12:00:00.")
+            }
+            Self::Unsupported { key_type: KeyType::Timestamp, .. } => {
+                Some("Write date and time in ISO form, as 2020-01-31 12:00:00.")
+            }
+            Self::Unsupported { key_type: KeyType::Timestamptz, .. } => {
+                Some("Write date, time and zone in ISO form, as 2020-01-31 12:00:00+00.")
+            }
+            Self::Unsupported { .. } => {
+                Some("Write the value in the plain form of the column's type.")
+            }
+            Self::Invalid { .. } | Self::Null => None,
+        }
+    }
 }
 
 /// Why a text or binary form was not read; [`KeyError`] adds the type.

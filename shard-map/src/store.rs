@@ -189,7 +189,8 @@ impl Catalog {
     }
 
     /// # Errors
-    /// [`StoreError::NotInitialized`]; PostgreSQL's; a catalog that contradicts itself.
+    /// [`StoreError::NotInitialized`], [`StoreError::OldCatalog`]; PostgreSQL's; a catalog that
+    /// contradicts itself.
     pub async fn load(&self) -> Result<ShardMap, StoreError> {
         load(&self.client).await
     }
@@ -325,8 +326,18 @@ async fn create(client: &Client, sql: &str) -> Result<(), StoreError> {
 }
 
 async fn load(client: &Client) -> Result<ShardMap, StoreError> {
-    let row = bounded(client.query_opt(LOAD_SQL, &[])).await?;
+    let row = match bounded(client.query_opt(LOAD_SQL, &[])).await {
+        Err(StoreError::NotInitialized) if has_cluster(client).await? => {
+            return Err(StoreError::OldCatalog);
+        }
+        row => row?,
+    };
     Ok(ShardMap::from_json(row.ok_or(StoreError::NotInitialized)?.get(0))?)
+}
+
+async fn has_cluster(client: &Client) -> Result<bool, StoreError> {
+    let sql = "SELECT pg_catalog.to_regclass('pgherd.cluster') IS NOT NULL";
+    Ok(bounded(client.query_one(sql, &[])).await?.get(0))
 }
 
 async fn epoch(client: &Client) -> Result<Epoch, StoreError> {

@@ -120,6 +120,22 @@ async fn a_watcher_comes_back_after_its_connection_was_cut() {
 }
 
 #[tokio::test]
+async fn a_catalog_of_an_older_version_says_so_and_is_brought_up_to_date() {
+    let server = Server::start();
+    let client = connect(&server, "postgres").await;
+    store::init_catalog(&client, "ours", "postgres://x/db").await.unwrap();
+    let catalog = Catalog::connect(target(&server.dsn("postgres"))).await.unwrap();
+    let epoch = catalog.load().await.unwrap().epoch;
+    for missing in ["FUNCTION pgherd.shard_map()", "TABLE pgherd.change_list"] {
+        client.batch_execute(&format!("DROP {missing} CASCADE")).await.unwrap();
+        let old = catalog.load().await;
+        assert!(matches!(old, Err(StoreError::OldCatalog)), "{missing}: {old:?}");
+        store::init_catalog(&client, "ours", "postgres://x/db").await.unwrap();
+        assert_eq!(catalog.load().await.unwrap().epoch, epoch, "{missing}");
+    }
+}
+
+#[tokio::test]
 async fn a_database_without_a_catalog_says_so_and_one_of_another_cluster_is_refused() {
     let server = Server::start();
     let client = connect(&server, "postgres").await;

@@ -277,3 +277,54 @@ fn the_same_figures_are_views_for_any_client() {
     let direct = psql(&cluster.file.shards[0].dsn, "SELECT * FROM pgherd.pools");
     assert!(direct.contains("only a router knows"), "{direct}");
 }
+
+#[test]
+fn it_counts_what_every_shard_is_sent_and_answers() {
+    let (_cluster, router, console) = start();
+    let figures = || -> Vec<[u64; 3]> {
+        let number = |text: &String| text.parse().expect("a number");
+        let columns = ["total_query_count", "total_received", "total_sent"];
+        let of_shard = |shard: &BTreeMap<_, _>| columns.map(|column| number(&shard[column]));
+        show(&console, "STATS").iter().map(of_shard).collect()
+    };
+    let mut client = router.client();
+    let rows: String = (100..200).map(|k| format!("{k}\tx\n")).collect();
+    // What it is, and the bytes that must at least have come and gone on each shard.
+    let statements = [
+        ("COPY t FROM STDIN", 0, 100),
+        ("COPY t TO STDOUT", 300, 20),
+        ("SELECT k, repeat('x', 1000) FROM t", 20_000, 20),
+        ("SELECT count(*) FROM t", 20, 20),
+        ("UPDATE t SET v = 'y'", 20, 20),
+        ("INSERT INTO t VALUES (5, 'e'), (6, 'f'), (7, 'g'), (8, 'h'), (9, 'i')", 20, 20),
+        ("BEGIN; UPDATE t SET v = 'z'", 20, 20),
+        ("COMMIT", 10, 10),
+        ("DELETE FROM t", 20, 20),
+    ];
+    let mut before = figures();
+    for (sql, received, sent) in statements {
+        let answer = client.simple(sql, &rows).expect("an answer");
+        assert_eq!(answer.error, None, "{sql}: {:?}", answer.lines);
+        let after = figures();
+        for (before, after) in before.iter().zip(&after) {
+            assert_eq!(after[0], before[0] + 1, "{sql}: {before:?} {after:?}");
+            assert!(after[1] >= before[1] + received, "{sql}: {before:?} {after:?}");
+            assert!(after[2] >= before[2] + sent, "{sql}: {before:?} {after:?}");
+        }
+        before = after;
+    }
+}
+
+#[test]
+fn a_statement_that_fails_is_counted_wherever_it_runs() {
+    let (_cluster, router, _) = start();
+    let mut client = router.client();
+    let calls = "SELECT calls FROM pgherd.statements WHERE query LIKE '%(k - %'";
+    for sql in ["SELECT 1 / (k - 1) FROM t", "UPDATE t SET v = (1 / (k - 1))::text"] {
+        let answer = client.simple(sql, "").expect("an answer");
+        assert_eq!(answer.error.as_deref(), Some("22012"), "{sql}");
+        let answer = client.extended(sql, &[], false).expect("an answer");
+        assert_eq!(answer.error.as_deref(), Some("22012"), "{sql}");
+    }
+    assert_eq!(client.ok(calls), ["row: '2'"; 2], "each once in either protocol");
+}

@@ -1,15 +1,20 @@
 //! `pgherd cluster …`: the catalog.
 
 use clap::Subcommand;
-use pgherd_shard_map::store;
+use pgherd_shard_map::{ShardId, store};
 
 use super::Failure;
 use super::catalog::{CatalogArgs, check_server, connect};
 
+const HOME: ShardId = ShardId(0);
+
 /// The cluster's catalog.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  pgherd cluster init --catalog postgres://postgres@db0/app")]
 pub(super) enum ClusterCommand {
     /// Make a database the catalog and the home shard, number 0.
+    ///
+    /// A catalog of an older version is brought up to date, and keeps what it holds.
     #[command(after_help = "Example:\n  pgherd cluster init --catalog postgres://postgres@db0/app")]
     Init(CatalogArgs),
 }
@@ -19,7 +24,13 @@ pub(super) async fn run(command: ClusterCommand) -> Result<(), Failure> {
     let dsn = at.dsn()?;
     let client = connect(&at.dialer()?, &dsn).await?;
     check_server(&client).await?;
-    store::init_catalog(&client, "main", &dsn.address()).await.map_err(|e| e.to_string())?;
+    // One that is there keeps its name: it may be of an older version.
+    let known = store::read_local(&client).await.map_err(|e| e.to_string())?;
+    let name = match &known {
+        Some(local) if local.shard == HOME => &*local.cluster,
+        _ => "main",
+    };
+    store::init_catalog(&client, name, &dsn.address()).await.map_err(|e| e.to_string())?;
     println!("{} is the catalog and the home shard, number 0", dsn.address());
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, block_on};
+use crate::config::parse_address;
 use crate::dev::{CLUSTER_FILE, DevOptions, LocalCluster};
 
 /// Start a local cluster with its router, in the foreground.
@@ -25,10 +26,10 @@ pub(super) struct DevArgs {
     shards: u32,
     /// Where the first router serves clients. Each further router takes the next port that no
     /// other address of the cluster has. Port 0 takes free ports.
-    #[arg(long, default_value = "127.0.0.1:6432")]
+    #[arg(long, default_value = "127.0.0.1:6432", value_parser = parse_address)]
     listen: SocketAddr,
     /// Where the first router serves metrics; further ones as with --listen.
-    #[arg(long, default_value = "127.0.0.1:6433")]
+    #[arg(long, default_value = "127.0.0.1:6433", value_parser = parse_address)]
     http: SocketAddr,
     /// Keep the data here, and find it at the next start; without it the data is gone at the end.
     #[arg(long, value_name = "DIR")]

@@ -23,6 +23,12 @@ use wish::WishArgs;
 
 /// Online movement of data between shards.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples, with PGHERD_CATALOG=postgres://postgres@db0/app:\n  \
+                        pgherd reshard plan --spread     what would move, and how long it takes\n  \
+                        pgherd reshard start --spread    copy; the old shards stay in charge\n  \
+                        pgherd reshard status\n  \
+                        pgherd reshard cutover           the new shards are in charge\n  \
+                        pgherd reshard finish            the old rows are deleted")]
 pub(super) enum ReshardCommand {
     /// Show what would move, how much it is and how long it takes. Nothing is changed.
     #[command(after_help = "Examples:\n  \

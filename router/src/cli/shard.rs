@@ -13,6 +13,10 @@ use crate::dial::Dialer;
 
 /// The cluster's shards.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples, with PGHERD_CATALOG=postgres://postgres@db0/app:\n  \
+                        pgherd shard add postgres://postgres@db1/app\n  \
+                        pgherd shard list\n  \
+                        pgherd shard remove 2     after its rows have left: pgherd reshard")]
 pub(super) enum ShardCommand {
     /// Add an empty database as a shard.
     ///

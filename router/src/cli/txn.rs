@@ -14,6 +14,9 @@ use crate::two_phase::{End, Gid};
 
 /// In-doubt transactions over several shards.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples, with PGHERD_CATALOG=postgres://postgres@db0/app:\n  \
+                        pgherd txn list\n  \
+                        pgherd txn resolve pgherd_app_0_r1_0193…")]
 pub(super) enum TxnCommand {
     /// List what is prepared on the shards, and what the deciding shards say of it.
     #[command(after_help = "Example:\n  pgherd txn list --catalog postgres://postgres@db0/app")]

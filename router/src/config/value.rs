@@ -247,14 +247,22 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
 }
 
 /// `host:port`; a host name takes its first address.
-pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
-    text.to_socket_addrs()
-        .ok()
-        .and_then(|mut found| found.next())
-        .ok_or_else(|| format!("'{text}' is not an address such as 127.0.0.1:6432"))
+    let found = text.to_socket_addrs().map_err(|error| {
+        let wrong = format!("'{text}' is not an address such as 127.0.0.1:6432 or localhost:6432");
+        match error.kind() {
+            // No port, or one that is no number.
+            std::io::ErrorKind::InvalidInput => wrong,
+            _ => format!("{wrong}: {error}"),
+        }
+    })?;
+    // Of a name that has both kinds: not every client speaks IPv6.
+    let found: Vec<SocketAddr> = found.collect();
+    let first = found.iter().find(|address| address.is_ipv4()).or_else(|| found.first());
+    first.copied().ok_or_else(|| format!("'{text}' has no address"))
 }
 
 /// The host's name and the port: unique wherever two routers can run.

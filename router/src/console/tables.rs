@@ -8,6 +8,7 @@ use pgherd_shard_map::ShardId;
 
 use super::Table;
 use crate::pool::PoolFigures;
+use crate::telemetry::Traffic;
 use crate::worker::{Phase, Shared};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,8 +117,15 @@ const KINDS: [Kind; 15] = [
     (
         "stats",
         Show::Stats,
-        "routed statements by shard since the start",
-        &["database", "total_query_count", "total_query_time", "avg_query_time"],
+        "statements and bytes by shard since the start",
+        &[
+            "database",
+            "total_query_count",
+            "total_received",
+            "total_sent",
+            "total_query_time",
+            "avg_query_time",
+        ],
     ),
     (
         "stats_averages",
@@ -128,8 +136,8 @@ const KINDS: [Kind; 15] = [
     (
         "stats_totals",
         Show::StatsTotals,
-        "their number and time, in microseconds",
-        &["database", "query_count", "query_time"],
+        "their number, bytes and time, in microseconds",
+        &["database", "query_count", "bytes_received", "bytes_sent", "query_time"],
     ),
     (
         "users",
@@ -380,12 +388,13 @@ fn state(shared: &Shared) -> Vec<Row> {
 fn stats(shared: &Shared, show: Show) -> Vec<Row> {
     let map = shared.map.load();
     let row = |shard: &pgherd_shard_map::Shard| {
-        let (count, us) = shared.metrics.routed(shard.id);
+        let (count, us) = shared.metrics.answered(shard.id);
+        let Traffic { received, sent } = shared.metrics.traffic(shard.id);
         let average = us.checked_div(count).unwrap_or(0);
         let values: &[u64] = match show {
             Show::StatsAverages => &[average],
-            Show::StatsTotals => &[count, us],
-            _ => &[count, us, average],
+            Show::StatsTotals => &[count, received, sent, us],
+            _ => &[count, received, sent, us, average],
         };
         std::iter::once(name(shard.id)).chain(values.iter().map(text)).collect()
     };

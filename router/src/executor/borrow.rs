@@ -20,7 +20,7 @@ use super::many::Task;
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::merge::Counter;
-use crate::wire::{HEADER, backend, frontend};
+use crate::wire::{backend, frontend};
 
 /// Rows go to the scratch table in pieces of this size.
 const BATCH: usize = 64 * 1024;
@@ -190,7 +190,9 @@ impl Conn {
 
     /// The last that was added; closing it drops the scratch tables.
     pub(super) fn close_scratch(&mut self) {
-        drop(self.servers.pop());
+        if let Some(scratch) = self.servers.pop() {
+            self.worker.pools.give_back(&self.login, scratch);
+        }
         self.cancel.servers.borrow_mut().pop();
     }
 
@@ -350,7 +352,7 @@ impl Conn {
             while let Some((tag, frame)) = self.next_frame(at)? {
                 match tag {
                     b'Z' => {
-                        self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
+                        self.servers[at].ready(&frame);
                         if joins == 0 {
                             ended = true;
                             break;

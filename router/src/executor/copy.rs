@@ -277,10 +277,9 @@ impl Placing<'_> {
                 self.targets[self.home].put_row(row, bytes);
                 self.no_key(&row.key)
             }
-            Err(error @ KeyError::Uncovered) => ErrorInfo::new("23514", error.to_string())
-                .hint("Add a range or list value that covers it."),
-            Err(error @ KeyError::Unsupported { .. }) => ErrorInfo::new("0A000", error.to_string())
-                .hint("Write the value in the plain form of the column's type."),
+            Err(error @ (KeyError::Uncovered | KeyError::Unsupported { .. })) => {
+                super::insert::without_shard(&error)
+            }
         };
         Err(Stop { line: row.line, error: refused, sent })
     }

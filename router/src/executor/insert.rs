@@ -342,12 +342,21 @@ impl Rows<'_> {
 
 /// Of a key that PostgreSQL has made, not the client.
 pub(super) fn no_key(error: KeyError) -> Failure {
+    without_shard(&error)
+        .detail("The distribution column decides which shard holds the row.")
+        .into()
+}
+
+/// Why no shard was found for a key.
+pub(super) fn without_shard(error: &KeyError) -> ErrorInfo {
     let code = match error {
         KeyError::Null => "23502",
         KeyError::Uncovered => "23514",
         _ => "0A000",
     };
-    ErrorInfo::new(code, error.to_string())
-        .detail("The distribution column decides which shard holds the row.")
-        .into()
+    let refused = ErrorInfo::new(code, error.to_string());
+    match error.hint() {
+        Some(hint) => refused.hint(hint),
+        None => refused,
+    }
 }

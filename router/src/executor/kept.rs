@@ -187,11 +187,13 @@ impl Conn {
             server.cancelled |= cancelled;
             self.client.out.append(&mut server.seldom.news);
             if server.kept && !server.spoiled && server.status == b'I' {
+                self.worker.pools.count(&mut server);
                 stay.push(server);
                 continue;
             }
             lost |= server.kept;
             server.spoiled |= server.cancelled;
+            super::count_answer(&self.worker, self.running, &server);
             super::give_back(&self.worker, &self.login, server);
         }
         self.servers = stay;

@@ -19,7 +19,7 @@ use crate::error::{ErrorInfo, Failure};
 use crate::merge::Counter;
 use crate::pool::server::Reply;
 use crate::scram::Verifier;
-use crate::session::Portal;
+use crate::session::{Portal, Transaction};
 use crate::wire::reply::Expect;
 use crate::wire::{HEADER, backend, frontend};
 use crate::worker::send_cancel;
@@ -68,7 +68,11 @@ impl Conn {
         }
         match &many.merge {
             Merge::EachAlone => self.each_alone(&shards, statement).await,
-            Merge::Same => {
+            // PostgreSQL says it in the statement's own words.
+            Merge::SameInBlock if matches!(self.session.transaction, Transaction::Idle) => {
+                self.run_one(self.planning.map.home, statement).await
+            }
+            Merge::Same | Merge::SameInBlock => {
                 self.open_implicit();
                 let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
                 self.run_same(tasks, statement).await
@@ -406,7 +410,7 @@ impl Conn {
                 match tag {
                     b'Z' => {
                         if hidden_left == 0 {
-                            self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
+                            self.servers[at].ready(&frame);
                             ended = true;
                             break;
                         }

@@ -423,7 +423,7 @@ impl Conn {
             b'Z' => match source.joins.checked_sub(1) {
                 Some(left) => source.joins = left,
                 None => {
-                    self.servers[source.at].status = frame.get(HEADER).copied().unwrap_or(0);
+                    self.servers[source.at].ready(&frame);
                     source.state = State::Ended;
                 }
             },

@@ -173,7 +173,7 @@ impl Conn {
                         failure.get_or_insert(Failure::Shard(frame));
                     }
                     b'Z' => {
-                        self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
+                        self.servers[at].ready(&frame);
                         break;
                     }
                     _ => {}

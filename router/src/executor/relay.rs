@@ -262,7 +262,6 @@ impl Conn {
         }
         // What leaves now cannot be taken back.
         *turning = None;
-        self.worker.metrics.bytes_from_server((to - from) as u64);
         let keep = ready != Ready::Pass && matches!(passed, Passed::Ready(_));
         if client.out.is_empty() && from < to {
             client.write_all(&inbuf[from..to]).await?;

@@ -54,7 +54,12 @@ pub(super) async fn authenticate(
     let Caller { address, channel, user, database } = caller;
     let peer = Peer { address, encrypted: channel.is_some() };
     let method = worker.live.borrow().hba.method(peer, user, database).inspect_err(|error| {
-        tracing::warn!(user, ?address, "login refused: {}", error.message);
+        tracing::warn!(
+            user,
+            address = address.map(tracing::field::display),
+            "login refused: {}",
+            error.message
+        );
     })?;
     let by_password = matches!(method, AuthMethod::ScramSha256 | AuthMethod::Md5);
     if by_password {
@@ -146,7 +151,11 @@ fn check_throttle(worker: &Worker, caller: Caller<'_>) -> Result<(), ErrorInfo> 
     if worker.shared.throttle.admits(caller.address, Instant::now()) {
         return Ok(());
     }
-    tracing::warn!(user = caller.user, address = ?caller.address, "login refused: too many failed");
+    tracing::warn!(
+        user = caller.user,
+        address = caller.address.map(tracing::field::display),
+        "login refused: too many failed"
+    );
     Err(ErrorInfo::new("28000", "too many failed logins from this address").hint(
         "Wait a moment. [auth] max_failures and failure_window in the router's configuration say \
          how many are allowed.",
@@ -157,7 +166,12 @@ fn check_throttle(worker: &Worker, caller: Caller<'_>) -> Result<(), ErrorInfo> 
 fn wrong_password(worker: &Worker, caller: Caller<'_>, known: bool) -> ErrorInfo {
     let Caller { address, user, .. } = caller;
     worker.shared.throttle.failed(address, Instant::now());
-    tracing::warn!(user, ?address, known, "password authentication failed");
+    tracing::warn!(
+        user,
+        address = address.map(tracing::field::display),
+        known,
+        "password authentication failed"
+    );
     ErrorInfo::new("28P01", format!("password authentication failed for user \"{user}\""))
 }
 
@@ -171,7 +185,7 @@ fn check_certificate(caller: Caller<'_>) -> Result<(), ErrorInfo> {
     }
     tracing::warn!(
         user,
-        ?address,
+        address = address.map(tracing::field::display),
         common_name = channel.common_name,
         "certificate of another user"
     );

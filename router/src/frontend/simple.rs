@@ -83,21 +83,18 @@ impl Conn {
         let started = self.worker.metrics.start();
         self.may_turn(at, hidden, 0);
         let end = self.relay(at, &request, hidden, Ready::Pass, &plan).await;
+        if end.is_ok() && self.is_turned() {
+            Box::pin(self.was_turned(at)).await;
+            self.client.unread(&request[request.len() - size..]);
+            return Ok(Fast::Turned);
+        }
+        // The client's own frame ends the request.
+        let sql = &request[request.len() + HEADER - size..request.len() - 1];
+        self.observe(&plan, shard, started, sql);
+        self.keep_request(request);
         match end {
-            Ok(_) if self.is_turned() => {
-                Box::pin(self.was_turned(at)).await;
-                self.client.unread(&request[request.len() - size..]);
-                return Ok(Fast::Turned);
-            }
-            Ok(_) => {
-                // The client's own frame ends the request.
-                let sql = &request[request.len() + HEADER - size..request.len() - 1];
-                self.observe(&plan, Some(shard), started, sql);
-                self.keep_request(request);
-                self.release();
-            }
+            Ok(_) => self.release(),
             Err(failure) => {
-                self.keep_request(request);
                 self.tell(failure)?;
                 Box::pin(self.end_simple()).await?;
             }
@@ -149,11 +146,13 @@ impl Conn {
             if several && !is_block_end(&plan.action) {
                 self.open_implicit();
             }
-            let started = self.worker.metrics.start();
+            self.start_run();
             let statement =
                 Statement { sql: text, plan: &plan, literals: &scanned.literals, portal: None };
-            self.run_statement(statement).await?;
-            self.observe(&plan, None, started, text.as_bytes());
+            let ran = self.run_statement(statement).await;
+            // One that has failed too: it may have been slow.
+            self.observe_run(&plan, text.as_bytes());
+            ran?;
         }
         if empty {
             self.client.out.extend_from_slice(backend::EMPTY_QUERY);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use foldhash::{HashSet, HashSetExt};
@@ -14,6 +14,7 @@ use tokio::io::AsyncWrite;
 
 use crate::dial::Stream;
 use crate::session::{Parameters, Settings, note_parameter};
+use crate::telemetry::Traffic;
 use crate::wire::{self, HEADER, backend};
 
 /// How many statements a server keeps prepared before it is asked to forget all.
@@ -62,6 +63,8 @@ pub struct Server {
     pub lifetime_ms: u32,
     /// See [`super::Pools::renew`].
     pub generation: u32,
+    /// What no metric knows of yet: see [`super::Pools::count`].
+    pub traffic: Traffic,
     /// It is no pool's. Boxed: every idle client has room for a server.
     pub apart: Option<Box<super::Apart>>,
 }
@@ -99,6 +102,8 @@ pub struct Seldom {
     pub news: Vec<u8>,
     /// A snapshot of an earlier time, and when it was taken: what became visible since then is new.
     pub earlier: Option<(Box<str>, Instant)>,
+    /// When the last reply ended that was not only relayed.
+    pub answered: Instant,
 }
 
 /// One reply that the router asked for itself, up to ReadyForQuery.
@@ -126,6 +131,7 @@ impl std::fmt::Debug for Server {
 impl Server {
     #[must_use]
     pub fn new(shard: ShardId, stream: Stream, address: SocketAddr) -> Self {
+        let opened = Instant::now();
         Self {
             shard,
             stream,
@@ -138,6 +144,7 @@ impl Server {
                 own_settings: Rc::default(),
                 news: Vec::new(),
                 earlier: None,
+                answered: opened,
             }),
             parameters: Rc::default(),
             pid: 0,
@@ -151,9 +158,10 @@ impl Server {
             forget: false,
             ended: false,
             spoiled: false,
-            opened: Instant::now(),
+            opened,
             lifetime_ms: 0,
             generation: 0,
+            traffic: Traffic::default(),
             apart: None,
         }
     }
@@ -234,11 +242,37 @@ impl Server {
         } else if self.inbuf.capacity() - self.inbuf.len() < 4096 {
             self.inbuf.reserve(READ);
         }
-        tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbuf)
+        let stream = Pin::new(&mut self.stream);
+        let read = tokio_util::io::poll_read_buf(stream, cx, &mut self.inbuf);
+        if let Poll::Ready(Ok(count)) = read {
+            self.traffic.received += count as u64;
+        }
+        read
     }
 
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = written {
+            self.traffic.sent += count as u64;
+        }
+        written
+    }
+
+    /// A reply has ended with this ReadyForQuery.
+    pub fn ready(&mut self, frame: &[u8]) {
+        self.status = frame.get(HEADER).copied().unwrap_or(0);
+        self.note_answer();
+    }
+
+    /// How long after `started` its last reply ended, if it ended after it.
+    #[must_use]
+    pub fn answered_after(&self, started: Instant) -> Option<Duration> {
+        self.seldom.answered.checked_duration_since(started)
+    }
+
+    /// A reply has ended: how long it took is of interest.
+    pub fn note_answer(&mut self) {
+        self.seldom.answered = Instant::now();
     }
 
     /// Says that nothing more will be asked: the server ends when it next reads.
@@ -337,7 +371,7 @@ impl Server {
             }
             match tag {
                 b'Z' => {
-                    self.status = frame.get(HEADER).copied().unwrap_or(0);
+                    self.ready(&frame);
                     return Ok(reply);
                 }
                 b'T' => reply.description = Some(frame),

@@ -29,7 +29,8 @@ fn limits(size: usize) -> PoolLimits {
 fn pools_of(limits: PoolLimits) -> Pools {
     let dialer = Arc::new(Dialer::new(ServerTls::default()).expect("no files"));
     let admissions = [Arc::new(Semaphore::new(limits.size))].into();
-    Pools::new(limits, 0, admissions, dialer, Arc::default())
+    let metrics = crate::telemetry::Metrics::new(1).worker(0);
+    Pools::new(limits, 0, admissions, dialer, Arc::default(), metrics)
 }
 
 fn login() -> Login {

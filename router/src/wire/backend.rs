@@ -67,22 +67,32 @@ fn report(out: &mut Vec<u8>, tag: u8, severity: &str, error: &ErrorInfo) {
 }
 
 /// An ErrorResponse or NoticeResponse whose position is counted in a text of which the statement
-/// is a part that begins after `by` characters.
+/// is a part that begins after `by` characters. What a function of the catalog refuses is said
+/// without the place in its source: the client has not called it.
 pub fn put_moved_report(out: &mut Vec<u8>, frame: &[u8], by: u32) {
     let body = &frame[HEADER.min(frame.len())..];
     let position = report_field(body, b'P').and_then(|text| text.parse::<u32>().ok());
-    let (Some(position), true) = (position, by > 0) else {
+    let position = position.filter(|_| by > 0);
+    let context = report_field(body, b'W');
+    let ours = context.is_some_and(|text| text.starts_with("PL/pgSQL function pgherd."));
+    if position.is_none() && !ours {
         out.extend_from_slice(frame);
         return;
-    };
+    }
     put_frame(out, frame[0], |out| {
         let mut reader = Reader::new(body);
         while let Ok(code) = reader.u8() {
             let Ok(text) = (if code == 0 { break } else { reader.cstr() }) else { break };
-            out.push(code);
-            match code {
-                b'P' => put_cstr(out, position.saturating_add(by).to_string().as_bytes()),
-                _ => put_cstr(out, text),
+            match (code, position) {
+                (b'W' | b'F' | b'L' | b'R', _) if ours => {}
+                (b'P', Some(position)) => {
+                    out.push(code);
+                    put_cstr(out, position.saturating_add(by).to_string().as_bytes());
+                }
+                _ => {
+                    out.push(code);
+                    put_cstr(out, text);
+                }
             }
         }
         out.push(0);
@@ -236,4 +246,39 @@ pub fn sqlstate(frame: &[u8]) -> [u8; 5] {
 /// The number at the end of a command tag: `UPDATE 3`, `INSERT 0 3`.
 pub fn tag_count(tag: &str) -> Option<u64> {
     tag.rsplit(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(fields: &[(u8, &str)]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_frame(&mut out, b'E', |out| {
+            for (code, text) in fields {
+                out.push(*code);
+                put_cstr(out, text.as_bytes());
+            }
+            out.push(0);
+        });
+        out
+    }
+
+    #[test]
+    fn the_place_in_our_own_functions_is_left_out() {
+        let said = [(b'S', "ERROR"), (b'C', "0A000"), (b'M', "no"), (b'H', "do")];
+        let place = [(b'F', "pl_exec.c"), (b'L', "3907"), (b'R', "exec_stmt_raise")];
+        let of = |function: &str| {
+            let context = format!("PL/pgSQL function {function}(text) line 7 at RAISE");
+            report(&[&said[..], &[(b'W', &context)], &place[..]].concat())
+        };
+        let told = |frame: &[u8]| {
+            let mut out = Vec::new();
+            put_moved_report(&mut out, frame, 0);
+            out
+        };
+        assert_eq!(told(&of("pgherd.check_unique")), report(&said));
+        let theirs = of("app.check");
+        assert_eq!(told(&theirs), theirs);
+    }
 }

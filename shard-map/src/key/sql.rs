@@ -37,6 +37,29 @@ impl KeyType {
         })
     }
 
+    /// As SQL calls it: what [`Self::from_type_name`] reads.
+    #[must_use]
+    pub const fn type_name(self) -> &'static str {
+        match self {
+            Self::Int2 => "smallint",
+            Self::Int4 => "integer",
+            Self::Int8 => "bigint",
+            Self::Text => "text",
+            Self::Varchar => "character varying",
+            Self::Bpchar => "character",
+            Self::Uuid => "uuid",
+            Self::Date => "date",
+            Self::Time => "time without time zone",
+            Self::Timestamp => "timestamp without time zone",
+            Self::Timestamptz => "timestamp with time zone",
+            Self::Numeric => "numeric",
+            Self::Bytea => "bytea",
+            Self::Bool => "boolean",
+            Self::Inet => "inet",
+            Self::Enum => "enum",
+        }
+    }
+
     /// The type's OID; 0 for enums, whose OIDs differ from server to server.
     #[must_use]
     pub const fn oid(self) -> u32 {
@@ -135,6 +158,36 @@ impl KeyType {
             format!(" E'{}'::pg_catalog.{type_name}", value.replace('\\', "\\\\"))
         } else {
             format!("'{value}'::pg_catalog.{type_name}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_is_known_by_its_name() {
+        use KeyType::*;
+        for key_type in [
+            Int2,
+            Int4,
+            Int8,
+            Text,
+            Varchar,
+            Bpchar,
+            Uuid,
+            Date,
+            Time,
+            Timestamp,
+            Timestamptz,
+            Numeric,
+            Bytea,
+            Bool,
+            Inet,
+            Enum,
+        ] {
+            assert_eq!(KeyType::from_type_name(key_type.type_name()), Some(key_type));
         }
     }
 }

@@ -11,9 +11,16 @@ pub enum StoreError {
     Postgres { code: String, message: String },
     #[error("the catalog did not answer in time")]
     Timeout,
-    /// The schema `pgherd` is not there (42P01, 3F000), is older (42883), or has no cluster in it.
+    /// The schema `pgherd` is not there (42P01, 3F000), is a shard's (42883), or has no cluster in
+    /// it.
     #[error("this database holds no pgherd catalog: run `pgherd cluster init` first")]
     NotInitialized,
+    /// There is a cluster in it, but not all that this version needs.
+    #[error(
+        "the catalog was made by an older version of pgherd: `pgherd cluster init` brings it up to \
+         date"
+    )]
+    OldCatalog,
     /// Somebody else changed the catalog first: load it again and decide anew.
     #[error("the map is at epoch {current}, the change was made for {expected}")]
     StaleEpoch { current: Epoch, expected: Epoch },

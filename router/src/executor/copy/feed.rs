@@ -292,7 +292,7 @@ impl Conn {
             match tag {
                 b'Z' if target.hidden > 0 => target.hidden -= 1,
                 b'Z' => {
-                    server.status = frame.get(HEADER).copied().unwrap_or(0);
+                    server.ready(&frame);
                     target.ended = true;
                 }
                 b'E' => {

@@ -81,7 +81,7 @@ impl Conn {
                 match tag {
                     b'Z' => {
                         if hidden == 0 {
-                            self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
+                            self.servers[at].ready(&frame);
                             ended = true;
                             break;
                         }

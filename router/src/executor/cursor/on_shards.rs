@@ -20,7 +20,7 @@ use super::super::{Conn, Route, Statement};
 use crate::client::Client;
 use crate::error::{ErrorInfo, Failure};
 use crate::merge::{Counter, Window};
-use crate::wire::{HEADER, frontend};
+use crate::wire::frontend;
 
 pub(super) struct OnShards {
     /// Its portal's on every server.
@@ -253,7 +253,7 @@ impl Conn {
                     b'E' => drop(failure.get_or_insert(Failure::Shard(frame))),
                     b'N' => self.client.out.extend_from_slice(&frame),
                     b'Z' => {
-                        self.servers[at].status = frame.get(HEADER).copied().unwrap_or(0);
+                        self.servers[at].ready(&frame);
                         return failure.map_or(Ok(complete), Err);
                     }
                     b'G' | b'H' | b'W' => {

@@ -110,19 +110,19 @@ impl Conn {
             // Statements are never closed one by one: a server with too many forgets them all.
             server.forget |= !server.has_room();
         }
+        if end.is_ok() && self.is_turned() {
+            let messages = Box::pin(self.was_turned(at)).await;
+            self.client.unread(&messages.unwrap_or_default());
+            return Ok(Fast::Turned);
+        }
+        let FastRoute { statement, shard, .. } = &route;
+        self.observe(&statement.plan, *shard, started, statement.sql.as_bytes());
         match end {
-            Ok(_) if self.is_turned() => {
-                let messages = Box::pin(self.was_turned(at)).await;
-                self.client.unread(&messages.unwrap_or_default());
-                return Ok(Fast::Turned);
-            }
             Ok(end) => {
                 if end.failed && shape.parse > 0 && self.scanner.parsed == 0 {
                     self.session.statements.remove(&b""[..]);
                 }
                 self.forget_stale_statements(at, end.failed);
-                let FastRoute { statement, shard, .. } = &route;
-                self.observe(&statement.plan, Some(*shard), started, statement.sql.as_bytes());
                 self.release();
             }
             Err(failure) => {

@@ -76,14 +76,14 @@ impl Conn {
                 if !alone && runs_in_block(&plan.action) {
                     self.open_implicit();
                 }
-                let started = self.worker.metrics.start();
+                self.start_run();
                 // PostgreSQL ignores the limit for what is no query.
                 let limited = *limit > 0 && returns_rows(&statement);
                 let begun = portal.run.get();
-                if begun == Run::InPortions || limited && begun == Run::NotYet {
-                    Box::pin(self.run_in_portions(name, portal, *limit)).await?;
+                let ran = if begun == Run::InPortions || limited && begun == Run::NotYet {
+                    Box::pin(self.run_in_portions(name, portal, *limit)).await
                 } else if portal.run.replace(Run::Whole) == Run::Whole {
-                    self.run_to_nothing(name, portal)?;
+                    self.run_to_nothing(name, portal)
                 } else {
                     Box::pin(self.run_statement(Statement {
                         sql: &statement.sql,
@@ -91,9 +91,11 @@ impl Conn {
                         literals: &statement.literals,
                         portal: Some(portal),
                     }))
-                    .await?;
-                }
-                self.observe(&plan, None, started, statement.sql.as_bytes());
+                    .await
+                };
+                // One that has failed too: it may have been slow.
+                self.observe_run(&plan, statement.sql.as_bytes());
+                ran?;
             }
         }
         Ok(())

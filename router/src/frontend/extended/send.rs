@@ -75,14 +75,14 @@ impl Conn {
         }
         let end = self.relay(at, &request, hidden, ready, plan).await;
         self.keep_request(request);
-        let end = end?;
-        if self.is_turned() {
+        if end.is_ok() && self.is_turned() {
             sent.keep_statements(self.scanner.parsed, &mut self.servers[at]);
             self.was_turned(at).await;
             return Ok(Sending::Turned);
         }
         let sql = sent.ran.as_ref().map_or(&[][..], |statement| statement.sql.as_bytes());
-        self.observe(plan, Some(shard), started, sql);
+        self.observe(plan, shard, started, sql);
+        let end = end?;
         sent.keep_statements(self.scanner.parsed, &mut self.servers[at]);
         self.forget_stale_statements(at, end.failed);
         Ok(if end.failed { Sending::Failed } else { Sending::Done })

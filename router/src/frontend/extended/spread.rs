@@ -95,7 +95,7 @@ impl Conn {
             self.forget_stale_statements(lane.at, lane.failed);
             if let Some(statement) = &lane.messages.ran {
                 let sql = statement.sql.as_bytes();
-                self.observe(&statement.plan, Some(lane.shard), started, sql);
+                self.observe(&statement.plan, lane.shard, started, sql);
             }
         }
         if matches!(result, Ok(true))

@@ -61,8 +61,8 @@ SELECT pg_backend_pid() > 0;
 LISTEN channel;
 UNLISTEN channel;
 NOTIFY channel;
---@ known-difference: a lock outside of a transaction is taken and given back instead of refused with 25P01
 LOCK TABLE t;
+LOCK TABLE t; SELECT 1;
 BEGIN;
 LOCK TABLE t IN SHARE MODE;
 COMMIT;
