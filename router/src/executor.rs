@@ -22,6 +22,7 @@
 //! - `held`: statements that wait for the end of create_distributed_table.
 //! - `kept`: servers that stay beyond a transaction. `settings`, `set`: the session's own statements.
 //! - `cursor`: rows that the client takes in portions.
+//! - `observed`: counters and the log of slow statements. `released`: servers that are done.
 //! - `explain`: the distributed plan with the shards' own.
 
 mod borrow;
@@ -41,19 +42,21 @@ mod insert;
 mod kept;
 mod live;
 mod many;
+mod observed;
 mod ordered;
 mod prepared;
 mod ranked;
 mod refused;
 mod rekey;
 mod relay;
+mod released;
 mod set;
 mod settings;
 mod turned;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pgherd_planner::{
     Access, Action, CursorStatement, Literal, OneShard, Otherwise, ParamValue, Params, Plan, Scan,
@@ -70,29 +73,11 @@ use crate::session::{Block, BoundParams, Portal, Session, Settings, Transaction}
 use crate::wire::backend;
 use crate::wire::reply::ReplyScanner;
 use crate::worker::presence::Doing;
-use crate::worker::{Cancel, CancelTarget, Planning, Worker, send_cancel};
+use crate::worker::{Cancel, CancelTarget, Planning, Worker};
 pub use cluster::cluster_column;
 pub use kept::Kept;
 pub use relay::{Ready, RelayEnd};
 pub use settings::runs_in_block;
-
-/// How many bytes of a slow statement are logged.
-const SLOW_SQL_MAX: usize = 2000;
-
-/// How long a server that is cancelled is waited for, each time.
-const STOP: [Duration; 8] = {
-    let millis = Duration::from_millis;
-    [
-        millis(50),
-        millis(100),
-        millis(200),
-        millis(400),
-        millis(800),
-        millis(1600),
-        millis(3200),
-        millis(6400),
-    ]
-};
 
 /// One client, its session and the servers that work for it.
 pub struct Conn {
@@ -478,58 +463,6 @@ impl Conn {
         }
     }
 
-    /// A statement begins that the router runs piece by piece: [`Self::observe_run`] ends it.
-    pub fn start_run(&mut self) {
-        self.running = Some(self.worker.metrics.start());
-    }
-
-    /// Counts a statement that has run, well or not, on whichever shards have answered it.
-    pub fn observe_run(&mut self, plan: &Plan, sql: &[u8]) {
-        let Some(started) = self.running else { return };
-        for server in &self.servers {
-            count_answer(&self.worker, self.running, server);
-        }
-        self.running = None;
-        self.count_statement(plan, None, started.elapsed(), sql);
-    }
-
-    /// Counts a statement that was relayed to one shard.
-    pub fn observe(&self, plan: &Plan, shard: ShardId, started: Instant, sql: &[u8]) {
-        let took = started.elapsed();
-        self.worker.metrics.answered(shard, took);
-        self.count_statement(plan, Some(shard), took, sql);
-    }
-
-    fn count_statement(&self, plan: &Plan, shard: Option<ShardId>, took: Duration, sql: &[u8]) {
-        self.worker.metrics.statement(plan.kind, plan.tier());
-        self.worker.plans.borrow_mut().usage.count(plan.place, took);
-        if self.worker.live.borrow().slow_statement.is_some_and(|limit| took >= limit) {
-            self.log_slow(plan, shard, took, sql);
-        }
-    }
-
-    #[cold]
-    fn log_slow(&self, plan: &Plan, shard: Option<ShardId>, took: Duration, sql: &[u8]) {
-        let shards: Vec<u32> = match shard {
-            Some(shard) => vec![shard.0],
-            None => self.servers.iter().map(|server| server.shard.0).collect(),
-        };
-        // Nobody's password goes to the log.
-        let text = match &plan.action {
-            Action::Role(_) => "(it holds a password)".into(),
-            _ => String::from_utf8_lossy(&sql[..sql.len().min(SLOW_SQL_MAX)]),
-        };
-        tracing::warn!(
-            took_ms = took.as_millis() as u64,
-            user = &*self.login.user,
-            kind = ?plan.kind,
-            tier = ?plan.tier(),
-            ?shards,
-            statement = &*text,
-            "slow statement"
-        );
-    }
-
     /// Tells the client of parameters that a server has changed where the client could not see it:
     /// the end of a transaction brings back what was set inside.
     pub fn report_parameters(&mut self) {
@@ -550,60 +483,6 @@ impl Conn {
             self.session.transaction =
                 Transaction::Open(Box::new(Block::new("BEGIN", true, settings)));
         }
-    }
-
-    /// Outside a transaction nothing is kept: servers go back to their pools, portals are gone.
-    pub fn release(&mut self) {
-        if !matches!(self.session.transaction, Transaction::Idle) {
-            for server in &mut self.servers {
-                self.worker.pools.count(server);
-            }
-            return;
-        }
-        if !self.session.portals.is_empty() {
-            self.session.portals.clear();
-        }
-        if self.cursors.is_some() {
-            self.end_cursors(true);
-        }
-        if self.kept.is_some() {
-            return self.release_but_kept();
-        }
-        self.ticket = None;
-        let cancelled = self.cancel.sent.replace(false);
-        self.cancel.deadlock.set(false);
-        self.cancel.servers.borrow_mut().clear();
-        for mut server in self.servers.drain(..) {
-            server.spoiled |= cancelled;
-            if server.wrote && server.shard == self.planning.map.home {
-                self.session.sequences.written(server.pid, server.same_user);
-            }
-            server.wrote = false;
-            server.joined &= server.status != b'I';
-            count_answer(&self.worker, self.running, &server);
-            give_back(&self.worker, &self.login, server);
-        }
-    }
-
-    /// The client is gone: whatever runs for it is cancelled, its servers are closed.
-    pub fn abandon(&mut self) {
-        self.session.transaction = Transaction::Idle;
-        self.ticket = None;
-        // A cancel may still be on its way to any of them.
-        let cancelled = self.cancel.sent.get();
-        let whole = self.kept.as_ref().is_some_and(|kept| kept.session);
-        self.cancel.servers.borrow_mut().clear();
-        for mut server in self.servers.drain(..).collect::<Vec<_>>() {
-            server.spoiled |= cancelled || server.cancelled;
-            server.kept |= whole;
-            if server.status == 0 || server.spoiled {
-                give_back(&self.worker, &self.login, server);
-            } else {
-                let pools = Rc::clone(&self.worker.pools);
-                self.worker.background(roll_back(server, pools, self.login.clone()));
-            }
-        }
-        self.worker.pools.leave(&self.login);
     }
 
     /// Runs one statement that is not a plain relay to one shard. Everything but ReadyForQuery is
@@ -746,57 +625,6 @@ fn cancel_target(server: &Server) -> CancelTarget {
 /// Parameters that no statement changes; shards may differ in them.
 fn is_fixed(name: &str) -> bool {
     matches!(name, "server_version" | "server_encoding" | "integer_datetimes" | "in_hot_standby")
-}
-
-/// Counts a shard's part of a statement that is run piece by piece, once its server is done with it.
-fn count_answer(worker: &Worker, running: Option<Instant>, server: &Server) {
-    if let Some(took) = running.and_then(|started| server.answered_after(started)) {
-        worker.metrics.answered(server.shard, took);
-    }
-}
-
-/// Gives a server back, or ends it first if it is at work.
-fn give_back(worker: &Worker, login: &Login, server: Server) {
-    if server.status == 0 {
-        worker.background(stop(server, Rc::clone(&worker.pools), login.clone()));
-    } else {
-        worker.pools.give_back(login, server);
-    }
-}
-
-/// Ends a server that works for nobody any more. Nothing is sent to it after what it does now, and
-/// that is cancelled: again and again, since a request that comes before the statement has begun
-/// stops nothing. It counts in its pool until it is gone.
-async fn stop(mut server: Server, pools: Rc<crate::pool::Pools>, login: Login) {
-    server.spoiled = true;
-    for wait in STOP {
-        let ended = async {
-            drop(server.end_requests().await);
-            send_cancel(server.seldom.address, server.pid, server.secret).await;
-            while server.fill().await.is_ok() {
-                server.inbuf.clear();
-            }
-        };
-        if tokio::time::timeout(wait, ended).await.is_ok() {
-            break;
-        }
-    }
-    pools.give_back(&login, server);
-}
-
-async fn roll_back(mut server: Server, pools: Rc<crate::pool::Pools>, login: Login) {
-    server.wrote = false;
-    if server.status != b'I' || server.joined {
-        server.joined = false;
-        let rolled_back = server.run("ROLLBACK").await;
-        server.spoiled |= rolled_back.is_err();
-    }
-    if server.kept && !server.spoiled {
-        let cleaned = server.make_clean().await;
-        server.spoiled |= cleaned.is_err();
-    }
-    pools.give_back(&login, server);
-    pools.leave(&login);
 }
 
 /// The verb of a command tag that the router makes itself.

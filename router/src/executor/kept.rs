@@ -11,6 +11,8 @@ use std::rc::Rc;
 use pgherd_planner::Stateful;
 use smallvec::SmallVec;
 
+use super::observed::count_answer;
+use super::released::give_back;
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::session::settings::{Settings, startup_value};
@@ -193,8 +195,8 @@ impl Conn {
             }
             lost |= server.kept;
             server.spoiled |= server.cancelled;
-            super::count_answer(&self.worker, self.running, &server);
-            super::give_back(&self.worker, &self.login, server);
+            count_answer(&self.worker, self.running, &server);
+            give_back(&self.worker, &self.login, server);
         }
         self.servers = stay;
         // A cancel that is late hits this session's next statement, as it would on PostgreSQL.

@@ -1,0 +1,193 @@
+//! Several shards and one answer: what each of them runs, and how their answers are made into one.
+
+use pgherd_shard_map::{GroupId, TableName};
+
+use super::{KeySource, Target};
+
+/// Several shards, one answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ManyShards {
+    pub target: Target,
+    /// The text that every shard gets; `None` is the statement's own, untouched.
+    pub sql: Option<Box<str>>,
+    pub merge: Merge,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Merge {
+    /// Every shard does the same and the client sees one answer, the home shard's (or that of the
+    /// first shard): DDL, writes to reference tables, SET. Tags must agree.
+    Same,
+    /// As [`Merge::Same`], but only inside a transaction block: LOCK TABLE.
+    SameInBlock,
+    /// As [`Merge::Same`], but the home shard alone fills the new table: the others get this text.
+    HomeFills { elsewhere: Box<str> },
+    /// As [`Merge::Same`], but on each shard outside any transaction block: VACUUM,
+    /// CREATE INDEX CONCURRENTLY. Refused inside one, as PostgreSQL does.
+    EachAlone,
+    /// UPDATE and DELETE: counts are added up, RETURNING rows follow each other.
+    Sum,
+    /// As [`Merge::Sum`], and then rows whose new keys are other shards' go there.
+    Rekeyed(Rekey),
+    /// Rows in any order, as they arrive; the count in the tag is that of the rows sent on.
+    Concat { limit: Limit },
+    /// Each shard's rows are in order; merge them.
+    Ordered(Ordered),
+    /// Collect the shards' partial rows (bounded) and let PostgreSQL finish on one shard.
+    Combine(Combine),
+}
+
+/// An UPDATE that sets the distribution column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rekey {
+    pub table: TableName,
+    pub group: GroupId,
+    /// The column's place in the table, from 0.
+    pub key: u16,
+    /// What every row gets, where that is one value.
+    pub to: Option<KeySource>,
+}
+
+/// LIMIT and OFFSET, applied by the router after the merge. Shards get `LIMIT count + offset`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    pub count: Option<RowCount>,
+    pub offset: Option<RowCount>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowCount {
+    Rows(u64),
+    /// `$n`, from 1; a NULL means no limit (no offset).
+    Param(u16),
+}
+
+/// Each shard sorts, and sends what it has sorted by in columns before the client's own; the router
+/// merges the rows as they arrive, in bounded memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ordered {
+    /// The shards' first columns, which the client does not see. Compared in turn.
+    pub keys: Box<[SortKey]>,
+    /// Of rows that are equal in so many first keys the first one only; 0 keeps all.
+    pub distinct: u16,
+    /// How many columns the client gets, where `keys` were made from what the map knows of them.
+    pub width: Option<u16>,
+    pub limit: Limit,
+    /// FETCH … WITH TIES: rows that are equal to the last one follow.
+    pub ties: bool,
+    /// The shards' statement around the keys: `SELECT DISTINCT `, then the client's columns up to
+    /// the end of HAVING, then LIMIT and FOR UPDATE.
+    pub text: [Box<str>; 3],
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SortKey {
+    pub expression: Box<str>,
+    pub descending: bool,
+    pub nulls_first: bool,
+    /// Its collation, where that is not the database's default one.
+    pub collation: Option<Box<str>>,
+    /// The client did not ask for this order, so that any order of its values will do.
+    pub free: bool,
+}
+
+impl Ordered {
+    /// What each shard runs. Free keys that are `text` may be sorted by bytes, which the router can
+    /// compare: `bytewise` says which keys are.
+    #[must_use]
+    pub fn shard_query(&self, bytewise: impl Fn(usize) -> bool) -> String {
+        let [head, body, tail] = &self.text;
+        let keys = self.keys.iter().enumerate().map(|(number, key)| match bytewise(number) {
+            true => format!("({}) COLLATE \"C\"", key.expression),
+            false => key.expression.to_string(),
+        });
+        let order = self.keys.iter().enumerate().map(|(number, key)| {
+            let direction = if key.descending { " DESC" } else { "" };
+            let nulls = match (key.nulls_first == key.descending, key.nulls_first) {
+                (true, _) => "",
+                (false, true) => " NULLS FIRST",
+                (false, false) => " NULLS LAST",
+            };
+            format!("{}{direction}{nulls}", number + 1)
+        });
+        let keys: Vec<String> = keys.collect();
+        let order: Vec<String> = order.collect();
+        let comma = if body.starts_with(' ') { "" } else { ", " };
+        format!("{head}{}{comma}{body} ORDER BY {}{tail}", keys.join(", "), order.join(", "))
+    }
+}
+
+/// The shards' rows become arrays, and one shard runs the final statement over them:
+/// `SELECT … FROM unnest($1::T0[], $2::T1[], …) AS pgherd_partial(c0, c1, …) …`. So averages, text
+/// order and HAVING are PostgreSQL's own. Where the router can compare the groups and add up what the
+/// shards send, they send their groups in order, and the arrays hold each group once, a part of
+/// them at a time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Combine {
+    /// What the rows are grouped by: the first partial columns.
+    pub groups: Box<[Box<str>]>,
+    /// How the other partial columns of one group are added up.
+    pub sums: Box<[PartialSum]>,
+    /// The final statement.
+    pub statement: Box<[Piece]>,
+    /// It has to see all groups at once: ORDER BY, LIMIT, DISTINCT.
+    pub whole: bool,
+    /// The shards' statement around the groups: the other columns up to the end of WHERE, and what
+    /// follows GROUP BY.
+    pub text: [Box<str>; 2],
+}
+
+/// Of which aggregate a partial column is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartialSum {
+    /// A count or a sum.
+    Sum,
+    Min,
+    Max,
+    And,
+    Or,
+    /// Only its type counts.
+    Any,
+}
+
+impl Combine {
+    /// How many columns each partial row has: `c0`, `c1`, …
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.groups.len() + self.sums.len()
+    }
+
+    /// What each shard runs. With `bytewise` the groups come in order, those for which it says so
+    /// in the order of their bytes.
+    #[must_use]
+    pub fn shard_query(&self, bytewise: Option<&dyn Fn(usize) -> bool>) -> String {
+        let [body, tail] = &self.text;
+        let groups = self.groups.iter().enumerate().map(|(number, group)| {
+            match bytewise.is_some_and(|bytewise| bytewise(number)) {
+                true => format!("({group}) COLLATE \"C\""),
+                false => group.to_string(),
+            }
+        });
+        let places = (1..=self.groups.len()).map(|place| place.to_string());
+        let places = places.collect::<Vec<String>>().join(", ");
+        let by = match (self.groups.is_empty(), bytewise) {
+            (true, _) => String::new(),
+            (false, None) => format!(" GROUP BY {places}"),
+            (false, Some(_)) => format!(" GROUP BY {places} ORDER BY {places}"),
+        };
+        let groups = groups.collect::<Vec<String>>().join(", ");
+        let comma = if groups.is_empty() || self.sums.is_empty() { "" } else { ", " };
+        format!("SELECT {groups}{comma}{body}{by}{tail}")
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Piece {
+    Text(Box<str>),
+    /// Here comes `unnest(…) AS pgherd_partial(…)`.
+    Source,
+    /// Here comes the SQL name of the type that partial column n has on the shards.
+    TypeOf(u16),
+    /// Here comes the value of `$n` (from 1) as a literal.
+    Param(u16),
+}

@@ -1,0 +1,107 @@
+//! New rows, and writes that read other shards: what is made before a row's shard is known.
+
+use pgherd_shard_map::{GroupId, TableName};
+use smallvec::SmallVec;
+
+use super::{Borrow, KeySource, Pull, Span, Target};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct SplitInsert {
+    pub table: TableName,
+    /// `None` for a reference table: every shard gets all rows.
+    pub group: Option<GroupId>,
+    /// Everything before the first row.
+    pub head: Box<str>,
+    pub rows: Box<[NewRow]>,
+    /// Everything after the last row: ON CONFLICT, RETURNING, nothing.
+    pub tail: SmallVec<[RowPart; 1]>,
+    /// Values that are made once, before the rows are placed.
+    pub makes: Box<[Make]>,
+}
+
+/// A row with its parentheses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewRow {
+    pub parts: SmallVec<[RowPart; 1]>,
+    pub key: RowKey,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum RowPart {
+    /// As the client wrote it.
+    Text(Span),
+    Words(Box<str>),
+    /// The n-th literal of the statement.
+    Literal(u32),
+    /// A fresh value of the n-th of [`SplitInsert::makes`].
+    Made(u16),
+}
+
+/// What says to which shard a new row goes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RowKey {
+    Given(KeySource),
+    Made(u16),
+    Everywhere,
+}
+
+/// How a value of a new row is made that no shard may make for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Make {
+    /// The next number of a sequence. Those of an identity column belong to whoever may insert
+    /// into its table; others to whoever may use the sequence.
+    Number {
+        sequence: TableName,
+        identity: Option<(TableName, Box<str>)>,
+    },
+    RandomUuid,
+    /// The default of a column, computed on the home shard.
+    Default {
+        table: TableName,
+        column: Box<str>,
+    },
+}
+
+/// A write that each shard does on its own rows, with copies of all others that it reads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Informed {
+    /// Where it writes.
+    pub target: Target,
+    /// A reference table is written: all shards answer alike.
+    pub same: bool,
+    pub pulls: Box<[Pull]>,
+    /// The client's statement with the copies' names in place of the tables'.
+    pub sql: Box<str>,
+}
+
+/// Rows that are made in a scratch table, `pg_temp.pgherd_new`, and then inserted where they belong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gather {
+    pub table: TableName,
+    pub place: GatherPlace,
+    /// The scratch table's columns; empty for all of the table's.
+    pub columns: Box<[ScratchColumn]>,
+    /// What is copied, and the statement that fills the scratch table.
+    pub borrow: Borrow,
+    /// `INSERT INTO` and the table, as written.
+    pub head: Box<str>,
+    /// Everything after the last row: ON CONFLICT, RETURNING, nothing.
+    pub tail: Box<str>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScratchColumn {
+    pub name: Box<str>,
+    /// Its default.
+    pub make: Option<Make>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GatherPlace {
+    /// Each row to the shard of this field.
+    Split { group: GroupId, field: u16 },
+    /// A reference table.
+    Everywhere,
+    /// A table that is not distributed.
+    Home,
+}
