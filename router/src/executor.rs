@@ -412,6 +412,7 @@ impl Conn {
         match self.session.transaction.block() {
             Some(block) if !server.joined => {
                 server.joined = true;
+                self.cancel.joined.set(Some(Instant::now()));
                 for sql in block.join_statements() {
                     crate::wire::frontend::put_query(request, sql);
                     replies += 1;

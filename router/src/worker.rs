@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use foldhash::{HashMap, HashSet};
@@ -58,6 +58,9 @@ const SETTINGS_MAX: usize = 1024;
 
 /// A cancel key's secret in bytes, where the protocol does not fix it at four.
 const SECRET_MAX: usize = 32;
+
+/// For so long after it was sent, a BEGIN may be at work still.
+pub const JOIN_MAX: Duration = Duration::from_millis(500);
 
 /// How long a worker is waited for when metrics are read.
 const FIGURES_WAIT: Duration = Duration::from_secs(1);
@@ -306,6 +309,8 @@ pub struct Cancel {
     pub servers: RefCell<SmallVec<[CancelTarget; 2]>>,
     /// Changes with every statement that needs a server.
     pub turn: Cell<u32>,
+    /// When a server was last told to join the open transaction.
+    pub joined: Cell<Option<Instant>>,
     /// Chosen to give way in a deadlock: the error that follows is that one.
     pub deadlock: Cell<bool>,
     /// A cancel was sent while these servers worked: they are not used again, since it may arrive
@@ -474,6 +479,7 @@ impl Worker {
             secret_size: if long_key { SECRET_MAX } else { 4 },
             servers: RefCell::default(),
             turn: Cell::new(0),
+            joined: Cell::new(None),
             deadlock: Cell::new(false),
             sent: Cell::new(false),
             presence: Presence::new(login, peer),
@@ -519,6 +525,24 @@ impl Worker {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// How long a cancel of the session must wait since a BEGIN may be at work still (a cancel
+    /// would make it fail, and what comes behind it a transaction by itself), and how many messages
+    /// had come by then.
+    #[must_use]
+    pub fn cancel_delay(&self, pid: u32) -> Option<(Duration, u64)> {
+        let cancel = self.sessions.borrow().get(&(pid >> 8)).and_then(Weak::upgrade)?;
+        let since = cancel.joined.get()?.elapsed();
+        let delay = JOIN_MAX.checked_sub(since)?;
+        Some((delay, cancel.presence.messages.get()))
+    }
+
+    /// Whether no further message of the session has been taken.
+    #[must_use]
+    pub fn is_at(&self, pid: u32, messages: u64) -> bool {
+        let cancel = self.sessions.borrow().get(&(pid >> 8)).and_then(Weak::upgrade);
+        cancel.is_some_and(|cancel| cancel.presence.messages.get() == messages)
     }
 
     /// Sessions that hold connections to several shards.

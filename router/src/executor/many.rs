@@ -415,6 +415,9 @@ impl Conn {
                             break;
                         }
                         hidden_left -= 1;
+                        if hidden_left == 0 && failure.is_some() {
+                            self.cancel_running(&[(at, 0)]);
+                        }
                     }
                     b'E' if failure.is_none() => {
                         failure = Some(Failure::Shard(frame));
@@ -534,9 +537,11 @@ impl Conn {
         self.cancel_running(&others);
     }
 
-    /// Cancels what runs on these servers; their connections are not used again.
+    /// Cancels what runs on these servers; their connections are not used again. One that has not
+    /// joined the block yet is left alone: it would be BEGIN that fails, and what comes behind it
+    /// would be a transaction by itself.
     pub(super) fn cancel_running(&mut self, servers: &[(usize, u32)]) {
-        for (at, _) in servers {
+        for (at, _) in servers.iter().filter(|(_, joins)| *joins == 0) {
             let server = &mut self.servers[*at];
             server.spoiled = true;
             self.worker.background(send_cancel(server.seldom.address, server.pid, server.secret));

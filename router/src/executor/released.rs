@@ -7,7 +7,7 @@ use super::Conn;
 use super::observed::count_answer;
 use crate::pool::{Login, Server};
 use crate::session::Transaction;
-use crate::worker::{Worker, send_cancel};
+use crate::worker::{JOIN_MAX, Worker, send_cancel};
 
 /// How long a server that is cancelled is waited for, each time.
 const STOP: [Duration; 8] = {
@@ -94,10 +94,15 @@ pub(super) fn give_back(worker: &Worker, login: &Login, server: Server) {
 /// stops nothing. It counts in its pool until it is gone.
 async fn stop(mut server: Server, pools: Rc<crate::pool::Pools>, login: Login) {
     server.spoiled = true;
-    for wait in STOP {
+    // A cancel must not hit the BEGIN before a write.
+    let write = server.wrote.then_some((JOIN_MAX, false));
+    let waits = write.into_iter().chain(STOP.into_iter().map(|wait| (wait, true)));
+    for (wait, cancels) in waits {
         let ended = async {
             drop(server.end_requests().await);
-            send_cancel(server.seldom.address, server.pid, server.secret).await;
+            if cancels {
+                send_cancel(server.seldom.address, server.pid, server.secret).await;
+            }
             while server.fill().await.is_ok() {
                 server.inbuf.clear();
             }

@@ -375,6 +375,12 @@ async fn greet(
 
 /// Passes a cancel request on to the servers that work for the session it names.
 pub async fn cancel(worker: Rc<Worker>, pid: u32, secret: Box<[u8]>) {
+    if let Some((delay, messages)) = worker.cancel_delay(pid) {
+        tokio::time::sleep(delay).await;
+        if !worker.is_at(pid, messages) {
+            return;
+        }
+    }
     for CancelTarget { address, pid, secret, .. } in worker.cancel_targets(pid, &secret) {
         send_cancel(address, pid, secret).await;
     }

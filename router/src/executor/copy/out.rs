@@ -86,6 +86,9 @@ impl Conn {
                             break;
                         }
                         hidden -= 1;
+                        if hidden == 0 && failure.is_some() {
+                            self.cancel_running(&[(at, 0)]);
+                        }
                     }
                     b'E' if failure.is_none() => {
                         failure = Some(Failure::Shard(frame));
