@@ -26,7 +26,7 @@ struct Statement<'t> {
     alias: Option<&'t str>,
     source: Range,
     on: Range,
-    /// From WHEN to the next.
+    /// What each WHEN does: behind its THEN.
     actions: Vec<Range>,
 }
 
@@ -47,23 +47,34 @@ fn read<'t>(tokens: &'t Tokens<'_>) -> Option<Statement<'t>> {
         return None;
     }
     let on = tokens.find(&(at..end), |t| tokens.is(t, "on"))?;
-    let starts: Vec<usize> = (on..end)
-        .filter(|t| tokens.is(*t, "when") && depth_is_top(tokens, on, *t))
-        .filter(|t| tokens.is(t + 1, "matched") || tokens.are(t + 1, &["not", "matched"]))
-        .collect();
-    let first = *starts.first()?;
-    let ends = starts.iter().skip(1).copied().chain([end]);
-    let actions = starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect();
+    let (first, actions) = read_actions(tokens, &(on + 1..end))?;
     Some(Statement { table, alias, source: at + 1..on, on: on + 1..first, actions })
 }
 
-/// Whether a token is in no parentheses that were opened behind `from`.
-fn depth_is_top(tokens: &Tokens<'_>, from: usize, at: usize) -> bool {
-    let mut walked = from;
-    while walked < at {
-        walked = tokens.after(walked);
+/// Where the first WHEN of the statement's own stands, and what is behind the THEN of each: not
+/// those of a CASE in a condition.
+fn read_actions(tokens: &Tokens<'_>, range: &Range) -> Option<(usize, Vec<Range>)> {
+    let mut cases = 0_u32;
+    // WHEN, and its THEN once that has come.
+    let mut clauses: Vec<(usize, Option<usize>)> = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        let own = cases == 0 && !tokens.sign(at - 1, ".");
+        match tokens.word(at) {
+            Some("case") if !tokens.sign(at - 1, ".") => cases += 1,
+            Some("end") if cases > 0 && !tokens.sign(at - 1, ".") => cases -= 1,
+            Some("when") if own => clauses.push((at, None)),
+            Some("then") if own => {
+                let (_, then) = clauses.last_mut()?;
+                then.is_none().then(|| *then = Some(at))?;
+            }
+            _ => {}
+        }
+        at = tokens.after(at);
     }
-    walked == at
+    let ends = clauses.iter().skip(1).map(|(when, _)| *when).chain([range.end]);
+    let actions = clauses.iter().zip(ends).map(|((_, then), end)| Some(then.as_ref()? + 1..end));
+    Some((clauses.first()?.0, actions.collect::<Option<Vec<_>>>()?))
 }
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -87,8 +98,8 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     };
     refuse_home(&analysis)?;
     for action in &statement.actions {
-        if let Some(set) = tokens.find(action, |at| tokens.is(at, "set")) {
-            let set = set + 1..action.end;
+        if tokens.are(action.start, &["update", "set"]) {
+            let set = action.start + 2..action.end;
             refuse_default(tokens, &set, &table)?;
             if let Some(key) = table.key_column() {
                 refuse_key_change(tokens, &set, &key.name)?;
@@ -173,9 +184,7 @@ fn analyze(
     // Source rows without a match are not left out.
     conditions.push((statement.on.clone(), Side::To(source, target)));
     analysis.conditions(tokens, context, &scope, &conditions)?;
-    for action in &statement.actions {
-        analysis.expression(tokens, context, action, &scope)?;
-    }
+    analysis.expression(tokens, context, &(statement.on.end..tokens.len()), &scope)?;
     if home_target.is_empty() {
         analysis.settle();
     }
@@ -197,11 +206,10 @@ enum NewKey {
 impl NewRow {
     /// `None`: the action makes no row.
     fn read(tokens: &Tokens<'_>, action: &Range, table: &Table) -> Result<Option<Self>, PlanError> {
-        let then = tokens.find(action, |at| tokens.is(at, "then")).ok_or_else(|| unread(tokens))?;
-        if !tokens.is(then + 1, "insert") {
+        if !tokens.is(action.start, "insert") {
             return Ok(None);
         }
-        let mut at = then + 2;
+        let mut at = action.start + 1;
         let mut columns = None;
         if tokens.kind(at) == Some(Kind::Open) {
             let inside = at + 1..tokens.list[at].close;

@@ -32,6 +32,13 @@ SELECT * FROM t ORDER BY k;
 -- Two source rows for one.
 MERGE INTO t USING (VALUES ('x'), ('y')) AS s (v) ON t.k = 1 WHEN MATCHED THEN UPDATE SET v = s.v;
 MERGE INTO t USING s ON t.k = s.k WHEN MATCHED THEN UPDATE SET nothing = 1;
+-- The THEN of a CASE is not the clause's own.
+MERGE INTO t USING s ON t.k = s.k WHEN MATCHED AND CASE WHEN s.k = 3 THEN true ELSE false END THEN UPDATE SET v = CASE WHEN s.k = 3 THEN 'three' END WHEN NOT MATCHED AND CASE s.k WHEN 2 THEN true ELSE false END THEN INSERT (k, v) VALUES (s.k, 'two');
+SELECT * FROM t ORDER BY k;
+--@ refused 0A000
+MERGE INTO t USING s ON t.k = s.k WHEN NOT MATCHED AND CASE WHEN true THEN true ELSE false END THEN INSERT (k, v) VALUES (s.k + 100, 'elsewhere');
+--@ refused 0A000
+MERGE INTO t USING s ON t.k = s.k AND CASE WHEN s.k = 3 THEN true END OR true WHEN MATCHED THEN DO NOTHING;
 -- A match could be on another shard.
 --@ refused 0A000
 MERGE INTO t USING far ON t.k = far.k WHEN MATCHED THEN UPDATE SET v = far.v;
