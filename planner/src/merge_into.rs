@@ -11,8 +11,8 @@ use crate::query::{Unread, read_from_item};
 use crate::route::{home, keys, plan_of, refuse_home, unread, view_refused, witness};
 use crate::token::{Kind, Range, Tokens};
 use crate::write::{
-    refuse_default, refuse_key_change, refuse_rounded_key, refuse_sequences, same_everywhere,
-    sharded_target,
+    refuse_default, refuse_differing_subqueries, refuse_key_change, refuse_rounded_key,
+    refuse_sequences, same_everywhere, sharded_target,
 };
 use crate::{
     Access, Action, Context, KeySource, KeyUse, ManyShards, Merge, OneShard, Plan, PlanError,
@@ -163,6 +163,7 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     if borrow::names_system_column(tokens) {
         return Err(refused("System columns have other values on each shard."));
     }
+    refuse_differing_subqueries(tokens, &statement.source)?;
     let many = ManyShards { target: Target::All, sql: None, merge: Merge::Sum };
     Ok(plan_of(context, Action::Many(many), Access::Write, Reuse::AnyLiterals, KIND))
 }

@@ -6,7 +6,7 @@ use pgherd_shard_map::{ColumnDefault, KeyType, RelationKind, Table, TableKind, T
 
 use crate::analyze::{self, Analysis, Scope, Side};
 use crate::functions::Nature;
-use crate::query::{Unread, read_from_item};
+use crate::query::{Unread, read_from_item, starts_query};
 use crate::route::{home, keys, keys_of, plan_of, refuse_home, unread, view_refused, witness};
 use crate::token::{Kind, Range, Tokens};
 use crate::view::{self, Part, Parts};
@@ -349,12 +349,15 @@ fn change(
     let moves = matches!(merge, Merge::Rekeyed(_));
     let sum = |target| ManyShards { target, sql: None, merge: merge.clone() };
     if let Some(target) = keys(&analysis.uses) {
+        let differs = refuse_differing_subqueries(tokens, &change.from);
         if moves && everywhere {
+            differs?;
             let action = Action::Many(sum(target));
             return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind));
         }
         refuse_own_key_change(tokens, &change.set, &table)?;
-        let otherwise = everywhere.then(|| Box::new(Otherwise::Many(sum(target.clone()))));
+        let otherwise =
+            (everywhere && differs.is_ok()).then(|| Box::new(Otherwise::Many(sum(target.clone()))));
         let action = Action::One(OneShard { target, otherwise });
         return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind));
     }
@@ -380,6 +383,7 @@ fn change(
             "Compare the distribution column with a value, or set pgherd.scatter to on.",
         ));
     }
+    refuse_differing_subqueries(tokens, &change.from)?;
     let action = Action::Many(sum(Target::All));
     Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind))
 }
@@ -426,6 +430,41 @@ pub(crate) fn read_change_into(
     Ok(())
 }
 
+/// A function that gives something else each time, called in these tokens.
+fn moving_call<'t>(tokens: &'t Tokens<'_>, range: &Range) -> Option<&'t str> {
+    let moving = ["random", "gen_random_uuid", "clock_timestamp", "timeofday"];
+    range.clone().find_map(|at| {
+        functions::call(tokens, at).and_then(|(name, _)| name).filter(|name| moving.contains(name))
+    })
+}
+
+/// Refuses subqueries that PostgreSQL runs once, and that could come out otherwise on each shard.
+/// `from` is what the statement reads beside its target.
+pub(crate) fn refuse_differing_subqueries(
+    tokens: &Tokens<'_>,
+    from: &Range,
+) -> Result<(), PlanError> {
+    for at in tokens.all() {
+        if tokens.kind(at) != Some(Kind::Open) || !starts_query(tokens, at + 1) {
+            continue;
+        }
+        let inside = at + 1..tokens.list[at].close;
+        let called = moving_call(tokens, &inside).map(|name| format!("{name}()"));
+        let limits = |at| tokens.is_any(at, &["limit", "offset", "fetch"]);
+        let cut = from.contains(&at)
+            && tokens.find(&inside, limits).is_some()
+            && tokens.find(&inside, |at| tokens.are(at, &["order", "by"])).is_none();
+        if let Some(what) = called.or_else(|| cut.then(|| "LIMIT without ORDER BY".to_owned())) {
+            return Err(PlanError::unsupported(
+                format!("{what} in a subquery is not supported in a write on several shards"),
+                "Each shard would compute it by itself, and the parts would not fit together.",
+                "Compute the value first, or compare the distribution column with one value.",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Each shard changes its own rows, and is told of the others that the statement reads.
 fn informed(
     tokens: &Tokens<'_>,
@@ -448,12 +487,7 @@ fn informed(
             "Write ORDER BY into the statement, and leave it out of the view.",
         ));
     }
-    // A subquery must come out the same on every shard.
-    let moving = ["random", "gen_random_uuid", "clock_timestamp", "timeofday"];
-    let called = tokens.all().find_map(|at| {
-        functions::call(tokens, at).and_then(|(name, _)| name).filter(|name| moving.contains(name))
-    });
-    if let Some(name) = called {
+    if let Some(name) = moving_call(tokens, &tokens.all()) {
         return Err(PlanError::unsupported(
             format!("{name}() is not supported in a write that reads other shards"),
             "Each shard would compute it by itself, and the parts would not fit together.",
