@@ -11,7 +11,7 @@
 
 use std::collections::BTreeSet;
 
-use pgherd_shard_map::{Column, Table};
+use pgherd_shard_map::{Column, Table, quoted};
 
 use crate::analyze::{Analysis, Use, split_and};
 use crate::functions::{self, Nature};
@@ -442,7 +442,3 @@ const PLAIN_WORDS: &[&str] = &[
     "some",
     "array",
 ];
-
-pub(crate) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}

@@ -1,8 +1,7 @@
 //! COPY: the head's options in all their spellings, and where the rows go.
 
-use pgherd_shard_map::{RelationKind, Table, TableKind};
+use pgherd_shard_map::{RelationKind, Table, TableKind, quoted};
 
-use crate::borrow::quoted;
 use crate::insert::{make_of, must_make};
 use crate::literal::{Value, decode};
 use crate::query::starts_query;

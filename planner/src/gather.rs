@@ -5,10 +5,10 @@
 //! So a sequence is asked and a volatile function called once for a row, a value is cast as INSERT
 //! casts it, and all copies of a reference table get the same.
 
-use pgherd_shard_map::{ColumnDefault, RelationKind, TableKind, TableName};
+use pgherd_shard_map::{ColumnDefault, RelationKind, TableKind, TableName, quoted};
 
 use crate::analyze::Analysis;
-use crate::borrow::{self, quoted};
+use crate::borrow;
 use crate::insert::{Insert, has_query, make_of};
 use crate::query::Query;
 use crate::route::{plan_of, unread, witness};

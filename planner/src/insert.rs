@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use pgherd_shard_map::{Column, ColumnDefault, Identity, Table, TableKind};
+use pgherd_shard_map::{Column, ColumnDefault, Identity, Table, TableKind, quoted};
 
 use smallvec::SmallVec;
 
@@ -22,8 +22,8 @@ use crate::write::{
 };
 use crate::{
     Access, Action, Context, KeyUse, Limit, Make, ManyShards, Merge, NewRow, OneShard, Plan,
-    PlanError, Reuse, RowKey, RowPart, SplitInsert, StatementKind, Target, borrow::quoted,
-    functions, gather, scatter,
+    PlanError, Reuse, RowKey, RowPart, SplitInsert, StatementKind, Target, functions, gather,
+    scatter,
 };
 
 /// More rows than this are not worth a place in the plan cache.
@@ -391,6 +391,12 @@ pub(crate) fn must_make(table: &Table, at: usize) -> bool {
             is_key || table.kind == TableKind::Reference
         }
     }
+}
+
+/// A column that the new rows are not given and that a shard must not fill by itself.
+pub(crate) fn made_by_shards(table: &Table, given: impl Fn(usize) -> bool) -> Option<&Column> {
+    let at = (0..table.columns.len()).find(|at| must_make(table, *at) && !given(*at))?;
+    Some(&table.columns[at])
 }
 
 pub(crate) fn make_of(table: &Table, column: &Column) -> Make {

@@ -6,7 +6,7 @@
 use pgherd_shard_map::{Table, TableKind};
 
 use crate::analyze::{Analysis, Scope, Side, value};
-use crate::insert::must_make;
+use crate::insert::made_by_shards;
 use crate::query::{Unread, read_from_item};
 use crate::route::{home, keys, plan_of, refuse_home, unread, view_refused, witness};
 use crate::token::{Kind, Range, Tokens};
@@ -248,15 +248,15 @@ impl NewRow {
 
     /// Values that no shard may make for itself.
     fn refuse_made(&self, tokens: &Tokens<'_>, table: &Table) -> Result<(), PlanError> {
-        let made = (0..table.columns.len()).filter(|at| must_make(table, *at)).find(|at| {
-            let value = self.value_of(table, *at);
-            value.is_none_or(|value| value.len() == 1 && tokens.is(value.start, "default"))
-        });
-        match made {
+        let given = |at| {
+            let default = |value: &Range| value.len() == 1 && tokens.is(value.start, "default");
+            self.value_of(table, at).is_some_and(|value| !default(value))
+        };
+        match made_by_shards(table, given) {
             None => Ok(()),
-            Some(at) => Err(refused(&format!(
+            Some(column) => Err(refused(&format!(
                 "Column \"{}\" of {} has a default that shards must not compute.",
-                table.columns[at].name, table.name
+                column.name, table.name
             ))),
         }
     }

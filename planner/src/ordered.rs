@@ -5,6 +5,8 @@
 //! rows meet, and the first of them is the one. Its order is free, which lets texts be sorted by
 //! their bytes.
 
+use pgherd_shard_map::quoted;
+
 use crate::aggregate;
 use crate::analyze::Analysis;
 use crate::functions::{self, Nature};
@@ -296,10 +298,6 @@ fn plain_tables<'q>(from: &'q From, tables: &mut Vec<(&'q str, &'q str)>) -> Opt
         }
         _ => None,
     }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Whether these tokens are the distribution column of a table that no outer join fills with NULLs:

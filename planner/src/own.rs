@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use pgherd_shard_map::{Column, ColumnDefault, Placement, ShardId, Table, TableKind};
+use pgherd_shard_map::{Column, ColumnDefault, Placement, ShardId, Table, TableKind, quoted};
 
 use crate::insert::read_insert;
 use crate::query::{Body, From, JoinKind, Query, Select, read_from_item, starts_query};
@@ -302,8 +302,4 @@ impl Own<'_> {
         text.push_str(&sql[from..]);
         Some(text)
     }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -15,10 +15,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pgherd_shard_map::{Column, ColumnDefault, RelationKind, Table, TableKind, TableName, View};
+use pgherd_shard_map::{
+    Column, ColumnDefault, RelationKind, Table, TableKind, TableName, View, quoted,
+};
 
 use crate::analyze::{Analysis, Scope, Whole};
-use crate::borrow::{self, quoted};
+use crate::borrow;
 use crate::functions::{self, Nature};
 use crate::query::{Distinct, From, Query, Select};
 use crate::route::{unread, view_refused, witness};

@@ -8,7 +8,7 @@
 use pgherd_shard_map::{Table, TableKind};
 
 use crate::analyze::{Analysis, Scope, Use, value};
-use crate::insert::{Insert, must_make, read_insert, value_rows};
+use crate::insert::{Insert, made_by_shards, read_insert, value_rows};
 use crate::query::{Query, Unread, read_ctes, starts_query};
 use crate::route::{home, keys, plan_of, refuse_home, unread, view_refused, witness};
 use crate::token::{Range, Tokens};
@@ -107,12 +107,11 @@ impl Parts<'_, '_> {
     }
 
     fn query(&mut self, query: &Query, scope: &Scope) -> Result<(), PlanError> {
-        let before = self.analysis.data_modifying_cte;
         self.analysis
             .query(self.tokens, self.context, query, scope)
             .map_err(|Unread| unread(self.tokens))?;
         // PostgreSQL has these at the top only.
-        if self.analysis.data_modifying_cte != before || self.analysis.into {
+        if self.analysis.data_modifying_cte || self.analysis.into {
             return Err(unread(self.tokens));
         }
         Ok(())
@@ -256,19 +255,19 @@ impl Parts<'_, '_> {
         width: usize,
     ) -> Result<(), PlanError> {
         let tokens = self.tokens;
-        let left_out = |at: usize| match &insert.columns {
-            Some(names) => !names.contains(&&*table.columns[at].name),
-            None => at >= width,
-        };
-        let made = |at: &usize| must_make(table, *at);
         let word = (insert.source..insert.tail).any(|at| tokens.is(at, "default"));
-        match (0..table.columns.len()).filter(made).find(|at| word || left_out(*at)) {
+        let given = |at: usize| match &insert.columns {
+            _ if word => false,
+            Some(names) => names.contains(&&*table.columns[at].name),
+            None => at < width,
+        };
+        match made_by_shards(table, given) {
             None => Ok(()),
-            Some(at) => Err(PlanError::unsupported(
+            Some(column) => Err(PlanError::unsupported(
                 "a statement with several parts cannot make numbers for new rows",
                 format!(
                     "Column \"{}\" of {} has a default that shards must not compute.",
-                    table.columns[at].name, table.name
+                    column.name, table.name
                 ),
                 "Fetch the number first with SELECT nextval(…), and write it as a value.",
             )),

@@ -34,5 +34,5 @@ pub use placement::{Placement, ValueList, ValueRanges};
 pub use range::{HashRange, RangeMap};
 pub use schema::{
     ColocationGroup, Column, ColumnDefault, ColumnSequence, Distribution, Identity, Relation,
-    RelationKind, Table, TableKind, TableName, ValueRange, View, ViewBody,
+    RelationKind, Table, TableKind, TableName, ValueRange, View, ViewBody, quoted,
 };

@@ -151,7 +151,19 @@ pub struct ViewBody {
     pub updatable: bool,
 }
 
+/// An identifier as SQL text, always in quotes.
+#[must_use]
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 impl TableName {
+    /// As SQL text that means the same whatever the search_path.
+    #[must_use]
+    pub fn quoted(&self) -> String {
+        format!("{}.{}", quoted(&self.schema), quoted(&self.name))
+    }
+
     #[must_use]
     pub fn new(schema: &str, name: &str) -> Self {
         Self { schema: schema.into(), name: name.into() }

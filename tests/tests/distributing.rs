@@ -35,11 +35,14 @@ fn two_routers() -> LocalCluster {
     cluster
 }
 
+fn connect(cluster: &LocalCluster, router: usize) -> Client {
+    let router = &cluster.file.routers[router];
+    Client::connect(router.listen, &cluster.file.database).expect("a router lets us in")
+}
+
 /// Writes until it is over: alone, prepared, in blocks.
 fn write(cluster: &LocalCluster, client: u32, over: &AtomicBool, turns: &AtomicU64) -> Ledger {
-    let router = &cluster.file.routers[client as usize % 2];
-    let mut connection =
-        Client::connect(router.listen, &cluster.file.database).expect("a router lets us in");
+    let mut connection = connect(cluster, client as usize % 2);
     let mut ledger = Ledger::default();
     let mut turn = u64::from(client);
     while !over.load(Ordering::Relaxed) {
@@ -168,11 +171,7 @@ fn writes_go_on_while_a_table_is_distributed_and_brought_home() {
 #[test]
 fn a_statement_that_waits_behind_the_change_in_a_block_is_turned_away() {
     let cluster = two_routers();
-    let connect = |router: usize| {
-        let router = &cluster.file.routers[router];
-        Client::connect(router.listen, &cluster.file.database).expect("a router lets us in")
-    };
-    let (mut changer, mut reader) = (connect(0), connect(1));
+    let (mut changer, mut reader) = (connect(&cluster, 0), connect(&cluster, 1));
     changer.ok("BEGIN");
     changer.ok("SELECT create_distributed_table('counters', 'k')");
     // Nothing says which table the function reads.
@@ -189,11 +188,7 @@ fn a_statement_that_waits_behind_the_change_in_a_block_is_turned_away() {
 #[test]
 fn a_router_whose_connection_to_the_catalog_was_cut_looks_before_it_plans() {
     let cluster = two_routers();
-    let connect = |router: usize| {
-        let router = &cluster.file.routers[router];
-        Client::connect(router.listen, &cluster.file.database).expect("a router lets us in")
-    };
-    let (mut changer, mut other) = (connect(0), connect(1));
+    let (mut changer, mut other) = (connect(&cluster, 0), connect(&cluster, 1));
     let all = format!("row: '{}'", CLIENTS * KEYS);
     for round in 0..5 {
         let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
@@ -222,11 +217,7 @@ fn a_router_whose_connection_to_the_catalog_was_cut_looks_before_it_plans() {
 fn nothing_is_distributed_past_a_router_that_is_stopped() {
     use rustix::process::Signal;
     let cluster = two_routers();
-    let connect = |router: usize| {
-        let router = &cluster.file.routers[router];
-        Client::connect(router.listen, &cluster.file.database).expect("a router lets us in")
-    };
-    let (mut changer, mut other) = (connect(0), connect(1));
+    let (mut changer, mut other) = (connect(&cluster, 0), connect(&cluster, 1));
     let all = format!("row: '{}'", CLIENTS * KEYS);
     let count = "SELECT count(*) FROM counters";
     assert_eq!(other.simple(count, "").expect("an answer").rows, std::slice::from_ref(&all));
@@ -247,11 +238,8 @@ fn nothing_is_distributed_past_a_router_that_is_stopped() {
 #[test]
 fn statements_go_on_when_the_change_is_rolled_back() {
     let cluster = two_routers();
-    let connect = |router: usize| {
-        let router = &cluster.file.routers[router];
-        Client::connect(router.listen, &cluster.file.database).expect("a router lets us in")
-    };
-    let (mut changer, mut near, mut far) = (connect(0), connect(0), connect(1));
+    let (mut changer, mut near, mut far) =
+        (connect(&cluster, 0), connect(&cluster, 0), connect(&cluster, 1));
     changer.ok("BEGIN");
     changer.ok("SELECT create_distributed_table('counters', 'k')");
     near.send("SELECT count(*) FROM counters").expect("sent");

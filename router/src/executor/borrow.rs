@@ -66,7 +66,7 @@ impl Conn {
         if borrow.views.is_empty() {
             return Ok(());
         }
-        let names: Vec<String> = borrow.views.iter().map(relation).collect();
+        let names: Vec<String> = borrow.views.iter().map(TableName::quoted).collect();
         self.join(home).await?;
         let sql = format!("SELECT FROM {} WHERE false", names.join(", "));
         self.query(home, &sql).await.map(drop)
@@ -290,7 +290,7 @@ impl Conn {
             "SELECT a.attname FROM pg_catalog.pg_index i \
              JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) \
              WHERE i.indisprimary AND i.indrelid = {}::pg_catalog.regclass",
-            escape_literal(&relation(&pull.table))
+            escape_literal(&pull.table.quoted())
         );
         let reply = self.query(scratch, &sql).await?;
         let mut columns = Vec::with_capacity(reply.rows.len());
@@ -406,11 +406,7 @@ fn columns(pull: &Pull) -> String {
 
 /// The table as its filter calls it.
 fn table(pull: &Pull) -> String {
-    format!("{} AS {}", relation(&pull.table), escape_identifier(&pull.alias))
-}
-
-fn relation(name: &TableName) -> String {
-    format!("{}.{}", escape_identifier(&name.schema), escape_identifier(&name.name))
+    format!("{} AS {}", pull.table.quoted(), escape_identifier(&pull.alias))
 }
 
 /// What each shard is asked for.

@@ -70,7 +70,7 @@ impl Conn {
             self.servers[at].wrote = true;
             servers.push((*shard, at));
         }
-        let name = quoted(table);
+        let name = table.quoted();
         self.hold_back_others(table, servers[0].1).await?;
         for (_, at) in &servers {
             self.quietly(*at, &format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")).await?;
@@ -92,7 +92,7 @@ impl Conn {
                 }
                 let with = colocate_with.as_ref().map_or_else(
                     || "NULL::regclass".to_owned(),
-                    |other| format!("{}::regclass", escape_literal(&quoted(other))),
+                    |other| format!("{}::regclass", escape_literal(&other.quoted())),
                 );
                 let sql = format!(
                     "SELECT pgherd.register_distributed({regclass}, {}, {with}, {})",
@@ -225,14 +225,14 @@ impl Conn {
             }
         }
         let keep = predicate(home_shard).unwrap_or_else(|| "false".to_owned());
-        let name = quoted(table);
+        let name = table.quoted();
         self.quietly(home, &format!("DELETE FROM {name} WHERE ({keep}) IS NOT TRUE")).await?;
         Ok(())
     }
 
     /// Rows do not move past foreign keys and user triggers: both would act on the move.
     async fn refuse_if_entangled(&mut self, table: &TableName, home: usize) -> Result<(), Failure> {
-        let name = quoted(table);
+        let name = table.quoted();
         let sql = format!(
             "SELECT EXISTS (SELECT 1 FROM {name}) AND (\
                EXISTS (SELECT 1 FROM pg_catalog.pg_constraint WHERE contype = 'f' \
@@ -261,7 +261,7 @@ impl Conn {
         to: usize,
         predicate: &str,
     ) -> Result<(), Failure> {
-        let name = quoted(table);
+        let name = table.quoted();
         let columns = self
             .query(
                 from,
@@ -390,8 +390,4 @@ impl Conn {
             Err(error) => Err(self.lost(at, &error)),
         }
     }
-}
-
-pub(super) fn quoted(table: &TableName) -> String {
-    format!("{}.{}", escape_identifier(&table.schema), escape_identifier(&table.name))
 }

@@ -98,11 +98,7 @@ impl Conn {
         columns: &[Box<str>],
     ) -> Result<(), Failure> {
         let list: Vec<String> = columns.iter().map(|name| escape_identifier(name)).collect();
-        let table = format!(
-            "{}.{}",
-            escape_identifier(&gather.table.schema),
-            escape_identifier(&gather.table.name)
-        );
+        let table = gather.table.quoted();
         let sql = format!(
             "{PLAIN_FORMS}; CREATE TABLE {SCRATCH} AS SELECT {} FROM {table} WITH NO DATA",
             list.join(", ")

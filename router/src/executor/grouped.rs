@@ -11,7 +11,7 @@ use super::combine::{
     PartialType, check_columns, final_request, final_statement, put_array_head, too_many,
 };
 use super::many::{Rows, Task};
-use super::ordered::{Next, Source};
+use super::ordered::Source;
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::merge::Merge;
@@ -170,27 +170,11 @@ impl Conn {
         let mut part = Part { arrays: vec![Vec::new(); run.types.len()], rows: 0, bytes: 0 };
         let mut sent = 0;
         loop {
-            let mut next = 0;
-            while let Some(number) = lacking.get(next).copied() {
-                match self.next(&mut sources[number]).await? {
-                    Next::Wait => next += 1,
-                    Next::End => drop(lacking.swap_remove(next)),
-                    Next::Row(size) => {
-                        let frame = &self.servers[sources[number].at].inbuf[..size];
-                        key.clear();
-                        read_key(frame, &run.grouped.rules, &mut key)?;
-                        rows[number] = size;
-                        if merge.offer(number, &mut key).is_err() {
-                            return Err(self.unsorted(sources[number].at));
-                        }
-                        lacking.swap_remove(next);
-                    }
-                }
-            }
-            if !lacking.is_empty() {
-                self.wait_for(sources, lacking.iter().copied()).await?;
-                continue;
-            }
+            let read = |number: usize, frame: &[u8], key: &mut Vec<u8>| {
+                rows[number] = frame.len();
+                read_key(frame, &run.grouped.rules, key).map_err(Failure::from)
+            };
+            self.offer_heads(sources, &mut merge, &mut lacking, &mut key, read).await?;
             let taken = merge.take();
             let same = taken.is_some_and(|number| group.open && merge.key(number) == group.key);
             if group.open && !same {

@@ -12,7 +12,6 @@ use pgherd_shard_map::TableName;
 use postgres_protocol::escape::escape_literal;
 
 use super::Conn;
-use super::cluster::quoted;
 use crate::error::{ErrorInfo, Failure};
 use crate::recovery::{AskError, connect, timely};
 use crate::wire::{HEADER, frontend};
@@ -60,7 +59,7 @@ impl Conn {
         let xid = self.query(home, "SELECT pg_catalog.pg_current_xact_id()").await?.scalar();
         let sql = format!(
             "SELECT pgherd.begin_change({}, {})",
-            escape_literal(&quoted(table)),
+            escape_literal(&table.quoted()),
             escape_literal(&xid.unwrap_or_default())
         );
         let shared = std::sync::Arc::clone(&self.worker.shared);
@@ -94,7 +93,7 @@ impl Conn {
         let tables = block.distributing.clone();
         let home = self.server_for(self.planning.map.home).await?;
         for table in tables {
-            let name = escape_literal(&quoted(&table));
+            let name = escape_literal(&table.quoted());
             self.quietly(home, &format!("SELECT pgherd.turn_away({name})")).await?;
         }
         Ok(())
@@ -188,7 +187,7 @@ impl Conn {
         let sql = format!(
             "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_locks WHERE pid = pg_backend_pid() \
              AND granted AND relation = pg_catalog.to_regclass({}))",
-            escape_literal(&quoted(table))
+            escape_literal(&table.quoted())
         );
         let joined: Vec<usize> =
             (0..self.servers.len()).filter(|at| self.servers[*at].joined).collect();

@@ -96,12 +96,11 @@ impl Conn {
         rows.push('}');
         let wanted: Vec<String> = pull.columns.iter().map(|name| escape_identifier(name)).collect();
         sql.push_str(&format!(
-            "{} AS (SELECT {} FROM pg_catalog.unnest({}::{}.{}[]) AS copies)",
+            "{} AS (SELECT {} FROM pg_catalog.unnest({}::{}[]) AS copies)",
             pull.scratch,
             wanted.join(", "),
             escape_literal(&rows),
-            escape_identifier(&pull.table.schema),
-            escape_identifier(&pull.table.name),
+            pull.table.quoted(),
         ));
         Ok(())
     }

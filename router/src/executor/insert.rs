@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use pgherd_planner::{Literal, Make, Params, RowKey, RowPart, SplitInsert};
 use pgherd_shard_map::{KeyError, KeyInput, ShardId, ShardMap, TableName};
-use postgres_protocol::escape::{escape_identifier, escape_literal};
+use postgres_protocol::escape::escape_literal;
 
 use super::many::Task;
 use super::{Conn, Statement};
@@ -211,8 +211,7 @@ impl Conn {
 }
 
 pub(super) fn regclass(name: &TableName) -> String {
-    let name = format!("{}.{}", escape_identifier(&name.schema), escape_identifier(&name.name));
-    format!("{}::pg_catalog.regclass", escape_literal(&name))
+    format!("{}::pg_catalog.regclass", escape_literal(&name.quoted()))
 }
 
 /// The first column.

@@ -348,26 +348,11 @@ impl Conn {
         let mut key = Vec::new();
         let mut sent = 0;
         while !window.is_done() {
-            let mut next = 0;
-            while let Some(number) = lacking.get(next).copied() {
-                match self.next(&mut sources[number]).await? {
-                    Next::Wait => next += 1,
-                    Next::End => drop(lacking.swap_remove(next)),
-                    Next::Row(size) => {
-                        let frame = &self.servers[sources[number].at].inbuf[..size];
-                        key.clear();
-                        heads[number] = read_head(frame, rules, sorted, &mut key)?;
-                        if merge.offer(number, &mut key).is_err() {
-                            return Err(self.unsorted(sources[number].at));
-                        }
-                        lacking.swap_remove(next);
-                    }
-                }
-            }
-            if !lacking.is_empty() {
-                self.wait_for(sources, lacking.iter().copied()).await?;
-                continue;
-            }
+            let read = |number: usize, frame: &[u8], key: &mut Vec<u8>| {
+                heads[number] = read_head(frame, rules, sorted, key)?;
+                Ok(())
+            };
+            self.offer_heads(sources, &mut merge, &mut lacking, &mut key, read).await?;
             let Some(number) = merge.take() else { break };
             let Head { size, shown_at, known_by } = heads[number];
             let inbuf = &mut self.servers[sources[number].at].inbuf;
@@ -386,6 +371,41 @@ impl Conn {
             }
         }
         Ok(sent)
+    }
+
+    /// Offers the next row of each source that lacks one, and waits until all have come. `read` finds
+    /// a row's key, and keeps what else it needs of it; the row stays in its buffer. `key` is kept for
+    /// its memory.
+    pub(super) async fn offer_heads(
+        &mut self,
+        sources: &mut [Source],
+        merge: &mut Merge,
+        lacking: &mut Vec<usize>,
+        key: &mut Vec<u8>,
+        mut read: impl FnMut(usize, &[u8], &mut Vec<u8>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        loop {
+            let mut next = 0;
+            while let Some(number) = lacking.get(next).copied() {
+                match self.next(&mut sources[number]).await? {
+                    Next::Wait => next += 1,
+                    Next::End => drop(lacking.swap_remove(next)),
+                    Next::Row(size) => {
+                        let frame = &self.servers[sources[number].at].inbuf[..size];
+                        key.clear();
+                        read(number, frame, key)?;
+                        if merge.offer(number, key).is_err() {
+                            return Err(self.unsorted(sources[number].at));
+                        }
+                        lacking.swap_remove(next);
+                    }
+                }
+            }
+            if lacking.is_empty() {
+                return Ok(());
+            }
+            self.wait_for(sources, lacking.iter().copied()).await?;
+        }
     }
 
     /// What comes next from a source; rows stay in its buffer, all else is dealt with.

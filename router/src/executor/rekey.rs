@@ -93,7 +93,7 @@ impl Conn {
 
     async fn refuse_immovable(&mut self, rekey: &Rekey, at: usize) -> Result<(), Failure> {
         self.join(at).await?;
-        let table = escape_literal(&quoted(rekey));
+        let table = escape_literal(&rekey.table.quoted());
         let sql = format!(
             "SELECT CASE \
              WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_constraint \
@@ -101,6 +101,8 @@ impl Conn {
              WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_trigger \
                WHERE NOT tgisinternal AND (tgrelid = t.oid OR tgrelid IN \
                  (SELECT relid FROM pg_catalog.pg_partition_tree(t.oid)))) THEN 'It has triggers' \
+             WHEN t.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_catalog.pg_inherits \
+               WHERE inhparent = t.oid) THEN 'Other tables inherit from it' \
              WHEN t.relhasrules THEN 'It has rules' \
              WHEN t.relrowsecurity THEN 'It has row-level security' END \
              FROM pg_catalog.pg_class t WHERE t.oid = {table}::pg_catalog.regclass"
@@ -128,7 +130,7 @@ impl Conn {
     ) -> Result<(), Failure> {
         let key = escape_identifier(&table.columns[usize::from(rekey.key)].name);
         let columns = columns(table, rekey);
-        let name = quoted(rekey);
+        let name = rekey.table.quoted();
         let known = to.map(|to| format!("{key} = {to} AND ")).unwrap_or_default();
         let mut open = Vec::with_capacity(leaving.len());
         for shard in leaving {
@@ -201,7 +203,7 @@ impl Conn {
         rekey: &Rekey,
         moving: Moving,
     ) -> Result<(), Failure> {
-        let sql = format!("COPY {} ({}) FROM STDIN", quoted(rekey), columns(table, rekey));
+        let sql = format!("COPY {} ({}) FROM STDIN", rekey.table.quoted(), columns(table, rekey));
         for (shard, rows) in moving {
             let at = self.server_for(shard).await?;
             self.join(at).await?;
@@ -261,11 +263,6 @@ fn columns(table: &Table, rekey: &Rekey) -> String {
     stored.sort_by_key(|(at, _)| *at != usize::from(rekey.key));
     let names = stored.iter().map(|(_, column)| escape_identifier(&column.name));
     names.collect::<Vec<_>>().join(", ")
-}
-
-fn quoted(rekey: &Rekey) -> String {
-    let table = &rekey.table;
-    format!("{}.{}", escape_identifier(&table.schema), escape_identifier(&table.name))
 }
 
 fn too_much() -> Failure {

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, TryStreamExt};
 use pgherd_shard_map::{Epoch, RelationKind, ShardId, ShardMap, TableKind, store};
-use postgres_protocol::escape::escape_identifier;
 use tokio::process::Command;
 use tokio_postgres::Client;
 
@@ -86,9 +85,7 @@ pub(super) async fn add_with_references(
         .filter(|(_, kind)| {
             matches!(kind, RelationKind::Sharded(table) if table.kind == TableKind::Reference)
         })
-        .map(|(name, _)| {
-            format!("{}.{}", escape_identifier(&name.schema), escape_identifier(&name.name))
-        })
+        .map(|(name, _)| name.quoted())
         .collect();
     let failed = |error: tokio_postgres::Error| database_error(&error);
     home.batch_execute("BEGIN; SET LOCAL lock_timeout = '5s'").await.map_err(failed)?;

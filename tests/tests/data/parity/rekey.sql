@@ -83,3 +83,12 @@ SELECT name, twice, j, a FROM g WHERE name = 'three';
 UPDATE g SET name = name || E'\\\t' RETURNING name;
 SELECT name, twice FROM g WHERE name = E'three\\\t';
 SELECT name, twice FROM g ORDER BY name;
+-- A row that moved would be one of the parent's own.
+CREATE TABLE parent (k int, v text);
+CREATE TABLE child (extra int) INHERITS (parent);
+--@ router: SELECT create_distributed_table('parent', 'k')
+--@ setup
+INSERT INTO parent VALUES (1, 'p'), (2, 'q');
+--@ refused 0A000
+UPDATE parent SET k = k + 100;
+SELECT * FROM parent ORDER BY k;
