@@ -103,7 +103,8 @@ pub struct Client {
     pub out: Vec<u8>,
     /// A part of something has been written: the stream cannot be continued by anything else.
     pub writing: bool,
-    /// How often something has left, modulo its size.
+    /// How often something has left, for the client or for where its rows are set aside; modulo its
+    /// size.
     pub sent: u16,
     /// Where what would be written goes instead, while rows are set aside.
     pub aside: Option<Box<Aside>>,
@@ -274,12 +275,12 @@ impl Client {
     /// # Errors
     /// The socket's.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.sent = self.sent.wrapping_add(1);
         if let Some(aside) = &mut self.aside {
             Box::pin(aside.take(bytes)).await;
             return Ok(());
         }
         let mut at = 0;
-        self.sent = self.sent.wrapping_add(1);
         self.writing = true;
         while at < bytes.len() {
             let written = std::future::poll_fn(|cx| match &mut self.socket {
