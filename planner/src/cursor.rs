@@ -17,7 +17,11 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<
         Some("declare") => return declare(tokens, context).map(Some),
         Some("fetch" | "move") => match moved(tokens) {
             Some(moved) => CursorStatement::Move(moved),
-            None => return Ok(Some(home(context, Access::Write, StatementKind::Utility))),
+            // The count may be what cannot be read, and others of this form can be.
+            None => {
+                let plan = home(context, Access::Write, StatementKind::Utility);
+                return Ok(Some(Plan { reuse: Reuse::SameText, ..plan }));
+            }
         },
         Some("close") if tokens.len() == 2 => {
             let all = tokens.is(1, "all");

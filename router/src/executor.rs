@@ -13,6 +13,7 @@
 //!   aggregates. `insert`: rows by their keys. `gather`: rows made at home.
 //! - `borrow`: copies of rows, and PostgreSQL over them. `informed`: writes with copies of what they
 //!   read.
+//! - `forms`: what keeps rows from going between servers as text.
 //! - `rekey`: UPDATEs that change distribution columns, so that rows move.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
 //! - `consistent`: snapshots of several shards that tear no transaction.
@@ -34,6 +35,7 @@ mod copy;
 mod cursor;
 mod drawn;
 mod explain;
+mod forms;
 mod gather;
 mod grouped;
 mod held;

@@ -235,6 +235,9 @@ impl Conn {
         left: &mut u64,
     ) -> Result<u64, Failure> {
         let pull = source.pull;
+        if !pull.binary {
+            self.refuse_odd_forms(scratch)?;
+        }
         let name = scratch_name(pull);
         let format = if pull.binary { "binary" } else { "text" };
         let query = pull_query(pull);

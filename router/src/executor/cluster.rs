@@ -288,6 +288,7 @@ impl Conn {
         if let Err(error) = self.servers[to].send(&request).await {
             return Err(self.lost(to, &error));
         }
+        let mut odd = self.refuse_odd_forms(from).err();
         let mut failure = None;
         let mut batch = Vec::new();
         let mut rows = 0_u64;
@@ -298,6 +299,9 @@ impl Conn {
                 Err(error) => return Err(self.lost(from, &error)),
             };
             match tag {
+                b'd' if failure.is_some() => {}
+                // An empty table has nothing that could be changed on its way.
+                b'd' if odd.is_some() => failure = odd.take(),
                 b'd' => {
                     rows += 1;
                     batch.extend_from_slice(&frame);

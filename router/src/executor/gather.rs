@@ -100,7 +100,7 @@ impl Conn {
         let list: Vec<String> = columns.iter().map(|name| escape_identifier(name)).collect();
         let table = gather.table.quoted();
         let sql = format!(
-            "{PLAIN_FORMS}; CREATE TABLE {SCRATCH} AS SELECT {} FROM {table} WITH NO DATA",
+            "CREATE TABLE {SCRATCH} AS SELECT {} FROM {table} WITH NO DATA",
             list.join(", ")
         );
         self.query(scratch, &sql).await?;
@@ -203,6 +203,7 @@ impl Conn {
         let list = list.join(", ");
         let head = format!("{} ({list}) OVERRIDING SYSTEM VALUE VALUES ", gather.head);
         let mut request = Vec::new();
+        self.query(scratch, PLAIN_FORMS).await?;
         frontend::put_query(&mut request, &format!("COPY {SCRATCH} ({list}) TO STDOUT"));
         if let Err(error) = self.servers[scratch].send(&request).await {
             return Err(self.lost(scratch, &error));

@@ -27,8 +27,8 @@ impl Conn {
         self.take_ticket().await?;
         self.open_implicit();
         let home = self.server_for(self.planning.map.home).await?;
-        self.refuse_short_floats()?;
         self.parse_first(home, statement).await?;
+        self.refuse_odd_forms(home)?;
         let mut sql = String::from("WITH ");
         for (at, pull) in informed.pulls.iter().enumerate() {
             if at > 0 {
@@ -47,19 +47,6 @@ impl Conn {
             true => self.run_same(tasks, statement).await,
             false => self.stream(tasks, statement, None).await,
         }
-    }
-
-    /// Values go through their text.
-    fn refuse_short_floats(&self) -> Result<(), Failure> {
-        let digits = self.session.settings.value("extra_float_digits");
-        let digits = digits.and_then(|value| value.trim_matches('\'').trim().parse::<i32>().ok());
-        if digits.is_none_or(|digits| digits > 0) {
-            return Ok(());
-        }
-        Err(ErrorInfo::new("0A000", "the statement needs floating point numbers in full")
-            .detail("It copies rows between shards, and extra_float_digits rounds them.")
-            .hint("RESET extra_float_digits")
-            .into())
     }
 
     /// `name AS (SELECT … FROM unnest('{…}'::table[]))`

@@ -40,7 +40,8 @@ impl Conn {
         self.open_implicit();
         let tasks = self.tasks(shards, None).await?;
         if !leaving.is_empty() {
-            self.refuse_immovable(rekey, tasks[0].at).await?;
+            let table = self.rekeyed_table(rekey)?;
+            self.refuse_immovable(&table, rekey, tasks[0].at).await?;
         }
         let total = self.stream_rows(tasks, statement, None).await?;
         if total > 0 && !leaving.is_empty() {
@@ -91,20 +92,32 @@ impl Conn {
         }
     }
 
-    async fn refuse_immovable(&mut self, rekey: &Rekey, at: usize) -> Result<(), Failure> {
+    async fn refuse_immovable(
+        &mut self,
+        table: &Table,
+        rekey: &Rekey,
+        at: usize,
+    ) -> Result<(), Failure> {
+        let key = escape_literal(&table.columns[usize::from(rekey.key)].name);
         self.join(at).await?;
+        self.refuse_odd_forms(at)?;
         let table = escape_literal(&rekey.table.quoted());
         let sql = format!(
             "SELECT CASE \
              WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_constraint \
-               WHERE contype = 'f' AND confrelid = t.oid) THEN 'Foreign keys refer to it' \
+               WHERE contype = 'f' AND confrelid = t.oid) THEN 'Foreign keys refer to it, and would act on the move' \
+             WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_constraint c \
+               JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = ANY (c.conkey) \
+               WHERE c.contype = 'f' AND c.conrelid = t.oid AND a.attname = {key}) \
+               THEN 'A foreign key of its is checked where the row was' \
              WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_trigger \
                WHERE NOT tgisinternal AND (tgrelid = t.oid OR tgrelid IN \
-                 (SELECT relid FROM pg_catalog.pg_partition_tree(t.oid)))) THEN 'It has triggers' \
+                 (SELECT relid FROM pg_catalog.pg_partition_tree(t.oid)))) \
+               THEN 'It has triggers, which would act on the move' \
              WHEN t.relkind = 'r' AND EXISTS (SELECT 1 FROM pg_catalog.pg_inherits \
-               WHERE inhparent = t.oid) THEN 'Other tables inherit from it' \
-             WHEN t.relhasrules THEN 'It has rules' \
-             WHEN t.relrowsecurity THEN 'It has row-level security' END \
+               WHERE inhparent = t.oid) THEN 'Other tables inherit from it, and their rows would become its own' \
+             WHEN t.relhasrules THEN 'It has rules, which would act on the move' \
+             WHEN t.relrowsecurity THEN 'It has row-level security, which would act on the move' END \
              FROM pg_catalog.pg_class t WHERE t.oid = {table}::pg_catalog.regclass"
         );
         let Some(why) = self.query(at, &sql).await?.scalar() else { return Ok(()) };
@@ -113,7 +126,7 @@ impl Conn {
             "0A000",
             format!("rows of table \"{table}\" cannot move to the shard of another key"),
         )
-        .detail(format!("{why}, which would act on the move."))
+        .detail(format!("{why}."))
         .hint("Delete the rows and insert them anew, in one transaction.")
         .into())
     }

@@ -280,3 +280,10 @@ FETCH ALL FROM part;
 FETCH ALL FROM sums;
 FETCH FIRST FROM refs;
 COMMIT;
+-- A count that is no integer says nothing of others.
+FETCH 3000000000 FROM counted;
+BEGIN;
+DECLARE counted CURSOR FOR SELECT k FROM t ORDER BY k;
+FETCH 2 FROM counted;
+MOVE 1 IN counted;
+COMMIT;

@@ -71,6 +71,8 @@ INSERT INTO v VALUES (10, 1);
 --@ refused 0A000
 UPDATE u SET k = 11 WHERE k = 10;
 UPDATE v SET k = 64 WHERE k = 10 RETURNING *;
+-- The shard where the row was would check the key, and has not the row that it refers to.
+--@ refused 0A000
 UPDATE v SET k = 65 WHERE k = 64;
 SELECT * FROM v;
 -- Generated and identity columns, and a text key.
@@ -92,3 +94,30 @@ INSERT INTO parent VALUES (1, 'p'), (2, 'q');
 --@ refused 0A000
 UPDATE parent SET k = k + 100;
 SELECT * FROM parent ORDER BY k;
+-- Rows go between servers as text, which some settings change.
+CREATE TABLE forms (k int PRIMARY KEY, j int, f float8, at timestamptz, a text[]);
+CREATE TABLE plain_forms (k int PRIMARY KEY, v float8);
+--@ router: SELECT create_distributed_table('forms', 'k')
+--@ router: SELECT create_distributed_table('plain_forms', 'k')
+--@ setup
+INSERT INTO forms SELECT g, g + 1, 0.1::float8 + 0.2::float8, '2020-07-01 00:00:00+00', ARRAY['a', NULL] FROM generate_series(1, 8) g;
+--@ setup
+INSERT INTO plain_forms SELECT g, g FROM generate_series(1, 8) g;
+SET timezone = 'Asia/Kolkata';
+SET datestyle = 'SQL';
+--@ refused 0A000
+UPDATE forms SET k = k + 1;
+--@ refused 0A000
+DELETE FROM plain_forms USING forms WHERE plain_forms.k = forms.j AND forms.at <> '2020-07-01 00:00:00+00';
+SET datestyle = 'ISO';
+UPDATE forms SET k = k + 100;
+SET array_nulls = off;
+--@ refused 0A000
+UPDATE forms SET k = k + 100;
+RESET array_nulls;
+SET extra_float_digits = 0;
+--@ refused 0A000
+UPDATE forms SET k = k + 100;
+RESET extra_float_digits;
+SELECT k, f = 0.1::float8 + 0.2::float8, at = '2020-07-01 00:00:00+00', a[2] IS NULL FROM forms ORDER BY k;
+SELECT * FROM plain_forms ORDER BY k;
