@@ -58,9 +58,7 @@ fn statement(
     if pin.is_none() {
         functions::refuse_reading(tokens, context)?;
     }
-    // A procedure that was sent to another shard leaves nothing at home.
-    let away = tokens.is_any(0, &["call", "do"]) && pin.is_some_and(|pin| pin != context.map.home);
-    if !away && let Some(plan) = stateful(tokens, context)? {
+    if let Some(plan) = stateful(tokens, context)? {
         return Ok(plan);
     }
     if let Some(shard) = pin
@@ -493,7 +491,8 @@ fn call(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
             functions::refuse_reading(&inner, context)?;
         }
     }
-    only_home(tokens, context, StatementKind::Utility, "CALL").map_err(no_block)
+    let plan = only_home(tokens, context, StatementKind::Utility, "CALL").map_err(no_block)?;
+    Ok(Plan { reuse: Reuse::SameText, ..plan })
 }
 
 fn no_block(error: PlanError) -> PlanError {
@@ -530,12 +529,8 @@ fn stateful(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<Plan>, 
     let leaves = Some(functions::Tie::Session(Stateful::Leaves));
     let tie = match word {
         "listen" | "unlisten" => leaves,
-        // What their bodies do cannot be read for certain.
-        "call" | "do" => {
-            functions::session_state(tokens, context)?;
-            call(tokens, context)?;
-            Some(functions::Tie::Session(Stateful::Procedure))
-        }
+        // What their bodies do is looked at afterwards.
+        "do" => None,
         _ if kind.is_some() => functions::session_state(tokens, context)?,
         _ => None,
     };

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::{
     ColocationGroup, ColumnDefault, Epoch, GroupId, HashRange, KeyError, KeyHash, KeyInput,
-    KeyType, Relation, RelationKind, ShardId, TableKind, TableName,
+    KeyType, Relation, RelationKind, SessionEffects, ShardId, TableKind, TableName,
 };
 
 /// One PostgreSQL database that holds a part of the rows.
@@ -40,6 +40,7 @@ pub struct ShardMap {
     relations: HashMap<TableName, RelationKind>,
     /// Names of functions whose bodies name sharded tables.
     reading_functions: BTreeSet<Box<str>>,
+    session_effects: SessionEffects,
     /// The shortest `varchar(n)` key column of a group; none where all are without length.
     varchar_limits: BTreeMap<GroupId, usize>,
 }
@@ -83,6 +84,7 @@ impl ShardMap {
             groups: groups.into_iter().map(|group| (group.id, group)).collect(),
             varchar_limits: varchar_limits(&relations),
             reading_functions: BTreeSet::new(),
+            session_effects: SessionEffects::default(),
             relations: relations.into_iter().map(|r| (r.name, r.kind)).collect(),
         };
         if map.shards.is_empty() {
@@ -159,6 +161,17 @@ impl ShardMap {
     #[must_use]
     pub fn is_reading_function(&self, name: &str) -> bool {
         self.reading_functions.contains(name)
+    }
+
+    #[must_use]
+    pub fn with_session_effects(self, session_effects: SessionEffects) -> Self {
+        Self { session_effects, ..self }
+    }
+
+    /// What calls do to the session of their server.
+    #[must_use]
+    pub fn session_effects(&self) -> &SessionEffects {
+        &self.session_effects
     }
 
     pub fn relations(&self) -> impl ExactSizeIterator<Item = (&TableName, &RelationKind)> + '_ {

@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use crate::{
     ColocationGroup, Column, Epoch, GroupId, HashRange, KeyHash, KeyType, MapError, Placement,
-    RangeMap, Relation, RelationKind, Shard, ShardId, ShardMap, Table, TableKind, TableName,
-    ValueList, ValueRange, ValueRanges, View, ViewBody,
+    RangeMap, Relation, RelationKind, SessionEffect, SessionEffects, Shard, ShardId, ShardMap,
+    Table, TableKind, TableName, ValueList, ValueRange, ValueRanges, View, ViewBody,
 };
 
 #[derive(Deserialize)]
@@ -27,6 +27,24 @@ struct Document {
     relations: Vec<RelationRow>,
     #[serde(default)]
     reading_functions: Vec<Box<str>>,
+    #[serde(default)]
+    session_effects: Vec<EffectRow>,
+}
+
+#[derive(Deserialize)]
+struct EffectRow {
+    kind: EffectKind,
+    name: Box<str>,
+    #[serde(flatten)]
+    effect: SessionEffect,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum EffectKind {
+    Function,
+    Read,
+    Write,
 }
 
 #[derive(Deserialize)]
@@ -102,12 +120,27 @@ impl ShardMap {
             groups,
             relations,
         )
-        .map(|map| map.with_reading_functions(document.reading_functions))?;
+        .map(|map| {
+            map.with_reading_functions(document.reading_functions)
+                .with_session_effects(effects(document.session_effects))
+        })?;
         map.moving = document.moving;
         map.locked_views = document.locked_views;
         map.changing = document.changing;
         Ok(map)
     }
+}
+
+fn effects(rows: Vec<EffectRow>) -> SessionEffects {
+    let mut effects = SessionEffects::default();
+    for EffectRow { kind, name, effect } in rows {
+        match kind {
+            EffectKind::Function => effects.functions.insert(name, effect),
+            EffectKind::Read => effects.read.insert(name, effect),
+            EffectKind::Write => effects.written.insert(name, effect),
+        };
+    }
+    effects
 }
 
 fn group(row: GroupRow) -> Result<ColocationGroup, MapError> {

@@ -89,6 +89,9 @@ impl Conn {
         portal: &Rc<Portal>,
         limit: i32,
     ) -> Result<(), Failure> {
+        if let Some(touches) = &portal.statement.plan.touches {
+            self.touch(touches, true);
+        }
         if portal.run.get() == Run::NotYet {
             self.close_cursor(name).await?;
             portal.run.set(Run::InPortions);

@@ -136,7 +136,7 @@ impl Conn {
     }
 
     /// The session's settings after a change that servers have been told of.
-    fn settings_become(&mut self, local: bool, change: impl Fn(&mut Settings)) {
+    pub(super) fn settings_become(&mut self, local: bool, change: impl Fn(&mut Settings)) {
         let changed = |worker: &crate::worker::Worker, from: &Settings| {
             let mut settings = from.clone();
             change(&mut settings);
@@ -275,7 +275,7 @@ impl Conn {
     }
 
     /// Values that the router itself must understand.
-    fn check_setting(&self, name: &str, value: Option<&str>) -> Result<(), Failure> {
+    pub(super) fn check_setting(&self, name: &str, value: Option<&str>) -> Result<(), Failure> {
         let Some(value) = value else { return Ok(()) };
         let word = value.trim_matches('\'').to_lowercase();
         let bad = |hint: &'static str| {

@@ -52,13 +52,11 @@ impl Settings {
         }
     }
 
-    /// What a server does not say of its session: the router's own, and who asked for whom.
-    pub fn keep_own(&mut self, before: &Self) {
-        for name in [IDLE_SESSION_TIMEOUT, WHO[0]] {
-            if let Some(value) = before.values.get(name) {
-                self.values.insert(name.into(), value.clone());
-            }
-        }
+    /// All but whom the session acts as, and what the router does itself.
+    pub fn plain(&self) -> impl Iterator<Item = (&str, &str)> {
+        let plain = |name: &str| !WHO.contains(&name) && name != IDLE_SESSION_TIMEOUT;
+        let values = self.values.iter().map(|(name, value)| (&**name, &**value));
+        values.filter(move |(name, _)| plain(name))
     }
 
     /// As RESET ALL: whom the session acts as stays.
@@ -176,7 +174,7 @@ fn quoted_name(name: &str) -> String {
 #[must_use]
 pub fn startup_value(name: &str, value: &str) -> Box<str> {
     let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
-    let sql = if name == "search_path" {
+    let sql = if matches!(name, "search_path" | "temp_tablespaces") {
         match split_names(value) {
             names if names.is_empty() => quote(""),
             names => names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", "),

@@ -181,7 +181,10 @@ SELECT pg_catalog.json_build_object(
     'reading_functions', coalesce((SELECT pg_catalog.json_agg(DISTINCT p.proname)
         FROM readers r JOIN pg_catalog.pg_proc p ON p.oid = r.oid
         WHERE p.prorettype NOT IN (
-            'pg_catalog.trigger'::regtype, 'pg_catalog.event_trigger'::regtype)), '[]'::json)
+            'pg_catalog.trigger'::regtype, 'pg_catalog.event_trigger'::regtype)), '[]'::json),
+    'session_effects', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+            'kind', e.kind, 'name', e.name, 'settings', coalesce(e.settings, '{}'), 'stays', e.stays))
+        FROM pgherd.session_effects() e), '[]'::json)
 )::text
 FROM pgherd.cluster k
 $$;
