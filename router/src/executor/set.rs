@@ -83,6 +83,12 @@ impl Conn {
         local: bool,
     ) -> Result<(), Failure> {
         let startup = Rc::clone(&self.session.startup);
+        if name == IDLE_SESSION_TIMEOUT {
+            // No server has it.
+            self.settings_become(local, |settings| settings.set(name, startup.value(name)));
+            self.client.complete(tag);
+            return Ok(());
+        }
         let mut sql = startup.statement(name);
         if local {
             sql = match sql.strip_prefix("SET ") {

@@ -11,16 +11,21 @@ pub const IDLE_SESSION_TIMEOUT: &str = "idle_session_timeout";
 /// Whom the session acts as. The first one's change ends the second.
 const WHO: [&str; 2] = ["session_authorization", "role"];
 
-/// Settings that the router reads itself: a role or database may have values of its own.
-pub const PLANNED_WITH: [&str; 8] = [
-    "search_path",
-    "role",
-    "default_transaction_isolation",
-    "pgherd.shard",
-    "pgherd.scatter",
-    "pgherd.multi_shard_commit",
-    "pgherd.read_consistency",
-    "pgherd.read_preference",
+/// Settings that the router reads itself, and what PostgreSQL has for them: a role or database may
+/// have values of its own.
+pub const READ_HERE: [(&str, &str); 12] = [
+    ("search_path", SEARCH_PATH),
+    ("role", "none"),
+    ("default_transaction_isolation", "read committed"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("extra_float_digits", "1"),
+    ("array_nulls", "on"),
+    ("xmloption", "content"),
+    ("pgherd.shard", ""),
+    ("pgherd.scatter", ""),
+    ("pgherd.multi_shard_commit", ""),
+    ("pgherd.read_consistency", ""),
+    ("pgherd.read_preference", ""),
 ];
 
 /// Settings by name in lower case; values as they are written after `SET name TO`.
