@@ -289,9 +289,17 @@ impl Conn {
             },
             _ => return Route::Other,
         };
-        match self.has_cursor(name.as_bytes()) {
-            true => Route::Other,
-            false => Route::One(self.planning.map.home),
+        let portal = self.session.portals.get(name.as_bytes());
+        match portal.map(|portal| portal.shard) {
+            _ if self.has_cursor(name.as_bytes()) => Route::Other,
+            // A portal of the protocol's.
+            Some(Some(shard))
+                if matches!(&plan.action, Action::Cursor(CursorStatement::Move(_))) =>
+            {
+                Route::One(shard)
+            }
+            Some(_) => Route::Other,
+            None => Route::One(self.planning.map.home),
         }
     }
 
