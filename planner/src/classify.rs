@@ -1,16 +1,16 @@
 //! What kind of statement the first words make, and the plans of those that need no more than
 //! words: transactions, settings, cursors, maintenance.
 
-use pgherd_shard_map::ShardId;
+use pgherd_shard_map::{RelationKind, ShardId};
 
 use crate::query::{keyword, starts_query};
 use crate::route::{home, one, plan_of, unread};
 use crate::token::{Kind, Range, Tokens};
 use crate::{
     Access, Action, BeginWord, ClusterFunction, Context, Discard, Isolation, ManyShards, Merge,
-    Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Stateful, StatementKind, Target,
-    cluster, copy, cursor, ddl, explain, functions, insert, live, merge_into, route, temporary,
-    with, write,
+    OneShard, Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Stateful, StatementKind,
+    Target, block, cluster, copy, cursor, ddl, explain, functions, insert, live, merge_into, route,
+    temporary, with, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -159,7 +159,7 @@ fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErro
             let access = if restarts { Access::Schema } else { Access::Write };
             Ok(plan_of(context, action, access, Reuse::Once, kind))
         }
-        "call" | "do" => call(tokens, context),
+        "call" | "do" => block::plan(tokens, context),
         "lock" => lock(tokens, context),
         "notify" => Ok(home(context, Access::Write, StatementKind::Utility)),
         "load" => Err(PlanError::unsupported(
@@ -457,11 +457,38 @@ pub(crate) fn everywhere(merge: Merge) -> Action {
 }
 
 fn maintenance(tokens: &Tokens<'_>, context: &Context<'_>) -> Plan {
-    // All of them may be asked for on every shard: home tables exist there too, empty. Those that
-    // could run in a transaction block gain nothing from one.
+    // Those that could run in a transaction block gain nothing from one.
     let alone = !tokens.is_any(0, &["analyze", "analyse", "checkpoint"]);
     let merge = if alone { Merge::EachAlone } else { Merge::Same };
-    plan_of(context, everywhere(merge), Access::Write, Reuse::Once, StatementKind::Utility)
+    let action = match names_home(tokens, context) {
+        // Empty elsewhere.
+        true => Action::One(OneShard { target: Target::Home, otherwise: None }),
+        false => everywhere(merge),
+    };
+    plan_of(context, action, Access::Write, Reuse::Once, StatementKind::Utility)
+}
+
+/// Whether VACUUM and its kin name tables of the home shard, and nothing else.
+fn names_home(tokens: &Tokens<'_>, context: &Context<'_>) -> bool {
+    let mut at = match tokens.kind(1) {
+        Some(Kind::Open) => tokens.after(1),
+        _ => 1,
+    };
+    if tokens.is(0, "reindex") {
+        if !tokens.is(at, "table") {
+            return false;
+        }
+        at += 1;
+    }
+    while tokens.is_any(at, &["full", "freeze", "verbose", "analyze", "analyse", "concurrently"]) {
+        at += 1;
+    }
+    let tables = tokens.split(&(at..tokens.len()));
+    tables.iter().all(|table| {
+        tokens.qualified(table.start).is_some_and(|(parts, _)| {
+            matches!(context.relation(&parts), Some((_, RelationKind::Home)))
+        })
+    })
 }
 
 pub(crate) fn only_home(
@@ -478,25 +505,6 @@ pub(crate) fn only_home(
         ));
     }
     Ok(home(context, Access::Write, kind))
-}
-
-fn call(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
-    // The block's body is a string: look for names inside.
-    for token in &tokens.list {
-        if let Kind::Literal { kind, .. } = token.kind
-            && let Some(body) = crate::literal::decode_str(&token.text, kind)
-        {
-            let inner = Tokens::new(&body);
-            only_home(&inner, context, StatementKind::Utility, "DO").map_err(no_block)?;
-            functions::refuse_reading(&inner, context)?;
-        }
-    }
-    let plan = only_home(tokens, context, StatementKind::Utility, "CALL").map_err(no_block)?;
-    Ok(Plan { reuse: Reuse::SameText, ..plan })
-}
-
-fn no_block(error: PlanError) -> PlanError {
-    error.with_hint("Send the statements one by one, or pin a shard with SET pgherd.shard.")
 }
 
 fn lock(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {

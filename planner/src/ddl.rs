@@ -3,7 +3,7 @@
 use pgherd_shard_map::{Table, TableKind, TableName};
 
 use crate::classify::everywhere;
-use crate::route::plan_of;
+use crate::route::{home, plan_of};
 use crate::token::{Kind, Range, Tokens};
 use crate::{
     Access, Action, ClusterFunction, Context, Merge, Plan, PlanError, Reuse, Role, StatementKind,
@@ -40,6 +40,11 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
                 "Make it a table, distribute it, and fill it with INSERT … SELECT.",
             ));
         }
+        // The rows are on the home shard, and so is what is made of them.
+        ("refresh", _) => return Ok(home(context, Access::Write, StatementKind::Ddl)),
+        _ if tokens.all().any(|at| tokens.are(at, &["large", "object"])) => {
+            return Ok(home(context, Access::Write, StatementKind::Ddl));
+        }
         ("create", "index") => create_index(tokens, context)?,
         ("create", "trigger") => create_trigger(tokens, context)?,
         ("create", "rule") if context.may_name_sharded(tokens, &tokens.all()).is_some() => {
@@ -56,7 +61,7 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
         let kind = StatementKind::Ddl;
         return Ok(plan_of(context, Action::Role(role), Access::Write, Reuse::Once, kind));
     }
-    let alone = tokens.all().any(|at| tokens.is(at, "concurrently")) && !tokens.is(0, "refresh");
+    let alone = tokens.all().any(|at| tokens.is(at, "concurrently"));
     let merge = if alone { Merge::EachAlone } else { Merge::Same };
     let mut plan =
         plan_of(context, everywhere(merge), Access::Schema, Reuse::Once, StatementKind::Ddl);

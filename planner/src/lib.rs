@@ -16,6 +16,7 @@
 
 mod aggregate;
 mod analyze;
+mod block;
 mod borrow;
 mod classify;
 mod cluster;

@@ -285,7 +285,10 @@ impl Conn {
                     continue;
                 }
                 match self.servers[task.at].collect().await {
-                    Ok(Reply { error: Some(error), .. }) => {
+                    Ok(Reply { error: Some(error), notices, .. }) => {
+                        if first.is_none() && failure.is_none() {
+                            self.client.out.extend_from_slice(&notices);
+                        }
                         failure.get_or_insert(Failure::Shard(error));
                     }
                     Ok(reply) => match &first {
