@@ -483,6 +483,12 @@ fn names_home(tokens: &Tokens<'_>, context: &Context<'_>) -> bool {
     while tokens.is_any(at, &["full", "freeze", "verbose", "analyze", "analyse", "concurrently"]) {
         at += 1;
     }
+    // CLUSTER index ON table
+    if tokens.is(0, "cluster")
+        && let Some(on) = tokens.find(&(at..tokens.len()), |at| tokens.is(at, "on"))
+    {
+        at = on + 1;
+    }
     let tables = tokens.split(&(at..tokens.len()));
     tables.iter().all(|table| {
         tokens.qualified(table.start).is_some_and(|(parts, _)| {

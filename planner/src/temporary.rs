@@ -144,12 +144,19 @@ fn created(tokens: &Tokens<'_>) -> (Vec<Range>, Range) {
 /// What a statement is about, where that is certain, and the tokens after it.
 fn targets(tokens: &Tokens<'_>) -> (Vec<Range>, Range) {
     const KINDS: &[&str] = &["table", "view", "sequence", "index"];
+    // Those that hide no others.
+    const OTHERS: &[&str] =
+        &["statistics", "type", "domain", "function", "procedure", "routine", "aggregate"];
     const PARTS: &[&str] = &["trigger", "rule", "policy", "constraint"];
     let unknown = (Vec::new(), tokens.all());
     let behind = |from: usize, word: &str| {
         tokens.find(&(from..tokens.len()), |at| tokens.is(at, word)).map(|at| at + 1)
     };
+    let in_schema = tokens
+        .all()
+        .any(|at| tokens.sign(at + 1, ".") && tokens.name(at).is_some_and(is_temporary_schema));
     let found = match tokens.word(0) {
+        Some("drop" | "alter") if in_schema && tokens.is_any(1, OTHERS) => Some(2),
         Some("drop" | "alter") if tokens.is_any(1, KINDS) => Some(2),
         Some("drop" | "alter") if tokens.is_any(1, PARTS) => behind(2, "on"),
         Some("comment") if tokens.is(1, "on") && tokens.is_any(2, KINDS) => Some(3),

@@ -37,20 +37,13 @@ direct AS (
         -- A statement that is put together out of sight.
         OR b.body ~ '\mexecute\s+(?!(format|immediate|function|procedure|on)\M)[a-z_(]'
 ),
-words AS (
-    SELECT DISTINCT b.oid, w.word[1] AS word
-    FROM bodies b, LATERAL regexp_matches(b.body, '[[:alnum:]_$]+', 'g') AS w(word)
-    WHERE EXISTS (SELECT FROM direct)
-),
--- Who calls whom, by name.
-calls AS (
-    SELECT w.oid, b.oid AS callee FROM words w JOIN bodies b ON w.word = lower(b.proname)
-    WHERE w.oid <> b.oid
-),
+-- And who calls them, by name.
 reach AS (
     SELECT d.oid, d.oid AS does FROM direct d
     UNION
-    SELECT c.oid, r.does FROM reach r JOIN calls c ON c.callee = r.oid
+    SELECT b.oid, r.does FROM reach r JOIN bodies c ON c.oid = r.oid
+    JOIN bodies b ON b.oid <> c.oid AND strpos(b.body, lower(c.proname)) > 0
+        AND b.body ~ ('\m' || regexp_replace(lower(c.proname), '[^a-z0-9_]', '\\\&', 'g') || '\M')
 ),
 named AS (
     SELECT b.oid, lower(m[1]) AS setting FROM bodies b, LATERAL regexp_matches(b.body,

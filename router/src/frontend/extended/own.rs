@@ -73,7 +73,10 @@ impl Conn {
                 let statement = Rc::clone(&portal.statement);
                 let plan = Rc::clone(&statement.plan);
                 self.refuse_if_failed(&plan.action)?;
-                if self.session.transaction.failed() && !portal.after_failure {
+                if self.session.transaction.failed()
+                    && !portal.after_failure
+                    && !matches!(plan.action, Action::Empty)
+                {
                     return Err(ErrorInfo::failed_block().into());
                 }
                 if !alone && runs_in_block(&plan.action) {
