@@ -90,7 +90,10 @@ fn refused(message: &'static str, detail: &'static str, hint: &'static str) -> P
 
 /// `{CREATE | ALTER} {ROLE | USER | GROUP} … PASSWORD '…'`
 fn role_password(tokens: &Tokens<'_>) -> Result<Option<Role>, PlanError> {
-    if !tokens.is_any(0, &["create", "alter"]) || !tokens.is_any(1, &["role", "user", "group"]) {
+    let role =
+        tokens.is_any(0, &["create", "alter"]) && tokens.is_any(1, &["role", "user", "group"]);
+    // What a user mapping has is a password itself, for a server elsewhere.
+    if !role || tokens.is(2, "mapping") {
         return Ok(None);
     }
     let Some(at) = (2..tokens.len()).find(|at| tokens.is(*at, "password")) else { return Ok(None) };

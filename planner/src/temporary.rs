@@ -5,7 +5,9 @@
 use crate::ddl::object_word;
 use crate::route::plan_of;
 use crate::token::{Kind, Range, Tokens};
-use crate::{Access, Action, Context, Plan, PlanError, Reuse, Stateful, StatementKind};
+use crate::{
+    Access, Action, Context, Plan, PlanError, Reuse, Stateful, StatementKind, table_from_query,
+};
 
 const WORDS: &[&str] = &[
     "create", "alter", "drop", "comment", "grant", "revoke", "security", "refresh", "truncate",
@@ -17,6 +19,9 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<
         return Ok(None);
     }
     let creates = creates_temporary(tokens, context);
+    if creates && tokens.all().any(|at| tokens.are(at, &["as", "execute"])) {
+        return Err(table_from_query::of_prepared());
+    }
     let named = |at: usize| names_temporary(tokens, context, at) && may_be_relation(tokens, at);
     let (targets, rest) = if creates { created(tokens) } else { targets(tokens) };
     let target = |at: &Range| names_temporary(tokens, context, at.start);

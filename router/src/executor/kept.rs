@@ -8,7 +8,7 @@
 
 use std::rc::Rc;
 
-use pgherd_planner::Stateful;
+use pgherd_planner::{Stateful, StatementKind};
 use smallvec::SmallVec;
 
 use super::observed::count_answer;
@@ -72,6 +72,11 @@ impl Conn {
                 self.take_ticket().await?;
                 self.kept.get_or_insert_default();
                 let ran = self.run_one(home, statement).await;
+                if statement.plan.kind == StatementKind::Ddl {
+                    // What is prepared there may be of temporary tables as they were.
+                    let server = self.servers.iter_mut().find(|server| server.shard == home);
+                    server.into_iter().for_each(|server| server.forget = true);
+                }
                 // Also after an error: a lock that was taken before it stays.
                 let looked = Box::pin(self.look()).await;
                 ran.and(looked)
