@@ -192,11 +192,3 @@ SELECT currval('plain_own_id_seq');
 --@ refused 0A000
 SELECT lastval();
 ROLLBACK;
--- DISCARD forgets what the session was given.
-CREATE SEQUENCE forgotten;
-SELECT nextval('forgotten');
-SELECT currval('forgotten');
-DISCARD SEQUENCES;
-SELECT currval('forgotten');
-SELECT nextval('forgotten');
-SELECT currval('forgotten');
