@@ -279,10 +279,11 @@ impl Builder<'_, '_, '_> {
                 at = after;
                 continue;
             }
-            if let Some((name, open)) = functions::call(tokens, at) {
-                match name.map_or(Nature::Unknown, functions::nature) {
+            if let Some((nature, open)) = functions::called(tokens, at) {
+                match nature {
                     Nature::Combined => {
-                        at = self.partial(parts, name.unwrap_or_default(), open)?;
+                        let name = tokens.name(at).unwrap_or_default();
+                        at = self.partial(parts, name, open)?;
                         continue;
                     }
                     Nature::Immutable | Nature::Stable | Nature::Volatile => {}

@@ -59,11 +59,14 @@ pub(crate) fn plan(
         ));
     }
     let (pulls, sql) = copies(tokens, context, Some(query), analysis, "pg_temp.")?;
+    let held_to_reading = !functions::reads_only(tokens, &tokens.all())
+        && functions::reads_at_most(tokens, &tokens.all());
     Ok(Borrow {
         why: why.into(),
         pulls: pulls.into(),
         sql: sql.into(),
-        local: !analysis.home.is_empty() || analysis.references > 0,
+        local: !analysis.home.is_empty() || analysis.references > 0 || held_to_reading,
+        held_to_reading,
         grouped: tokens.all().any(|at| tokens.are(at, &["group", "by"])),
         views: Box::default(),
     })
@@ -209,7 +212,7 @@ fn is_star(tokens: &Tokens<'_>, at: usize) -> bool {
     let Some(before) = at.checked_sub(1) else { return true };
     match tokens.kind(before) {
         Some(Kind::Open) => tokens.kind(at + 1) != Some(Kind::Close),
-        Some(Kind::Word) => tokens.is_any(before, &["select", "distinct", "all"]),
+        Some(Kind::Word) => tokens.is_any(before, &["select", "distinct", "all", "returning"]),
         Some(Kind::Quoted | Kind::Literal { .. } | Kind::Param(_)) => false,
         // `DISTINCT ON (…) *` looks like a product.
         _ => true,
@@ -360,8 +363,8 @@ impl Filter<'_> {
             if tokens.kind(at) == Some(Kind::Open) && starts_query(tokens, at + 1) {
                 return false;
             }
-            if let Some((name, open)) = functions::call(tokens, at) {
-                if name.is_none_or(|name| functions::nature(name) != Nature::Immutable) {
+            if let Some((nature, open)) = functions::called(tokens, at) {
+                if nature != Nature::Immutable {
                     return false;
                 }
                 at = open;

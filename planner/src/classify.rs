@@ -4,8 +4,9 @@
 use pgherd_shard_map::ShardId;
 
 use crate::query::{keyword, starts_query};
-use crate::route::{home, one, plan_of, unread};
+use crate::route::{home, one, plan_of};
 use crate::token::{Kind, Range, Tokens};
+use crate::witness::unread;
 use crate::{
     Access, Action, BeginWord, ClusterFunction, Context, Discard, Isolation, ManyShards, Merge,
     Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Stateful, StatementKind, Target,

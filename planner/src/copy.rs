@@ -187,7 +187,7 @@ fn query_out(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErr
             "Use COPY (SELECT …) TO STDOUT.",
         ));
     }
-    let inner = Tokens::new(tokens.text(&inner_range));
+    let inner = Tokens::known(tokens.text(&inner_range), context);
     let plan = route::select(&inner, context)?;
     match plan.action {
         // No literal stands before the query, so their numbers are those of the whole.

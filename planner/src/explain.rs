@@ -24,7 +24,7 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     }
     let statement = tokens.span(&(at..tokens.len()));
     let text = &tokens.sql[statement.start as usize..statement.end as usize];
-    let mut inner = Tokens::new(text);
+    let mut inner = Tokens::known(text, context);
     inner.hints.extend(tokens.hints.iter().copied());
     let plan = route::check_scatter(classify::plan(&inner, context)?, context)?;
     if let Action::Cursor(statement) = &plan.action {

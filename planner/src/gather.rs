@@ -9,10 +9,12 @@ use pgherd_shard_map::{ColumnDefault, RelationKind, TableKind, TableName, quoted
 
 use crate::analyze::Analysis;
 use crate::borrow;
+use crate::functions::Nature;
 use crate::insert::{Insert, has_query, make_of};
 use crate::query::Query;
-use crate::route::{plan_of, unread, witness};
+use crate::route::plan_of;
 use crate::token::{Kind, Tokens};
+use crate::witness::{unread, witness};
 use crate::write::view_not_written;
 use crate::{
     Access, Action, Context, Gather, GatherPlace, KeySource, Make, Plan, PlanError, Reuse,
@@ -28,7 +30,7 @@ pub(crate) fn plan(
     insert: &Insert<'_>,
 ) -> Result<Plan, PlanError> {
     let source = insert.source..insert.tail;
-    let inner = Tokens::new(tokens.text(&source));
+    let inner = Tokens::known(tokens.text(&source), context);
     let read = inner.strip_parens(&inner.all());
     let query = Query::read(&inner, read).map_err(|_| unread(tokens))?;
     let analysis = Analysis::of_query(&inner, context, &query).map_err(|_| unread(tokens))?;
@@ -36,12 +38,14 @@ pub(crate) fn plan(
     if analysis.data_modifying_cte || analysis.into || analysis.locks {
         return Err(unread(tokens));
     }
-    if !functions::reads_only(&inner, &inner.all()) {
-        let (_, name) = functions::worst(&inner, &inner.all());
+    let (worst, name) = functions::worst(&inner, &inner.all());
+    let reading = functions::worst_of(&inner, &inner.all(), Nature::Reading);
+    if worst == Nature::Unknown || reading.is_some() {
         return Err(PlanError::unsupported(
             format!("the function {name}() is not supported in this INSERT"),
             "Its rows are made apart from the transaction, where the function could write.",
-            "Run the SELECT, and insert its rows with VALUES.",
+            "Declare a function that depends on its arguments only IMMUTABLE; or run the SELECT, and \
+             insert its rows with VALUES.",
         ));
     }
     let tail = insert.tail..tokens.len();

@@ -47,6 +47,7 @@ mod temporary;
 mod token;
 mod view;
 mod with;
+mod witness;
 mod write;
 
 use pgherd_shard_map::{ShardId, ShardMap, TableName};
@@ -99,7 +100,7 @@ pub fn resolve(name: &str, context: &Context<'_>) -> Option<TableName> {
 /// # Errors
 /// As [`plan`].
 pub fn plan_borrowed(statement: &str, context: &Context<'_>) -> Result<Plan, PlanError> {
-    let tokens = token::Tokens::new(statement);
+    let tokens = token::Tokens::known(statement, context);
     let plan = route::select_as(&tokens, context, true)?;
     route::check_scatter(plan, context)
 }
@@ -122,7 +123,7 @@ pub fn owned_rows(
 /// # Errors
 /// [`PlanError`] for what no tier covers: never a plan that leaves a clause out.
 pub fn plan(statement: &str, context: &Context<'_>) -> Result<Plan, PlanError> {
-    let tokens = token::Tokens::new(statement);
+    let tokens = token::Tokens::known(statement, context);
     let plan = classify::plan(&tokens, context)?;
     route::check_scatter(plan, context)
 }

@@ -8,8 +8,9 @@ use pgherd_shard_map::{Table, TableKind};
 use crate::analyze::{Analysis, Scope, Side, value};
 use crate::insert::made_by_shards;
 use crate::query::{Unread, read_from_item};
-use crate::route::{home, keys, plan_of, refuse_home, unread, view_refused, witness};
+use crate::route::{home, keys, plan_of, refuse_home, view_refused};
 use crate::token::{Kind, Range, Tokens};
+use crate::witness::{unread, witness};
 use crate::write::{
     refuse_default, refuse_differing_subqueries, refuse_key_change, refuse_rounded_key,
     refuse_sequences, same_everywhere, sharded_target,

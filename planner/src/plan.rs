@@ -182,6 +182,8 @@ pub struct Borrow {
     pub sql: Box<str>,
     /// It reads tables of the home shard, or reference tables, where they are.
     pub local: bool,
+    /// It calls functions of users that say that they only read: they are held to it.
+    pub held_to_reading: bool,
     /// It has a GROUP BY, where PostgreSQL lets a primary key stand for the table's other columns:
     /// the copies need theirs.
     pub grouped: bool,

@@ -151,13 +151,19 @@ fn functions_allowed(tokens: &Tokens<'_>, range: &Range, stay: bool) -> Result<(
     let (nature, name) = functions::worst(tokens, range);
     match nature {
         Nature::Window => Err(refuse("window functions over several shards are not supported")),
-        Nature::OtherAggregate | Nature::Unknown if stay => Ok(()),
+        Nature::OtherAggregate | Nature::Reading | Nature::Unknown if stay => Ok(()),
         Nature::OtherAggregate => {
             Err(refuse(format!("the aggregate {name}() over several shards is not supported")))
         }
-        Nature::Sequence | Nature::Unknown => Err(refuse(format!(
-            "the function {name}() over several shards is not supported: it could be an aggregate"
-        ))),
+        Nature::Reading => {
+            Err(refuse(format!("the function {name}() over several shards is not supported")))
+        }
+        Nature::Sequence | Nature::Unknown => Err(PlanError::unsupported(
+            format!("the function {name}() over several shards is not supported: it could write"),
+            "The statement needs rows of several shards together.",
+            "Declare a function that only reads STABLE or IMMUTABLE; or compare the distribution \
+             column with one value, so that one shard has all the rows.",
+        )),
         _ => Ok(()),
     }
 }

@@ -80,7 +80,7 @@ fn only_home(query: &str, context: &Context<'_>) -> Result<(), PlanError> {
             "Use CREATE TABLE and then INSERT … SELECT.",
         ));
     }
-    match select(&Tokens::new(query), context)?.action {
+    match select(&Tokens::known(query, context), context)?.action {
         Action::One(one) if matches!(one.target, Target::Home | Target::Any) => Ok(()),
         _ => Err(unsupported()),
     }

@@ -10,8 +10,9 @@ use pgherd_shard_map::{Table, TableKind};
 use crate::analyze::{Analysis, Scope, Use, value};
 use crate::insert::{Insert, made_by_shards, read_insert, value_rows};
 use crate::query::{Query, Unread, read_ctes, starts_query};
-use crate::route::{home, keys, plan_of, refuse_home, unread, view_refused, witness};
+use crate::route::{home, keys, plan_of, refuse_home, view_refused};
 use crate::token::{Range, Tokens};
+use crate::witness::{unread, witness};
 use crate::write::{
     read_change, read_change_into, refuse_default, refuse_key_change, refuse_rounded_key,
     refuse_sequences,

@@ -7,9 +7,10 @@ use pgherd_shard_map::{ColumnDefault, KeyType, RelationKind, Table, TableKind, T
 use crate::analyze::{self, Analysis, Scope, Side};
 use crate::functions::Nature;
 use crate::query::{Unread, read_from_item, starts_query};
-use crate::route::{home, keys, keys_of, plan_of, refuse_home, unread, view_refused, witness};
+use crate::route::{home, keys, keys_of, plan_of, refuse_home, view_refused};
 use crate::token::{Kind, Range, Tokens};
 use crate::view::{self, Part, Parts};
+use crate::witness::{unread, witness};
 use crate::{
     Access, Action, Context, Informed, ManyShards, Merge, OneShard, Otherwise, Plan, PlanError,
     Rekey, Reuse, StatementKind, Target, borrow, functions, scatter,
@@ -473,7 +474,7 @@ fn informed(
     mut analysis: Analysis,
     target: Target,
 ) -> Result<Plan, PlanError> {
-    if borrow::names_system_column(tokens) || !functions::reads_only(tokens, &tokens.all()) {
+    if borrow::names_system_column(tokens) || !functions::reads_at_most(tokens, &tokens.all()) {
         return Err(PlanError::unsupported(
             "system columns and functions that could write are not supported in a write that reads other shards",
             "The rows that it reads are copied.",

@@ -10,7 +10,7 @@ use pgherd_planner::{Context, owned_rows, plan};
 use pgherd_shard_map::{
     ColocationGroup, Column, ColumnDefault, ColumnSequence, Epoch, GroupId, Identity, KeyType,
     Placement, RangeMap, Relation, RelationKind, Shard, ShardId, ShardMap, Table, TableKind,
-    TableName, View, ViewBody,
+    TableName, UserFunctions, View, ViewBody,
 };
 
 const HEAD: &str = "-- Each statement is followed by its plan. Rewritten by: UPDATE=1 cargo nextest run -p pgherd-planner golden\n";
@@ -76,7 +76,7 @@ fn map() -> ShardMap {
         placement: Placement::Hash(RangeMap::even(&shards).unwrap()),
     };
     let by = |key, key_type, group| TableKind::Distributed { key, key_type, group: GroupId(group) };
-    ShardMap::try_new(
+    let mut map = ShardMap::try_new(
         Epoch::FIRST,
         ShardId(0),
         true,
@@ -234,8 +234,13 @@ fn map() -> ShardMap {
             other("country_names", RelationKind::ViewOverReference),
         ],
     )
-    .unwrap()
-    .with_reading_functions(["customer_total".into()])
+    .unwrap();
+    map.functions = UserFunctions {
+        immutable: ["doubled".into()].into(),
+        reading: ["newest_note".into(), "middle".into()].into(),
+        sharded: ["customer_total".into()].into(),
+    };
+    map
 }
 
 fn answer(sql: &str, map: &ShardMap) -> String {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::{
     ColocationGroup, Column, Epoch, GroupId, HashRange, KeyHash, KeyType, MapError, Placement,
     RangeMap, Relation, RelationKind, Shard, ShardId, ShardMap, Table, TableKind, TableName,
-    ValueList, ValueRange, ValueRanges, View, ViewBody,
+    UserFunctions, ValueList, ValueRange, ValueRanges, View, ViewBody,
 };
 
 #[derive(Deserialize)]
@@ -25,8 +25,7 @@ struct Document {
     shards: Vec<ShardRow>,
     groups: Vec<GroupRow>,
     relations: Vec<RelationRow>,
-    #[serde(default)]
-    reading_functions: Vec<Box<str>>,
+    functions: UserFunctions,
 }
 
 #[derive(Deserialize)]
@@ -101,8 +100,8 @@ impl ShardMap {
             shards,
             groups,
             relations,
-        )
-        .map(|map| map.with_reading_functions(document.reading_functions))?;
+        )?;
+        map.functions = document.functions;
         map.moving = document.moving;
         map.locked_views = document.locked_views;
         map.changing = document.changing;

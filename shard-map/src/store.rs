@@ -332,7 +332,12 @@ async fn load(client: &Client) -> Result<ShardMap, StoreError> {
         }
         row => row?,
     };
-    Ok(ShardMap::from_json(row.ok_or(StoreError::NotInitialized)?.get(0))?)
+    match ShardMap::from_json(row.ok_or(StoreError::NotInitialized)?.get(0)) {
+        Err(MapError::Invalid(why)) if why.starts_with("missing field") => {
+            Err(StoreError::OldCatalog)
+        }
+        map => Ok(map?),
+    }
 }
 
 async fn has_cluster(client: &Client) -> Result<bool, StoreError> {

@@ -28,6 +28,9 @@ const BATCH: usize = 64 * 1024;
 /// From so many rows on it is worth telling PostgreSQL's planner what is in a scratch table.
 const ANALYZE_FROM: u64 = 1000;
 
+/// For functions that say that they only read, and could call one that writes.
+const READ_ONLY: &str = "SET default_transaction_read_only = on; SET transaction_read_only = on";
+
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '2s'";
 
 /// A table to be copied, and the checked-out servers that have its rows.
@@ -210,6 +213,9 @@ impl Conn {
             if borrow.grouped {
                 self.add_primary_key(scratch, source.pull).await?;
             }
+        }
+        if borrow.held_to_reading {
+            self.query(scratch, READ_ONLY).await?;
         }
         let task = Task::new(scratch, Some(&borrow.sql));
         self.stream(vec![task], statement, Some(Counter::unlimited())).await
