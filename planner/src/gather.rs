@@ -15,7 +15,7 @@ use crate::route::{plan_of, unread, witness};
 use crate::token::{Kind, Tokens};
 use crate::write::view_not_written;
 use crate::{
-    Access, Action, Context, Gather, GatherPlace, KeySource, Make, Plan, PlanError, Reuse,
+    Access, Action, Borrow, Context, Gather, GatherPlace, KeySource, Make, Plan, PlanError, Reuse,
     ScratchColumn, StatementKind, Target, functions, view,
 };
 
@@ -28,46 +28,15 @@ pub(crate) fn plan(
     insert: &Insert<'_>,
 ) -> Result<Plan, PlanError> {
     let source = insert.source..insert.tail;
-    let inner = Tokens::new(tokens.text(&source));
-    let read = inner.strip_parens(&inner.all());
-    let query = Query::read(&inner, read).map_err(|_| unread(tokens))?;
-    let analysis = Analysis::of_query(&inner, context, &query).map_err(|_| unread(tokens))?;
-    let over_views = analysis.view_read_whole().is_some() || analysis.ordered_view;
-    if analysis.data_modifying_cte || analysis.into || analysis.locks {
-        return Err(unread(tokens));
-    }
-    if !functions::reads_only(&inner, &inner.all()) {
-        let (_, name) = functions::worst(&inner, &inner.all());
-        return Err(PlanError::unsupported(
-            format!("the function {name}() is not supported in this INSERT"),
-            "Its rows are made apart from the transaction, where the function could write.",
-            "Run the SELECT, and insert its rows with VALUES.",
-        ));
-    }
     let tail = insert.tail..tokens.len();
     if has_query(tokens, &tail) {
         return Err(unread(tokens)
             .with_detail("A subquery in RETURNING or ON CONFLICT could need another shard."));
     }
-    let why = "rows for other shards than they are read from".to_owned();
-    let mut borrow = if over_views {
-        view::borrow(&inner, context, why)?
-    } else {
-        witness(&inner, context, &analysis, None)?;
-        borrow::plan(&inner, context, &query, &analysis, why)?
-    };
     let before = (0..source.start)
         .filter(|at| matches!(tokens.kind(*at), Some(Kind::Literal { .. })))
         .count() as u32;
-    for pull in &mut borrow.pulls {
-        if let Target::Keys { keys, .. } = &mut pull.target {
-            keys.iter_mut().for_each(|key| {
-                if let KeySource::Literal { index, .. } = key {
-                    *index += before;
-                }
-            });
-        }
-    }
+    let mut borrow = made_at_home(tokens.text(&source), context, before)?;
     let target = Receiver::of(context, insert)?;
     let list = insert.columns.as_ref().map_or_else(String::new, |names| {
         let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
@@ -84,6 +53,48 @@ pub(crate) fn plan(
     };
     let (action, kind) = (Action::Gather(gather), StatementKind::Insert);
     Ok(plan_of(context, action, Access::Write, Reuse::SameText, kind))
+}
+
+/// What makes the rows of a query on the home shard. `before` is how many of the statement's literals
+/// come before it.
+pub(crate) fn made_at_home(
+    sql: &str,
+    context: &Context<'_>,
+    before: u32,
+) -> Result<Borrow, PlanError> {
+    let inner = Tokens::new(sql);
+    let read = inner.strip_parens(&inner.all());
+    let query = Query::read(&inner, read).map_err(|_| unread(&inner))?;
+    let analysis = Analysis::of_query(&inner, context, &query).map_err(|_| unread(&inner))?;
+    let over_views = analysis.view_read_whole().is_some() || analysis.ordered_view;
+    if analysis.data_modifying_cte || analysis.into || analysis.locks {
+        return Err(unread(&inner));
+    }
+    if !functions::reads_only(&inner, &inner.all()) {
+        let (_, name) = functions::worst(&inner, &inner.all());
+        return Err(PlanError::unsupported(
+            format!("the function {name}() is not supported in this statement"),
+            "Its rows are made apart from the transaction, where the function could write.",
+            "Run the SELECT, and write its rows with VALUES.",
+        ));
+    }
+    let why = "rows for other shards than they are read from".to_owned();
+    let mut borrow = if over_views {
+        view::borrow(&inner, context, why)?
+    } else {
+        witness(&inner, context, &analysis, None)?;
+        borrow::plan(&inner, context, &query, &analysis, why)?
+    };
+    for pull in &mut borrow.pulls {
+        if let Target::Keys { keys, .. } = &mut pull.target {
+            keys.iter_mut().for_each(|key| {
+                if let KeySource::Literal { index, .. } = key {
+                    *index += before;
+                }
+            });
+        }
+    }
+    Ok(borrow)
 }
 
 /// The table that the rows are for.

@@ -12,7 +12,8 @@
 //! - `many`: several shards, merged. `ordered`, `ranked`: sorted rows. `combine`, `grouped`: partial
 //!   aggregates. `insert`: rows by their keys. `gather`: rows made at home.
 //! - `borrow`: copies of rows, and PostgreSQL over them. `informed`: writes with copies of what they
-//!   read.
+//!   read. `carried`: MERGE with rows of other shards. `spelled`: rows as a WITH query.
+//! - `steps`: WITH queries that write on several shards.
 //! - `forms`: what keeps rows from going between servers as text.
 //! - `rekey`: UPDATEs that change distribution columns, so that rows move.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
@@ -27,6 +28,7 @@
 //! - `explain`: the distributed plan with the shards' own.
 
 mod borrow;
+mod carried;
 mod cluster;
 mod combine;
 mod commit;
@@ -54,6 +56,8 @@ mod relay;
 mod released;
 mod set;
 mod settings;
+mod spelled;
+mod steps;
 mod turned;
 
 use std::rc::Rc;
@@ -529,6 +533,8 @@ impl Conn {
             Action::Informed(informed) => {
                 Box::pin(self.run_informed(informed, statement)).await?;
             }
+            Action::Steps(steps) => Box::pin(self.run_steps(steps, statement)).await?,
+            Action::Carried(carried) => Box::pin(self.run_carried(carried, statement)).await?,
             Action::Gather(gather) => Box::pin(self.run_gather(gather, statement)).await?,
             Action::Borrow(borrow) => {
                 if plan.access == Access::Schema {

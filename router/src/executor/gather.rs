@@ -5,7 +5,7 @@
 //! PostgreSQL casts and computes every value as it would have. Its rows come back as text and
 //! become an INSERT of literals for each shard, all in the client's transaction.
 
-use pgherd_planner::{Gather, GatherPlace, Make, ShardSet};
+use pgherd_planner::{Borrow, Gather, GatherPlace, Make, ShardSet};
 use pgherd_shard_map::{KeyError, KeyInput, ShardId};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
@@ -15,7 +15,7 @@ use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::wire::{HEADER, backend, frontend};
 
-const SCRATCH: &str = "pg_temp.pgherd_new";
+pub(super) const SCRATCH: &str = "pg_temp.pgherd_new";
 
 /// One INSERT's text, where more than one will do.
 const PIECE: usize = 1 << 20;
@@ -24,7 +24,7 @@ const PIECE: usize = 1 << 20;
 const WHOLE_MAX: usize = 64 << 20;
 
 /// Forms of values that every session reads alike.
-const PLAIN_FORMS: &str = "SET datestyle = ISO; SET intervalstyle = postgres; \
+pub(super) const PLAIN_FORMS: &str = "SET datestyle = ISO; SET intervalstyle = postgres; \
     SET extra_float_digits = 1; SET bytea_output = hex";
 
 /// The INSERT of one shard (of all, for a reference table) while it grows.
@@ -57,7 +57,8 @@ impl Conn {
         let scratch = self.open_scratch(at, gather.borrow.local).await?;
         let mut made = self.make_new_rows(scratch, gather, &columns).await;
         if made.is_ok() {
-            made = self.fill_new_rows(scratch, gather, &sources, statement).await;
+            let borrow = &gather.borrow;
+            made = self.fill_scratch(scratch, borrow, &borrow.sql, &sources, statement).await;
         }
         let mut texts = Vec::new();
         let mut total = 0;
@@ -168,11 +169,12 @@ impl Conn {
         self.query(scratch, &sql).await.map(drop)
     }
 
-    /// Copies what is read, and runs the statement over it.
-    async fn fill_new_rows(
+    /// Copies what is read, and runs `sql` over it.
+    pub(super) async fn fill_scratch(
         &mut self,
         scratch: usize,
-        gather: &Gather,
+        borrow: &Borrow,
+        sql: &str,
         sources: &[super::borrow::Source<'_>],
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
@@ -180,11 +182,11 @@ impl Conn {
         for source in sources {
             self.make_scratch_table(scratch, source.pull).await?;
             self.copy(scratch, source, &mut left).await?;
-            if gather.borrow.grouped {
+            if borrow.grouped {
                 self.add_primary_key(scratch, source.pull).await?;
             }
         }
-        let task = Task::new(scratch, Some(&gather.borrow.sql));
+        let task = Task::new(scratch, Some(sql));
         self.send_tasks(&[task], statement).await?;
         self.collect_ok(scratch).await
     }
@@ -341,7 +343,7 @@ impl Conn {
 }
 
 /// One line of COPY's text format.
-fn read_row(line: &[u8]) -> Result<Vec<Value>, Failure> {
+pub(super) fn read_row(line: &[u8]) -> Result<Vec<Value>, Failure> {
     let fields = line.split(|byte| *byte == b'\t');
     fields
         .map(|field| if field == b"\\N" { Ok(None) } else { read_field(field).map(Some) })
