@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use crate::{
-    Action, Borrow, CarriedTo, CopyKey, CopyRows, CursorStatement, Declare, GatherPlace, KeySource,
-    KeyUse, Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan, Pull, RowCount, StepPart,
-    Target,
+    Action, Alone, Borrow, CarriedTo, CopyKey, CopyRows, CursorStatement, Declare, GatherPlace,
+    KeySource, KeyUse, Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan, Pull, RowCount,
+    StepPart, Target,
 };
 
 /// How much of the cluster a plan needs.
@@ -264,7 +264,21 @@ fn write_many(out: &mut String, many: &ManyShards) {
         Merge::HomeFills { elsewhere } => {
             write!(out, "\n  merge: one answer\n  other shards: {elsewhere}")
         }
-        Merge::EachAlone => write!(out, "\n  merge: one answer, outside any transaction block"),
+        Merge::EachAlone(alone) => {
+            let _ = write!(out, "\n  merge: one answer, outside any transaction block");
+            match alone {
+                Alone::Again => Ok(()),
+                Alone::Rest => write!(out, "; can be resumed"),
+                Alone::Index { name, table } => write!(out, "; index {name} on {table} to resume"),
+                Alone::NoIndex { name } => write!(out, "; no index {name} to resume"),
+            }
+        }
+        Merge::Numbered(numbering) => write!(
+            out,
+            "\n  merge: one answer, then {} of {} get their numbers shard by shard",
+            numbering.columns.join(", "),
+            numbering.table
+        ),
         Merge::Sum => write!(out, "\n  merge: counts added"),
         Merge::Rekeyed(rekey) => {
             let to = rekey.to.as_ref().map_or_else(|| "whatever it is".into(), key);

@@ -319,7 +319,10 @@ pub(crate) fn check_scatter(plan: Plan, context: &Context<'_>) -> Result<Plan, P
 }
 
 fn scattered(many: &ManyShards) -> bool {
-    !matches!(many.merge, Merge::Same | Merge::SameInBlock | Merge::EachAlone)
+    !matches!(
+        many.merge,
+        Merge::Same | Merge::SameInBlock | Merge::EachAlone(_) | Merge::Numbered(_)
+    )
 }
 
 pub(crate) fn unread(tokens: &Tokens<'_>) -> PlanError {

@@ -10,7 +10,8 @@
 //!
 //! - `relay`: one shard, bytes passed on as they come. The hot path.
 //! - `many`: several shards, merged. `ordered`, `ranked`: sorted rows. `combine`, `grouped`: partial
-//!   aggregates. `insert`: rows by their keys. `gather`: rows made at home.
+//!   aggregates. `insert`: rows by their keys. `gather`: rows made at home, `own_sequences` with the
+//!   numbers of a sequence that is new.
 //! - `borrow`: copies of rows, and PostgreSQL over them. `informed`: writes with copies of what they
 //!   read. `carried`: MERGE with rows of other shards. `spelled`: rows as a WITH query.
 //! - `steps`: WITH queries that write on several shards.
@@ -20,6 +21,8 @@
 //! - `consistent`: snapshots of several shards that tear no transaction.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `live`: transactions between the phases of their commit, on all shards.
+//! - `alone`: statements that refuse transactions. `numbered`: columns that sequences fill.
+//! - `yielding`: schema changes that wait for locks give way to others.
 //! - `turned`: statements that a shard has turned away since their rows move.
 //! - `held`: statements that wait for the end of create_distributed_table.
 //! - `kept`: servers that stay beyond a transaction. `settings`, `set`: the session's own statements.
@@ -27,6 +30,7 @@
 //! - `observed`: counters and the log of slow statements. `released`: servers that are done.
 //! - `explain`: the distributed plan with the shards' own.
 
+mod alone;
 mod borrow;
 mod carried;
 mod cluster;
@@ -46,8 +50,10 @@ mod insert;
 mod kept;
 mod live;
 mod many;
+mod numbered;
 mod observed;
 mod ordered;
+mod own_sequences;
 mod prepared;
 mod ranked;
 mod refused;
@@ -59,6 +65,7 @@ mod settings;
 mod spelled;
 mod steps;
 mod turned;
+mod yielding;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -499,6 +506,7 @@ impl Conn {
     /// A [`Failure`] that has not been told to the client yet.
     pub async fn run_statement(&mut self, statement: Statement<'_>) -> Result<(), Failure> {
         let alone = matches!(self.session.transaction, Transaction::Idle);
+        let mut attempts = 0;
         loop {
             let before = (self.client.sent, self.client.out.len());
             match self.run_once(statement).await {
@@ -506,9 +514,14 @@ impl Conn {
                 Ok(Ran::Turned) => {}
                 Err(failure) => {
                     let alone = alone && (self.client.sent, self.client.out.len()) == before;
-                    if !Box::pin(self.was_turned_everywhere(&failure, alone)).await {
+                    if Box::pin(self.was_turned_everywhere(&failure, alone)).await {
+                        continue;
+                    }
+                    if !alone || statement.plan.access != Access::Schema {
                         return Err(failure);
                     }
+                    attempts += 1;
+                    Box::pin(self.yield_to_others(failure, attempts)).await?;
                 }
             }
         }

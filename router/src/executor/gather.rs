@@ -11,6 +11,7 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::insert::{Value, regclass};
 use super::many::Task;
+use super::own_sequences::OwnSequence;
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::wire::{HEADER, backend, frontend};
@@ -55,7 +56,8 @@ impl Conn {
             }
         }
         let scratch = self.open_scratch(at, gather.borrow.local).await?;
-        let mut made = self.make_new_rows(scratch, gather, &columns).await;
+        let mut own = Vec::new();
+        let mut made = self.make_new_rows(scratch, gather, &columns, &mut own).await;
         if made.is_ok() {
             let borrow = &gather.borrow;
             made = self.fill_scratch(scratch, borrow, &borrow.sql, &sources, statement).await;
@@ -64,6 +66,9 @@ impl Conn {
         let mut total = 0;
         if made.is_ok() {
             made = self.place_new_rows(scratch, gather, &columns, &mut texts, &mut total).await;
+        }
+        if made.is_ok() {
+            made = self.count_on(at, scratch, &own).await;
         }
         self.close_scratch();
         // What the scratch server called nextval() for is not known here.
@@ -97,18 +102,21 @@ impl Conn {
         scratch: usize,
         gather: &Gather,
         columns: &[Box<str>],
+        own: &mut Vec<OwnSequence>,
     ) -> Result<(), Failure> {
-        let list: Vec<String> = columns.iter().map(|name| escape_identifier(name)).collect();
-        let table = gather.table.quoted();
-        let sql = format!(
-            "CREATE TABLE {SCRATCH} AS SELECT {} FROM {table} WITH NO DATA",
-            list.join(", ")
-        );
-        self.query(scratch, &sql).await?;
+        self.make_table_like(scratch, SCRATCH, &gather.table, columns).await?;
+        let home = self.server_for(self.planning.map.home).await?;
         if gather.columns.is_empty() {
             return self.default_new_rows(scratch, gather, columns).await;
         }
         for column in &gather.columns {
+            if let Some(Make::Number { sequence, .. }) = &column.make
+                && let Some(new) = self.count_apart(home, scratch, sequence, own.len()).await?
+            {
+                self.set_default(scratch, &column.name, &new.next()).await?;
+                own.push(new);
+                continue;
+            }
             let expression = match &column.make {
                 None => continue,
                 Some(Make::Number { sequence, identity: None }) => {
@@ -123,7 +131,7 @@ impl Conn {
                 Some(Make::Default { table, column }) => {
                     let (table, column) = (regclass(table), escape_literal(column));
                     let sql = format!("SELECT pgherd.default_of({table}, {column})");
-                    self.query(scratch, &sql).await?.scalar()
+                    self.query(home, &sql).await?.scalar()
                 }
             };
             if let Some(expression) = expression {
@@ -151,7 +159,15 @@ impl Conn {
                 escape_literal(&gather.table.schema),
                 escape_literal(&gather.table.name),
             );
-            if let Some(expression) = self.query(scratch, &sql).await?.scalar() {
+            let home = self.server_for(self.planning.map.home).await?;
+            if let Some(expression) = self.query(home, &sql).await?.scalar() {
+                let block = self.session.transaction.block();
+                let numbers = ["nextval(", "identity_number("];
+                if block.is_some_and(|block| block.schema_changed)
+                    && numbers.iter().any(|call| expression.contains(call))
+                {
+                    return Err(unseen_sequence(name));
+                }
                 self.set_default(scratch, name, &expression).await?;
             }
         }
@@ -340,6 +356,19 @@ impl Conn {
         self.client.complete("INSERT 0 0");
         Ok(())
     }
+}
+
+/// Its default is made for every row, whether it is wanted or not.
+fn unseen_sequence(column: &str) -> Failure {
+    ErrorInfo::new(
+        "0A000",
+        format!(
+            "the column \"{column}\" cannot get numbers in a transaction that changes the schema"
+        ),
+    )
+    .detail("Its rows are made through another connection, which may not see the sequence.")
+    .hint("Insert the rows after its commit.")
+    .into()
 }
 
 /// One line of COPY's text format.

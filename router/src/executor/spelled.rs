@@ -18,6 +18,16 @@ pub(super) struct Column {
     collation: Option<String>,
 }
 
+impl Column {
+    /// As CREATE TABLE has it.
+    pub(super) fn definition(&self) -> String {
+        let (name, type_name) = (escape_identifier(&self.name), &self.type_name);
+        let collation = self.collation.as_ref();
+        let collation = collation.map_or_else(String::new, |name| format!(" COLLATE {name}"));
+        format!("{name} {type_name}{collation}")
+    }
+}
+
 /// The elements of one array literal for each column.
 pub(super) struct Rows {
     arrays: Vec<String>,
