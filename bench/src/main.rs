@@ -7,9 +7,12 @@
 mod case;
 mod cli;
 mod compare;
+mod consistency;
 mod contenders;
+mod copy;
 mod idle;
 mod interrupt;
+mod key_shards;
 mod load;
 mod lookup;
 mod pgbench;
@@ -21,6 +24,7 @@ mod slow_reader;
 mod stats;
 mod table;
 mod tables;
+mod transfers;
 mod wire;
 
 use std::process::ExitCode;

@@ -58,7 +58,7 @@ pub(crate) fn plan(
             "Use a reference table, or a WITH query instead of the temporary relation.",
         ));
     }
-    let (pulls, sql) = copies(tokens, context, Some(query), analysis, "pg_temp.")?;
+    let (pulls, sql) = copies(tokens, context, Some(query), analysis, "pg_temp.", Vec::new())?;
     let held_to_reading = !functions::reads_only(tokens, &tokens.all())
         && functions::reads_at_most(tokens, &tokens.all());
     Ok(Borrow {
@@ -73,17 +73,17 @@ pub(crate) fn plan(
 }
 
 /// What is copied of the distributed tables, and the statement with the copies' names in their
-/// places. `schema` is where the copies will be.
+/// places. `schema` is where the copies will be; `edits` are others of the text.
 pub(crate) fn copies(
     tokens: &Tokens<'_>,
     context: &Context<'_>,
     query: Option<&Query>,
     analysis: &Analysis,
     schema: &str,
+    mut edits: Vec<(std::ops::Range<usize>, String)>,
 ) -> Result<(Vec<Pull>, String), PlanError> {
     let read = Reading::of(tokens, analysis)?;
     let mut pulls: Vec<Pull> = Vec::new();
-    let mut edits: Vec<(std::ops::Range<usize>, String)> = Vec::new();
     for used in &analysis.uses {
         let place = place(tokens, used)?;
         let number = match pulls.iter().position(|pull| pull.table == used.table.name) {

@@ -8,10 +8,10 @@ use crate::route::{home, one, plan_of};
 use crate::token::{Kind, Range, Tokens};
 use crate::witness::unread;
 use crate::{
-    Access, Action, BeginWord, ClusterFunction, Context, Discard, Isolation, ManyShards, Merge,
-    Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Stateful, StatementKind, Target,
-    cluster, copy, cursor, ddl, explain, functions, insert, live, merge_into, route, temporary,
-    with, write,
+    Access, Action, Alone, BeginWord, ClusterFunction, Context, Discard, Isolation, ManyShards,
+    Merge, Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Stateful, StatementKind,
+    Target, cluster, copy, cursor, ddl, explain, functions, insert, live, merge_into, route,
+    temporary, with, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -463,7 +463,11 @@ fn maintenance(tokens: &Tokens<'_>, context: &Context<'_>) -> Plan {
     // All of them may be asked for on every shard: home tables exist there too, empty. Those that
     // could run in a transaction block gain nothing from one.
     let alone = !tokens.is_any(0, &["analyze", "analyse", "checkpoint"]);
-    let merge = if alone { Merge::EachAlone } else { Merge::Same };
+    let again = match tokens.all().any(|at| tokens.is(at, "concurrently")) {
+        true => Alone::Rest,
+        false => Alone::Again,
+    };
+    let merge = if alone { Merge::EachAlone(again) } else { Merge::Same };
     plan_of(context, everywhere(merge), Access::Write, Reuse::Once, StatementKind::Utility)
 }
 

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use crate::{
-    Action, Borrow, CopyKey, CopyRows, CursorStatement, Declare, GatherPlace, KeySource, KeyUse,
-    Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan, Pull, RowCount, Target,
+    Action, Alone, Borrow, CarriedTo, CopyKey, CopyRows, CursorStatement, Declare, GatherPlace,
+    KeySource, KeyUse, Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan, Pull, RowCount,
+    StepPart, Target,
 };
 
 /// How much of the cluster a plan needs.
@@ -44,7 +45,11 @@ impl Plan {
             | Action::Role(_)
             | Action::CopyIn(_)
             | Action::CopyOut(_) => Tier::Scatter,
-            Action::Borrow(_) | Action::Gather(_) | Action::Informed(_) => Tier::Borrow,
+            Action::Borrow(_)
+            | Action::Gather(_)
+            | Action::Informed(_)
+            | Action::Carried(_)
+            | Action::Steps(_) => Tier::Borrow,
             Action::Session(_) | Action::Empty => Tier::Session,
             Action::Cluster(_) | Action::Live(_) => Tier::Cluster,
             Action::Explain(explain) => explain.plan.tier(),
@@ -106,6 +111,29 @@ impl Plan {
             Action::Informed(informed) => {
                 let _ = write!(out, "write on {}, with copies", target(&informed.target));
                 write_pulls(out, &informed.pulls, &informed.sql);
+                Ok(())
+            }
+            Action::Carried(carried) => {
+                out.push_str("make the source's rows on the home shard");
+                write_borrow(out, &carried.borrow);
+                let _ = match &carried.to {
+                    CarriedTo::ByKey { column, .. } => {
+                        write!(out, "\n  each to the shard of its \"{column}\"")
+                    }
+                    CarriedTo::All => write!(out, "\n  all to all shards"),
+                    CarriedTo::Same => write!(out, "\n  all to all shards, one answer"),
+                    CarriedTo::Home => write!(out, "\n  all to the home shard"),
+                };
+                write!(out, "\n  there: {}", carried.sql)
+            }
+            Action::Steps(steps) => {
+                out.push_str("one after another");
+                for step in &steps.steps {
+                    let _ = write!(out, "\n  {}: ", step.name);
+                    write_step(out, &step.text);
+                }
+                out.push_str("\n  and then: ");
+                write_step(out, &steps.last);
                 Ok(())
             }
             Action::Gather(gather) => {
@@ -192,9 +220,23 @@ fn target(target: &Target) -> String {
         Target::Shard(shard) => format!("shard {shard}"),
         Target::All => "all shards".into(),
         Target::Keys { keys, why, .. } => {
-            let keys: Vec<String> = keys.iter().map(key).collect();
-            let new = if *why == KeyUse::NewRow { "new key" } else { "key" };
-            format!("the shard of {new} {}", keys.join(", "))
+            let filters = match why {
+                KeyUse::Filter => keys.len(),
+                KeyUse::NewRow => 0,
+                KeyUse::Both { filters } => *filters as usize,
+            };
+            let (old, new) = keys.split_at(filters.min(keys.len()));
+            let list = |what: &str, keys: &[KeySource]| {
+                let keys: Vec<String> = keys.iter().map(key).collect();
+                format!("{what} {}", keys.join(", "))
+            };
+            match (old, new) {
+                (old, []) => format!("the shard of {}", list("key", old)),
+                ([], new) => format!("the shard of {}", list("new key", new)),
+                (old, new) => {
+                    format!("the shard of {} and {}", list("key", old), list("new key", new))
+                }
+            }
         }
     }
 }
@@ -222,7 +264,21 @@ fn write_many(out: &mut String, many: &ManyShards) {
         Merge::HomeFills { elsewhere } => {
             write!(out, "\n  merge: one answer\n  other shards: {elsewhere}")
         }
-        Merge::EachAlone => write!(out, "\n  merge: one answer, outside any transaction block"),
+        Merge::EachAlone(alone) => {
+            let _ = write!(out, "\n  merge: one answer, outside any transaction block");
+            match alone {
+                Alone::Again => Ok(()),
+                Alone::Rest => write!(out, "; can be resumed"),
+                Alone::Index { name, table } => write!(out, "; index {name} on {table} to resume"),
+                Alone::NoIndex { name } => write!(out, "; no index {name} to resume"),
+            }
+        }
+        Merge::Numbered(numbering) => write!(
+            out,
+            "\n  merge: one answer, then {} of {} get their numbers shard by shard",
+            numbering.columns.join(", "),
+            numbering.table
+        ),
         Merge::Sum => write!(out, "\n  merge: counts added"),
         Merge::Rekeyed(rekey) => {
             let to = rekey.to.as_ref().map_or_else(|| "whatever it is".into(), key);
@@ -263,6 +319,15 @@ fn write_many(out: &mut String, many: &ManyShards) {
             Ok(())
         }
     };
+}
+
+fn write_step(out: &mut String, parts: &[StepPart]) {
+    for part in parts {
+        let _ = match part {
+            StepPart::Text(text) => write!(out, "{text}"),
+            StepPart::Rows(number) => write!(out, "<rows of step {}>", number + 1),
+        };
+    }
 }
 
 fn write_borrow(out: &mut String, borrow: &Borrow) {

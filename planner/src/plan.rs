@@ -133,6 +133,10 @@ pub enum Action {
     Gather(Gather),
     /// UPDATE or DELETE that reads rows of other shards.
     Informed(Informed),
+    /// MERGE with rows of other shards.
+    Carried(Carried),
+    /// WITH queries that write on several shards.
+    Steps(Steps),
     /// CREATE or ALTER ROLE with a password, on every shard.
     Role(Role),
     CopyIn(CopyIn),
@@ -236,6 +240,8 @@ pub enum KeyUse {
     Filter,
     /// The key of a new row: NULL is 23502, a value that cannot be hashed is refused.
     NewRow,
+    /// So many first ones are [`KeyUse::Filter`]s, those behind them keys of new rows.
+    Both { filters: u32 },
 }
 
 /// Where the value of a key stands.

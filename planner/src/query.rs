@@ -26,6 +26,8 @@ pub(crate) struct Query {
 #[derive(Debug)]
 pub(crate) struct Cte {
     pub(crate) name: String,
+    /// The token of its name.
+    pub(crate) start: usize,
     /// `None`: INSERT, UPDATE, DELETE or MERGE.
     pub(crate) query: Option<Query>,
     pub(crate) range: Range,
@@ -251,6 +253,7 @@ pub(crate) fn read_ctes(
     let mut ctes = Vec::new();
     loop {
         let name = tokens.name(at).ok_or(Unread)?.to_owned();
+        let start = at;
         at += 1;
         if tokens.kind(at) == Some(Kind::Open) {
             at = tokens.after(at);
@@ -273,7 +276,7 @@ pub(crate) fn read_ctes(
             true => Some(Query::read(tokens, range.clone())?),
             false => None,
         };
-        ctes.push(Cte { name, query, range });
+        ctes.push(Cte { name, start, query, range });
         at = tokens.after(at);
         if tokens.is_any(at, &["search", "cycle"]) {
             return Err(Unread);

@@ -8,9 +8,9 @@ use crate::sequences::{self, Sequences};
 use crate::token::{Range, Tokens};
 use crate::witness::{unread, witness};
 use crate::{
-    Access, Action, Context, Gather, KeySource, KeyUse, ManyShards, Merge, OneShard, Otherwise,
-    Plan, PlanError, Reuse, StatementKind, Target, borrow, functions, scatter, table_from_query,
-    view, with,
+    Access, Action, Carried, CarriedTo, Context, Gather, KeySource, KeyUse, ManyShards, Merge,
+    OneShard, Otherwise, Plan, PlanError, Reuse, StatementKind, Target, borrow, functions, scatter,
+    table_from_query, view, with,
 };
 
 pub(crate) fn plan_of(
@@ -224,6 +224,18 @@ pub(crate) fn keys_of(group: GroupId, pins: impl Iterator<Item = KeySource>) -> 
     Target::Keys { group, keys: keys.into(), why: KeyUse::Filter }
 }
 
+/// The one shard of rows that are looked for by these keys and of new ones with those.
+pub(crate) fn with_new_keys(target: Target, new: &[KeySource]) -> Target {
+    match target {
+        Target::Keys { group, keys, .. } if !new.is_empty() => {
+            let filters = keys.len() as u32;
+            let keys = keys.iter().chain(new).cloned().collect();
+            Target::Keys { group, keys, why: KeyUse::Both { filters } }
+        }
+        target => target,
+    }
+}
+
 fn several(keys: &[KeySource]) -> bool {
     keys.len() > 1 || keys.iter().any(|key| matches!(key, KeySource::ParamArray { .. }))
 }
@@ -259,9 +271,10 @@ pub(crate) fn check_scatter(plan: Plan, context: &Context<'_>) -> Result<Plan, P
             (informed.target == Target::All && !informed.same)
                 || pulls.any(|pull| pull.target == Target::All)
         }
-        Action::Gather(Gather { borrow, .. }) | Action::Borrow(borrow) => {
-            borrow.pulls.iter().any(|pull| pull.target == Target::All)
-        }
+        Action::Carried(Carried { to: CarriedTo::All | CarriedTo::ByKey { .. }, .. }) => true,
+        Action::Gather(Gather { borrow, .. })
+        | Action::Carried(Carried { borrow, .. })
+        | Action::Borrow(borrow) => borrow.pulls.iter().any(|pull| pull.target == Target::All),
         _ => false,
     };
     if refused && !context.scatter {
@@ -275,7 +288,10 @@ pub(crate) fn check_scatter(plan: Plan, context: &Context<'_>) -> Result<Plan, P
 }
 
 fn scattered(many: &ManyShards) -> bool {
-    !matches!(many.merge, Merge::Same | Merge::SameInBlock | Merge::EachAlone)
+    !matches!(
+        many.merge,
+        Merge::Same | Merge::SameInBlock | Merge::EachAlone(_) | Merge::Numbered(_)
+    )
 }
 
 /// A view in a place where rows of several shards cannot be put together for it.

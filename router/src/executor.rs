@@ -10,15 +10,19 @@
 //!
 //! - `relay`: one shard, bytes passed on as they come. The hot path.
 //! - `many`: several shards, merged. `ordered`, `ranked`: sorted rows. `combine`, `grouped`: partial
-//!   aggregates. `insert`: rows by their keys. `gather`: rows made at home.
+//!   aggregates. `insert`: rows by their keys. `gather`: rows made at home, `own_sequences` with the
+//!   numbers of a sequence that is new.
 //! - `borrow`: copies of rows, and PostgreSQL over them. `informed`: writes with copies of what they
-//!   read.
+//!   read. `carried`: MERGE with rows of other shards. `spelled`: rows as a WITH query.
+//! - `steps`: WITH queries that write on several shards.
 //! - `forms`: what keeps rows from going between servers as text.
 //! - `rekey`: UPDATEs that change distribution columns, so that rows move.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
 //! - `consistent`: snapshots of several shards that tear no transaction.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `live`: transactions between the phases of their commit, on all shards.
+//! - `alone`: statements that refuse transactions. `numbered`: columns that sequences fill.
+//! - `yielding`: schema changes that wait for locks give way to others.
 //! - `turned`: statements that a shard has turned away since their rows move.
 //! - `held`: statements that wait for the end of create_distributed_table.
 //! - `kept`: servers that stay beyond a transaction. `settings`, `set`: the session's own statements.
@@ -26,7 +30,9 @@
 //! - `observed`: counters and the log of slow statements. `released`: servers that are done.
 //! - `explain`: the distributed plan with the shards' own.
 
+mod alone;
 mod borrow;
+mod carried;
 mod cluster;
 mod combine;
 mod commit;
@@ -44,8 +50,10 @@ mod insert;
 mod kept;
 mod live;
 mod many;
+mod numbered;
 mod observed;
 mod ordered;
+mod own_sequences;
 mod prepared;
 mod ranked;
 mod refused;
@@ -54,7 +62,10 @@ mod relay;
 mod released;
 mod set;
 mod settings;
+mod spelled;
+mod steps;
 mod turned;
+mod yielding;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -495,6 +506,7 @@ impl Conn {
     /// A [`Failure`] that has not been told to the client yet.
     pub async fn run_statement(&mut self, statement: Statement<'_>) -> Result<(), Failure> {
         let alone = matches!(self.session.transaction, Transaction::Idle);
+        let mut attempts = 0;
         loop {
             let before = (self.client.sent, self.client.out.len());
             match self.run_once(statement).await {
@@ -502,9 +514,14 @@ impl Conn {
                 Ok(Ran::Turned) => {}
                 Err(failure) => {
                     let alone = alone && (self.client.sent, self.client.out.len()) == before;
-                    if !Box::pin(self.was_turned_everywhere(&failure, alone)).await {
+                    if Box::pin(self.was_turned_everywhere(&failure, alone)).await {
+                        continue;
+                    }
+                    if !alone || statement.plan.access != Access::Schema {
                         return Err(failure);
                     }
+                    attempts += 1;
+                    Box::pin(self.yield_to_others(failure, attempts)).await?;
                 }
             }
         }
@@ -529,6 +546,8 @@ impl Conn {
             Action::Informed(informed) => {
                 Box::pin(self.run_informed(informed, statement)).await?;
             }
+            Action::Steps(steps) => Box::pin(self.run_steps(steps, statement)).await?,
+            Action::Carried(carried) => Box::pin(self.run_carried(carried, statement)).await?,
             Action::Gather(gather) => Box::pin(self.run_gather(gather, statement)).await?,
             Action::Borrow(borrow) => {
                 if plan.access == Access::Schema {

@@ -30,11 +30,12 @@ pub use watch::{Contact, watch};
 const SHARD_SQL: &str = include_str!("store/shard.sql");
 
 /// What the catalog's database needs beside.
-const CATALOG_SQL: [&str; 8] = [
+const CATALOG_SQL: [&str; 9] = [
     include_str!("store/catalog.sql"),
     include_str!("store/reshard.sql"),
     include_str!("store/register.sql"),
     include_str!("store/changes.sql"),
+    include_str!("store/unfinished.sql"),
     include_str!("store/placement.sql"),
     include_str!("store/numbers.sql"),
     include_str!("store/functions.sql"),
@@ -71,6 +72,15 @@ pub struct Local {
 pub struct Target<T> {
     pub config: Config,
     pub tls: T,
+}
+
+/// A statement that runs on each shard by itself, and has not run on all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    pub sql: String,
+    pub done: Vec<ShardId>,
+    pub by: String,
+    pub began: String,
 }
 
 /// A connection to the catalog.
@@ -201,6 +211,29 @@ impl Catalog {
     /// [`StoreError::NotInitialized`]; PostgreSQL's.
     pub async fn epoch(&self) -> Result<Epoch, StoreError> {
         epoch(&self.client).await
+    }
+
+    /// Statements that run on each shard by themselves, and have not run on all; none in a catalog
+    /// of a version that does not note them.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn unfinished(&self) -> Result<Vec<Unfinished>, StoreError> {
+        let sql = "SELECT statement, done, by, \
+                   pg_catalog.to_char(began AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS \"UTC\"') \
+                   FROM pgherd.unfinished ORDER BY began";
+        let rows = match bounded(self.client.query(sql, &[])).await {
+            Err(StoreError::NotInitialized) => return Ok(Vec::new()),
+            rows => rows?,
+        };
+        let shards = |list: Vec<i32>| list.into_iter().map(|id| ShardId(id as u32)).collect();
+        let read = |row: &tokio_postgres::Row| Unfinished {
+            sql: row.get(0),
+            done: shards(row.get(1)),
+            by: row.get(2),
+            began: row.get(3),
+        };
+        Ok(rows.iter().map(read).collect())
     }
 
     /// Makes a server ready to be the next shard: to be called before [`Catalog::add_shard`].

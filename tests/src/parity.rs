@@ -10,16 +10,19 @@
 //! --@ bind: 5|NULL|text              values for $1, $2, …; not run in the simple protocol
 //! --@ modes: simple text             run it in these modes only
 //! --@ setup                          send it in the simple protocol in every mode
+//! --@ apart: t u                     what these tables hold may differ from here on
 //! ```
 //!
 //! `refused[text binary] 0A000` and `known-difference[simple]: reason` are for these modes alone.
 //! After `COPY … FROM STDIN;` follow the rows and a line `\.`, as in psql.
 
+mod contents;
 mod script;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+pub use contents::Contents;
 pub use script::{Expected, Script, Unit};
 
 use crate::wire::{Answer, Client, Mode};
@@ -45,10 +48,20 @@ impl Side {
 }
 
 /// Runs a script in one mode; every difference is one text. With `only`, the script ends after
-/// the statement on that line, and other statements' differences are left out.
+/// the statement on that line, and other statements' differences are left out. `contents` compares all
+/// tables after each statement that changes rows.
 #[must_use]
-pub fn run(sides: &Sides, script: &Script, mode: Mode, only: Option<usize>) -> Vec<String> {
+pub fn run(
+    sides: &Sides,
+    script: &Script,
+    mode: Mode,
+    only: Option<usize>,
+    mut contents: Option<&mut Contents>,
+) -> Vec<String> {
     let mut differences = Vec::new();
+    if let Some(contents) = &mut contents {
+        contents.forget();
+    }
     let connections = (sides.plain.connect(), sides.router.connect());
     let (mut plain, mut router) = match connections {
         (Ok(plain), Ok(router)) => (plain, router),
@@ -62,6 +75,9 @@ pub fn run(sides: &Sides, script: &Script, mode: Mode, only: Option<usize>) -> V
         }
         if unit.modes.as_ref().is_some_and(|modes| !modes.contains(&mode)) {
             continue;
+        }
+        if let Some(contents) = &mut contents {
+            contents.meet(unit);
         }
         let mut report = |text: &str| {
             if only.is_none_or(|line| unit.lines().contains(&line)) {
@@ -105,6 +121,13 @@ pub fn run(sides: &Sides, script: &Script, mode: Mode, only: Option<usize>) -> V
                         report(&format!("PostgreSQL:\n{want}the router:\n{got}"));
                     }
                     _ => {}
+                }
+                if let Some(contents) = &mut contents
+                    && *expected == Expected::Same
+                    && plain_status == 'I'
+                    && let Some(difference) = contents.compare(unit)
+                {
+                    report(&difference);
                 }
             }
         }

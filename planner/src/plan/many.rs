@@ -24,7 +24,9 @@ pub enum Merge {
     HomeFills { elsewhere: Box<str> },
     /// As [`Merge::Same`], but on each shard outside any transaction block: VACUUM,
     /// CREATE INDEX CONCURRENTLY. Refused inside one, as PostgreSQL does.
-    EachAlone,
+    EachAlone(Alone),
+    /// As [`Merge::Same`], and then the rows get numbers that no two shards give.
+    Numbered(Numbering),
     /// UPDATE and DELETE: counts are added up, RETURNING rows follow each other.
     Sum,
     /// As [`Merge::Sum`], and then rows whose new keys are other shards' go there.
@@ -35,6 +37,26 @@ pub enum Merge {
     Ordered(Ordered),
     /// Collect the shards' partial rows (bounded) and let PostgreSQL finish on one shard.
     Combine(Combine),
+}
+
+/// What a statement leaves behind that has run on some shards only, and what its repetition finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Alone {
+    /// Nothing: it can be run again anywhere.
+    Again,
+    /// What is done is done; the others are to follow.
+    Rest,
+    /// An index, which is not valid where it failed. The table as it is written.
+    Index { name: Box<str>, table: Box<str> },
+    /// An index that is gone, or still there. Its name as it is written.
+    NoIndex { name: Box<str> },
+}
+
+/// New columns of a distributed table that sequences fill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbering {
+    pub table: TableName,
+    pub columns: Box<[Box<str>]>,
 }
 
 /// An UPDATE that sets the distribution column.

@@ -65,6 +65,8 @@ pub const KEYS: &[Key] = &[
     text("shard_tls.sslkey"),
     list("sharding.auto_distribute").live(),
     text("query.borrow_max").live(),
+    text("query.ddl_lock_timeout").live(),
+    number("query.ddl_attempts").live(),
     text("log.format"),
     text("log.level").live(),
     text("log.slow_statement").live(),

@@ -85,8 +85,9 @@ impl Conn {
         let own_view = self.servers[home].wrote
             || block.is_serializable()
             || block.isolation() == Isolation::RepeatableRead && block.last_savepoint().is_some();
-        let detail = if block.schema_changed {
-            "Rows are copied through another connection, which does not see the new schema."
+        let detail = if borrow.local && block.schema_changed {
+            "Tables that are not distributed are read through another connection, which does not \
+             see the new schema."
         } else if borrow.local && own_view {
             "Tables that are not distributed are read through another connection."
         } else {
@@ -227,10 +228,37 @@ impl Conn {
         scratch: usize,
         pull: &Pull,
     ) -> Result<(), Failure> {
-        let (name, columns, table) = (scratch_name(pull), columns(pull), table(pull));
-        let made =
-            format!("CREATE TEMP TABLE {name} AS SELECT {columns} FROM {table} WITH NO DATA");
-        self.query(scratch, &made).await.map(drop)
+        let name = scratch_name(pull);
+        self.make_table_like(scratch, &name, &pull.table, &pull.columns).await
+    }
+
+    /// An empty table with columns of another.
+    pub(super) async fn make_table_like(
+        &mut self,
+        scratch: usize,
+        name: &str,
+        table: &TableName,
+        columns: &[Box<str>],
+    ) -> Result<(), Failure> {
+        let quoted: Vec<String> = columns.iter().map(|column| escape_identifier(column)).collect();
+        let changed = self.session.transaction.block().is_some_and(|block| block.schema_changed);
+        if !changed {
+            let (list, table) = (quoted.join(", "), table.quoted());
+            let made =
+                format!("CREATE TEMP TABLE {name} AS SELECT {list} FROM {table} WITH NO DATA");
+            return self.query(scratch, &made).await.map(drop);
+        }
+        // The scratch connection may not see the table, or would wait for it.
+        let home = self.server_for(self.planning.map.home).await?;
+        let known = self.columns_spelled(home, &escape_literal(&table.quoted())).await?;
+        let defined = columns.iter().filter_map(|column| {
+            let known = known.iter().find(|known| *known.name == **column)?;
+            Some(known.definition())
+        });
+        let defined: Vec<String> = defined.collect();
+        self.query(scratch, &format!("CREATE TEMP TABLE {name} ({})", defined.join(", ")))
+            .await
+            .map(drop)
     }
 
     /// Copies one table, and says how many rows it has. `left` is how many bytes may still be moved.
@@ -301,7 +329,8 @@ impl Conn {
              WHERE i.indisprimary AND i.indrelid = {}::pg_catalog.regclass",
             escape_literal(&pull.table.quoted())
         );
-        let reply = self.query(scratch, &sql).await?;
+        let home = self.server_for(self.planning.map.home).await?;
+        let reply = self.query(home, &sql).await?;
         let mut columns = Vec::with_capacity(reply.rows.len());
         for row in &reply.rows {
             let values = backend::row_values(row).unwrap_or_default();

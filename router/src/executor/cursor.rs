@@ -165,7 +165,10 @@ impl Conn {
     }
 
     /// Runs a statement to its end. Its rows are kept, what it says beside goes to the client.
-    async fn set_aside(&mut self, statement: Statement<'_>) -> Result<(Spool, String), Failure> {
+    pub(super) async fn set_aside(
+        &mut self,
+        statement: Statement<'_>,
+    ) -> Result<(Spool, String), Failure> {
         let most = self.worker.live.borrow().borrow_max;
         let kept = |cursor: &Cursor| match &cursor.rows {
             Rows::Aside(spool) => spool.bytes(),
@@ -255,7 +258,7 @@ fn cannot_run(name: &[u8]) -> ErrorInfo {
     ErrorInfo::new("55000", format!("portal \"{name}\" cannot be run"))
 }
 
-fn file_failed(error: &io::Error) -> ErrorInfo {
+pub(super) fn file_failed(error: &io::Error) -> ErrorInfo {
     let sqlstate = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "53100",
         _ => "58030",

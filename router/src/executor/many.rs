@@ -67,13 +67,17 @@ impl Conn {
             self.read_together(&shards, statement.plan).await?;
         }
         match &many.merge {
-            Merge::EachAlone => self.each_alone(&shards, statement).await,
+            Merge::EachAlone(alone) => Box::pin(self.each_alone(&shards, alone, statement)).await,
+            Merge::Numbered(numbering) => {
+                self.open_for(statement.plan);
+                Box::pin(self.run_numbered(numbering, &shards, statement)).await
+            }
             // PostgreSQL says it in the statement's own words.
             Merge::SameInBlock if matches!(self.session.transaction, Transaction::Idle) => {
                 self.run_one(self.planning.map.home, statement).await
             }
             Merge::Same | Merge::SameInBlock => {
-                self.open_implicit();
+                self.open_for(statement.plan);
                 let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
                 self.run_same(tasks, statement).await
             }
@@ -324,56 +328,6 @@ impl Conn {
         if let Some(tag) = reply.tags.last() {
             self.client.complete(tag);
         }
-        Ok(())
-    }
-
-    /// Statements that refuse transaction blocks: on each shard by itself.
-    async fn each_alone(
-        &mut self,
-        shards: &[ShardId],
-        statement: Statement<'_>,
-    ) -> Result<(), Failure> {
-        if self.session.transaction.block().is_some() {
-            // PostgreSQL says it in the statement's own words.
-            self.run_one(self.planning.map.home, statement).await?;
-            return Err(ErrorInfo::new(
-                "25001",
-                "this statement cannot run inside a transaction block",
-            )
-            .into());
-        }
-        let mut tag = None;
-        let mut notices = Vec::new();
-        let mut failure = None;
-        let tasks = self.tasks(shards, None).await?;
-        for task in &tasks {
-            let mut request = Vec::new();
-            frontend::put_query(&mut request, statement.sql);
-            if let Err(error) = self.servers[task.at].send(&request).await {
-                return Err(self.lost(task.at, &error));
-            }
-        }
-        for task in &tasks {
-            match self.servers[task.at].collect().await {
-                Ok(Reply { error: Some(error), .. }) => {
-                    failure.get_or_insert(Failure::Shard(error));
-                }
-                Ok(reply) if tag.is_none() => {
-                    tag = reply.tags.last().cloned();
-                    notices = reply.notices;
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    let lost = self.lost(task.at, &error);
-                    failure.get_or_insert(lost);
-                }
-            }
-        }
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        self.client.out.append(&mut notices);
-        self.client.complete(tag.as_deref().unwrap_or(""));
         Ok(())
     }
 

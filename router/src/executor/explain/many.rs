@@ -67,7 +67,7 @@ impl Conn {
                     limited(&mut root.stats, limit, asked.inner.portal)?;
                     tell_moved(&mut root, &plans, asked, "from the shards to the router");
                 }
-                if matches!(merge, Merge::Same | Merge::EachAlone) {
+                if matches!(merge, Merge::Same | Merge::EachAlone(_) | Merge::Numbered(_)) {
                     let first = plans.first().map(|plan| plan.stats);
                     root.stats.rows = first.and_then(|first| first.rows);
                     root.stats.actual_rows = first.and_then(|first| first.actual_rows);
@@ -261,7 +261,9 @@ impl Conn {
 
     fn why_many(&self, many: &ManyShards, asked: Asked<'_>) -> Result<Vec<String>, Failure> {
         match &many.merge {
-            Merge::Same | Merge::EachAlone if many.target == Target::All => {
+            Merge::Same | Merge::EachAlone(_) | Merge::Numbered(_)
+                if many.target == Target::All =>
+            {
                 let schema = asked.inner.plan.access == Access::Schema;
                 Ok(vec![match schema {
                     true => "the schema is the same on every shard".to_owned(),
