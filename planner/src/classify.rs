@@ -1,7 +1,7 @@
 //! What kind of statement the first words make, and the plans of those that need no more than
 //! words: transactions, settings, cursors, maintenance.
 
-use pgherd_shard_map::ShardId;
+use pgherd_shard_map::{RelationKind, ShardId};
 
 use crate::query::{keyword, starts_query};
 use crate::route::{home, one, plan_of};
@@ -9,9 +9,9 @@ use crate::token::{Kind, Range, Tokens};
 use crate::witness::unread;
 use crate::{
     Access, Action, Alone, BeginWord, ClusterFunction, Context, Discard, Isolation, ManyShards,
-    Merge, Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Stateful, StatementKind,
-    Target, cluster, copy, cursor, ddl, explain, functions, insert, live, merge_into, route,
-    temporary, with, write,
+    Merge, OneShard, Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Stateful,
+    StatementKind, Target, block, cluster, copy, cursor, ddl, explain, functions, insert, live,
+    merge_into, route, temporary, with, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -59,9 +59,7 @@ fn statement(
     if pin.is_none() {
         functions::refuse_reading(tokens, context)?;
     }
-    // A procedure that was sent to another shard leaves nothing at home.
-    let away = tokens.is_any(0, &["call", "do"]) && pin.is_some_and(|pin| pin != context.map.home);
-    if !away && let Some(plan) = stateful(tokens, context)? {
+    if let Some(plan) = stateful(tokens, context)? {
         return Ok(plan);
     }
     if let Some(shard) = pin
@@ -162,7 +160,7 @@ fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErro
             let access = if restarts { Access::Schema } else { Access::Write };
             Ok(plan_of(context, action, access, Reuse::Once, kind))
         }
-        "call" | "do" => call(tokens, context),
+        "call" | "do" => block::plan(tokens, context),
         "lock" => lock(tokens, context),
         "notify" => Ok(home(context, Access::Write, StatementKind::Utility)),
         "load" => Err(PlanError::unsupported(
@@ -460,15 +458,48 @@ pub(crate) fn everywhere(merge: Merge) -> Action {
 }
 
 fn maintenance(tokens: &Tokens<'_>, context: &Context<'_>) -> Plan {
-    // All of them may be asked for on every shard: home tables exist there too, empty. Those that
-    // could run in a transaction block gain nothing from one.
+    // Those that could run in a transaction block gain nothing from one.
     let alone = !tokens.is_any(0, &["analyze", "analyse", "checkpoint"]);
     let again = match tokens.all().any(|at| tokens.is(at, "concurrently")) {
         true => Alone::Rest,
         false => Alone::Again,
     };
     let merge = if alone { Merge::EachAlone(again) } else { Merge::Same };
-    plan_of(context, everywhere(merge), Access::Write, Reuse::Once, StatementKind::Utility)
+    let action = match names_home(tokens, context) {
+        // Empty elsewhere.
+        true => Action::One(OneShard { target: Target::Home, otherwise: None }),
+        false => everywhere(merge),
+    };
+    plan_of(context, action, Access::Write, Reuse::Once, StatementKind::Utility)
+}
+
+/// Whether VACUUM and its kin name tables of the home shard, and nothing else.
+fn names_home(tokens: &Tokens<'_>, context: &Context<'_>) -> bool {
+    let mut at = match tokens.kind(1) {
+        Some(Kind::Open) => tokens.after(1),
+        _ => 1,
+    };
+    if tokens.is(0, "reindex") {
+        if !tokens.is(at, "table") {
+            return false;
+        }
+        at += 1;
+    }
+    while tokens.is_any(at, &["full", "freeze", "verbose", "analyze", "analyse", "concurrently"]) {
+        at += 1;
+    }
+    // CLUSTER index ON table
+    if tokens.is(0, "cluster")
+        && let Some(on) = tokens.find(&(at..tokens.len()), |at| tokens.is(at, "on"))
+    {
+        at = on + 1;
+    }
+    let tables = tokens.split(&(at..tokens.len()));
+    tables.iter().all(|table| {
+        tokens.qualified(table.start).is_some_and(|(parts, _)| {
+            matches!(context.relation(&parts), Some((_, RelationKind::Home)))
+        })
+    })
 }
 
 pub(crate) fn only_home(
@@ -485,24 +516,6 @@ pub(crate) fn only_home(
         ));
     }
     Ok(home(context, Access::Write, kind))
-}
-
-fn call(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
-    // The block's body is a string: look for names inside.
-    for token in &tokens.list {
-        if let Kind::Literal { kind, .. } = token.kind
-            && let Some(body) = crate::literal::decode_str(&token.text, kind)
-        {
-            let inner = Tokens::new(&body);
-            only_home(&inner, context, StatementKind::Utility, "DO").map_err(no_block)?;
-            functions::refuse_reading(&inner, context)?;
-        }
-    }
-    only_home(tokens, context, StatementKind::Utility, "CALL").map_err(no_block)
-}
-
-fn no_block(error: PlanError) -> PlanError {
-    error.with_hint("Send the statements one by one, or pin a shard with SET pgherd.shard.")
 }
 
 fn lock(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -535,12 +548,8 @@ fn stateful(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<Plan>, 
     let leaves = Some(functions::Tie::Session(Stateful::Leaves));
     let tie = match word {
         "listen" | "unlisten" => leaves,
-        // What their bodies do cannot be read for certain.
-        "call" | "do" => {
-            functions::session_state(tokens, context)?;
-            call(tokens, context)?;
-            Some(functions::Tie::Session(Stateful::Procedure))
-        }
+        // What their bodies do is looked at afterwards.
+        "do" => None,
         _ if kind.is_some() => functions::session_state(tokens, context)?,
         _ => None,
     };

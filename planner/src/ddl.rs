@@ -3,7 +3,7 @@
 use pgherd_shard_map::{Table, TableKind, TableName};
 
 use crate::classify::everywhere;
-use crate::route::plan_of;
+use crate::route::{home, plan_of};
 use crate::token::{Kind, Range, Tokens};
 use crate::witness::unread;
 use crate::{
@@ -42,6 +42,11 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
                 "Make it a table, distribute it, and fill it with INSERT … SELECT.",
             ));
         }
+        // The rows are on the home shard, and so is what is made of them.
+        ("refresh", _) => return Ok(home(context, Access::Write, StatementKind::Ddl)),
+        _ if tokens.all().any(|at| tokens.are(at, &["large", "object"])) => {
+            return Ok(home(context, Access::Write, StatementKind::Ddl));
+        }
         ("create", "index") => create_index(tokens, context)?,
         ("create", "trigger") => create_trigger(tokens, context)?,
         ("create", "rule") if context.may_name_sharded(tokens, &tokens.all()).is_some() => {
@@ -58,7 +63,7 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
         let kind = StatementKind::Ddl;
         return Ok(plan_of(context, Action::Role(role), Access::Write, Reuse::Once, kind));
     }
-    let alone = tokens.all().any(|at| tokens.is(at, "concurrently")) && !tokens.is(0, "refresh");
+    let alone = tokens.all().any(|at| tokens.is(at, "concurrently"));
     let merge = match (alone, numbering) {
         (true, _) => Merge::EachAlone(resumed(tokens)?),
         (false, Some(numbering)) => Merge::Numbered(numbering),
@@ -124,7 +129,10 @@ fn refused(message: &'static str, detail: &'static str, hint: &'static str) -> P
 
 /// `{CREATE | ALTER} {ROLE | USER | GROUP} … PASSWORD '…'`
 fn role_password(tokens: &Tokens<'_>) -> Result<Option<Role>, PlanError> {
-    if !tokens.is_any(0, &["create", "alter"]) || !tokens.is_any(1, &["role", "user", "group"]) {
+    let role =
+        tokens.is_any(0, &["create", "alter"]) && tokens.is_any(1, &["role", "user", "group"]);
+    // What a user mapping has is a password itself, for a server elsewhere.
+    if !role || tokens.is(2, "mapping") {
         return Ok(None);
     }
     let Some(at) = (2..tokens.len()).find(|at| tokens.is(*at, "password")) else { return Ok(None) };

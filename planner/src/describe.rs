@@ -75,6 +75,11 @@ impl Plan {
         if let Some(then) = &self.then {
             let _ = write!(out, "\n  then {then:?}");
         }
+        if let Some(touches) = &self.touches {
+            let stays = if touches.stays { ", servers stay" } else { "" };
+            let settings = touches.settings.join(", ");
+            let _ = write!(out, "\n  may change its servers' sessions: [{settings}]{stays}");
+        }
         out
     }
 

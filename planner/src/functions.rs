@@ -392,6 +392,20 @@ pub(crate) fn session_state(
     }))
 }
 
+/// Whether a `set_config()` inside of a body says which setting it changes, or lasts for the
+/// transaction only.
+pub(crate) fn names_its_setting(tokens: &Tokens<'_>, open: usize) -> bool {
+    let parts = tokens.split(&(open + 1..tokens.list[open].close));
+    let named = parts.first().is_some_and(|part| {
+        part.len() == 1 && matches!(tokens.kind(part.start), Some(Kind::Literal { .. }))
+    });
+    let local = parts.get(2).is_some_and(|part| {
+        part.len() == 1
+            && matches!(&*tokens.list[part.start].text, "true" | "'true'" | "'t'" | "'on'" | "'1'")
+    });
+    named || local
+}
+
 /// `set_config(name, value, is_local)`: the router must know the name and whether it is local.
 fn set_config(tokens: &Tokens<'_>, open: usize) -> Result<SetConfig, PlanError> {
     let parts = tokens.split(&(open + 1..tokens.list[open].close));

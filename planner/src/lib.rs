@@ -16,6 +16,7 @@
 
 mod aggregate;
 mod analyze;
+mod block;
 mod borrow;
 mod classify;
 mod cluster;
@@ -47,6 +48,7 @@ mod steps;
 mod table_from_query;
 mod temporary;
 mod token;
+mod touches;
 mod view;
 mod with;
 mod witness;
@@ -127,6 +129,12 @@ pub fn owned_rows(
 /// [`PlanError`] for what no tier covers: never a plan that leaves a clause out.
 pub fn plan(statement: &str, context: &Context<'_>) -> Result<Plan, PlanError> {
     let tokens = token::Tokens::known(statement, context);
-    let plan = classify::plan(&tokens, context)?;
-    route::check_scatter(plan, context)
+    let mut plan = route::check_scatter(classify::plan(&tokens, context)?, context)?;
+    if !matches!(&plan.action, Action::Explain(explain) if !explain.options.analyze) {
+        plan.touches = touches::read(&tokens, context);
+    }
+    if plan.reuse == Reuse::AnyLiterals && plan.touches.as_ref().is_some_and(|t| t.literals) {
+        plan.reuse = Reuse::SameText;
+    }
+    Ok(plan)
 }

@@ -49,6 +49,8 @@ pub struct Plan {
     pub place: u32,
     /// What a hint in the statement wants of its reads.
     pub consistency: Option<ReadConsistency>,
+    /// What it may do to the sessions of its servers.
+    pub touches: Option<Box<Touches>>,
 }
 
 /// What reads over several shards promise: `pgherd.read_consistency`.

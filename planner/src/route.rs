@@ -21,7 +21,17 @@ pub(crate) fn plan_of(
     kind: StatementKind,
 ) -> Plan {
     let epoch = context.map.epoch;
-    Plan { epoch, access, reuse, action, then: None, kind, place: 0, consistency: None }
+    Plan {
+        epoch,
+        access,
+        reuse,
+        action,
+        then: None,
+        kind,
+        place: 0,
+        consistency: None,
+        touches: None,
+    }
 }
 
 pub(crate) fn one(

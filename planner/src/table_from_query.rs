@@ -24,11 +24,7 @@ pub(crate) fn create_as(
     });
     let Some(word) = word else { return Ok(None) };
     if tokens.is(word + 1, "execute") {
-        return Err(PlanError::unsupported(
-            "CREATE TABLE AS EXECUTE is not supported",
-            "The prepared statement is not known on every shard.",
-            "Write the query into the statement.",
-        ));
+        return Err(of_prepared());
     }
     let no_data = tokens.are(end.saturating_sub(3), &["with", "no", "data"]);
     let with_data = tokens.are(end.saturating_sub(2), &["with", "data"]);
@@ -91,5 +87,14 @@ pub(crate) fn unsupported() -> PlanError {
         "a table cannot be made from a query over distributed tables",
         "The new table must exist on every shard, its rows on one.",
         "Use CREATE TABLE and then INSERT … SELECT.",
+    )
+}
+
+/// What is prepared the router has, and no server.
+pub(crate) fn of_prepared() -> PlanError {
+    PlanError::unsupported(
+        "CREATE TABLE AS EXECUTE is not supported",
+        "The prepared statement is not known on every shard.",
+        "Write the query into the statement.",
     )
 }

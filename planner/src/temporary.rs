@@ -5,7 +5,9 @@
 use crate::ddl::object_word;
 use crate::route::plan_of;
 use crate::token::{Kind, Range, Tokens};
-use crate::{Access, Action, Context, Plan, PlanError, Reuse, Stateful, StatementKind};
+use crate::{
+    Access, Action, Context, Plan, PlanError, Reuse, Stateful, StatementKind, table_from_query,
+};
 
 const WORDS: &[&str] = &[
     "create", "alter", "drop", "comment", "grant", "revoke", "security", "refresh", "truncate",
@@ -17,17 +19,23 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<
         return Ok(None);
     }
     let creates = creates_temporary(tokens, context);
-    let named = tokens.all().any(|at| names_temporary(tokens, context, at));
-    if !creates && !named {
+    if creates && tokens.all().any(|at| tokens.are(at, &["as", "execute"])) {
+        return Err(table_from_query::of_prepared());
+    }
+    let named = |at: usize| names_temporary(tokens, context, at) && may_be_relation(tokens, at);
+    let (targets, rest) = if creates { created(tokens) } else { targets(tokens) };
+    let target = |at: &Range| names_temporary(tokens, context, at.start);
+    let alike = creates
+        || (!targets.is_empty() && targets.iter().all(target))
+        // PostgreSQL makes a view temporary that reads what is temporary.
+        || (object_word(tokens).is_some_and(|at| tokens.is(at, "view"))
+            && tokens.is(0, "create")
+            && tokens.all().any(named));
+    if !alike && !targets.iter().any(target) && !rest.clone().any(named) {
         return Ok(None);
     }
-    let (targets, rest) = if creates { created(tokens) } else { targets(tokens) };
-    let alike = creates
-        || (!targets.is_empty()
-            && targets.iter().all(|at| names_temporary(tokens, context, at.start)));
     let others = context.may_name_sharded(tokens, &rest);
-    let elsewhere = !creates && rest.clone().any(|at| names_temporary(tokens, context, at));
-    if !alike || others.is_some() || elsewhere {
+    if !alike || others.is_some() {
         return Err(PlanError::unsupported(
             "temporary relations cannot be named together with others here",
             "A temporary relation lives in this session on the home shard only.",
@@ -37,6 +45,52 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<
     let kind = StatementKind::Ddl;
     let action = Action::Stateful(Stateful::Leaves);
     Ok(Some(plan_of(context, action, Access::Write, Reuse::Once, kind)))
+}
+
+/// Whether a name may be that of a relation where it stands: columns and types have names, too.
+fn may_be_relation(tokens: &Tokens<'_>, at: usize) -> bool {
+    const BEFORE: &[&str] = &[
+        "on",
+        "from",
+        "join",
+        "into",
+        "table",
+        "view",
+        "sequence",
+        "index",
+        "references",
+        "like",
+        "of",
+        "only",
+        "update",
+        "using",
+        "to",
+        "setof",
+        "returns",
+        "exists",
+        "truncate",
+        "lock",
+        "inherit",
+        "partition",
+        "concurrently",
+        "cluster",
+        "analyze",
+        "analyse",
+        "vacuum",
+        "verbose",
+        "as",
+    ];
+    let Some(before) = at.checked_sub(1) else { return false };
+    if tokens.sign(at + 1, ".") || tokens.is_any(before, BEFORE) {
+        return true;
+    }
+    // A list of columns, of parameters, or of relations.
+    let listed = tokens.sign(before, ",") || tokens.kind(before) == Some(Kind::Open);
+    let columns = object_word(tokens).is_some_and(|object| {
+        tokens.is(0, "create") && !tokens.is_any(object, &["view", "rule", "policy", "publication"])
+    });
+    let query = || tokens.all().any(|at| tokens.is_any(at, &["select", "inherits"]));
+    listed && (!columns || query())
 }
 
 /// CREATE TEMP …, in the schema `pg_temp`, or with `pg_temp` first in search_path.
@@ -95,29 +149,44 @@ fn created(tokens: &Tokens<'_>) -> (Vec<Range>, Range) {
 /// What a statement is about, where that is certain, and the tokens after it.
 fn targets(tokens: &Tokens<'_>) -> (Vec<Range>, Range) {
     const KINDS: &[&str] = &["table", "view", "sequence", "index"];
+    // Those that hide no others.
+    const OTHERS: &[&str] =
+        &["statistics", "type", "domain", "function", "procedure", "routine", "aggregate"];
+    const PARTS: &[&str] = &["trigger", "rule", "policy", "constraint"];
     let unknown = (Vec::new(), tokens.all());
-    let mut at = match tokens.word(0) {
-        Some("drop" | "alter") if tokens.is_any(1, KINDS) => 2,
-        Some("comment") if tokens.is(1, "on") && tokens.is_any(2, KINDS) => 3,
-        Some("truncate" | "lock") => 1 + usize::from(tokens.is(1, "table")),
-        Some("reindex") if tokens.is_any(1, &["table", "index"]) => 2,
-        Some("vacuum" | "analyze" | "analyse" | "cluster") => match tokens.kind(1) {
-            Some(Kind::Open) => tokens.after(1),
-            _ => 1,
-        },
-        Some("create") => {
-            let index = object_word(tokens).filter(|at| tokens.is(*at, "index"));
-            let on = index.and_then(|at| {
-                tokens.find(&(at..tokens.len().min(at + 6)), |at| tokens.is(at, "on"))
-            });
-            match on {
-                Some(on) => on + 1,
-                None => return unknown,
-            }
-        }
-        _ => return unknown,
+    let behind = |from: usize, word: &str| {
+        tokens.find(&(from..tokens.len()), |at| tokens.is(at, word)).map(|at| at + 1)
     };
-    let noise = ["if", "exists", "only", "concurrently", "verbose", "full", "freeze", "analyze"];
+    let in_schema = tokens
+        .all()
+        .any(|at| tokens.sign(at + 1, ".") && tokens.name(at).is_some_and(is_temporary_schema));
+    let found = match tokens.word(0) {
+        Some("drop" | "alter") if in_schema && tokens.is_any(1, OTHERS) => Some(2),
+        Some("drop" | "alter") if tokens.is_any(1, KINDS) => Some(2),
+        Some("drop" | "alter") if tokens.is_any(1, PARTS) => behind(2, "on"),
+        Some("comment") if tokens.is(1, "on") && tokens.is_any(2, KINDS) => Some(3),
+        Some("comment") if tokens.is(1, "on") && tokens.is_any(2, PARTS) => behind(3, "on"),
+        Some("truncate" | "lock") => Some(1 + usize::from(tokens.is(1, "table"))),
+        Some("reindex") if tokens.is_any(1, &["table", "index"]) => Some(2),
+        Some("vacuum" | "analyze" | "analyse" | "cluster") => match tokens.kind(1) {
+            Some(Kind::Open) => Some(tokens.after(1)),
+            _ => Some(1),
+        },
+        Some("grant" | "revoke") => {
+            behind(1, "on").map(|at| at + usize::from(tokens.is_any(at, &["table", "sequence"])))
+        }
+        Some("create") => match object_word(tokens) {
+            Some(at) if tokens.is_any(at, &["index", "trigger", "policy"]) => behind(at, "on"),
+            Some(at) if tokens.is(at, "rule") => behind(at, "to"),
+            Some(at) if tokens.is(at, "statistics") => behind(at, "from"),
+            Some(at) if tokens.is_any(at, &["view", "table"]) => Some(at + 1),
+            _ => None,
+        },
+        _ => None,
+    };
+    let Some(mut at) = found else { return unknown };
+    let noise =
+        ["if", "not", "exists", "only", "concurrently", "verbose", "full", "freeze", "analyze"];
     while tokens.is_any(at, &noise) {
         at += 1;
     }
@@ -126,7 +195,7 @@ fn targets(tokens: &Tokens<'_>) -> (Vec<Range>, Range) {
         let Some((_, after)) = tokens.qualified(at) else { return unknown };
         found.push(at..after);
         at = after;
-        if !tokens.sign(at, ",") || tokens.is(0, "create") || tokens.is(0, "alter") {
+        if !tokens.sign(at, ",") || tokens.is_any(0, &["create", "alter"]) {
             return (found, at..tokens.len());
         }
         at += 1;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use pgherd_planner::{Context, owned_rows, plan};
 use pgherd_shard_map::{
     ColocationGroup, Column, ColumnDefault, ColumnSequence, Epoch, GroupId, Identity, KeyType,
-    Placement, RangeMap, Relation, RelationKind, Shard, ShardId, ShardMap, Table, TableKind,
-    TableName, UserFunctions, View, ViewBody,
+    Placement, RangeMap, Relation, RelationKind, SessionEffect, SessionEffects, Shard, ShardId,
+    ShardMap, Table, TableKind, TableName, UserFunctions, View, ViewBody,
 };
 
 const HEAD: &str = "-- Each statement is followed by its plan. Rewritten by: UPDATE=1 cargo nextest run -p pgherd-planner golden\n";
@@ -240,7 +240,20 @@ fn map() -> ShardMap {
         reading: ["newest_note".into(), "middle".into()].into(),
         sharded: ["customer_total".into()].into(),
     };
-    map
+    map.with_session_effects(effects())
+}
+
+fn effects() -> SessionEffects {
+    let effect = |settings: &[&str], stays| SessionEffect {
+        settings: settings.iter().map(|name| (*name).into()).collect(),
+        stays,
+    };
+    let mut effects = SessionEffects::default();
+    effects.functions.insert("set_tenant".into(), effect(&["app.tenant"], false));
+    effects.functions.insert("set_any".into(), effect(&[], true));
+    effects.written.insert("currencies".into(), effect(&["app.currency"], false));
+    effects.read.insert("plain_view".into(), effect(&[], false));
+    effects
 }
 
 fn answer(sql: &str, map: &ShardMap) -> String {

@@ -25,7 +25,8 @@
 //! - `yielding`: schema changes that wait for locks give way to others.
 //! - `turned`: statements that a shard has turned away since their rows move.
 //! - `held`: statements that wait for the end of create_distributed_table.
-//! - `kept`: servers that stay beyond a transaction. `settings`, `set`: the session's own statements.
+//! - `kept`: servers that stay beyond a transaction. `touched`: servers whose settings a function has
+//!   changed. `settings`, `set`: the session's own statements.
 //! - `cursor`: rows that the client takes in portions.
 //! - `observed`: counters and the log of slow statements. `released`: servers that are done.
 //! - `explain`: the distributed plan with the shards' own.
@@ -64,6 +65,7 @@ mod set;
 mod settings;
 mod spelled;
 mod steps;
+mod touched;
 mod turned;
 mod yielding;
 
@@ -244,11 +246,26 @@ impl Conn {
         Ok(Plan { consistency: statement.plan.consistency, ..plan })
     }
 
-    /// The one shard of a plan, if it has one.
+    /// The one shard of a plan that is relayed, if it has one.
     ///
     /// # Errors
     /// What the planner says of a key that it cannot place.
     pub fn route(
+        &self,
+        plan: &Plan,
+        sql: &str,
+        literals: &[Literal],
+        params: &dyn Params,
+    ) -> Result<Route, Failure> {
+        match plan.touches {
+            None => self.place(plan, sql, literals, params),
+            // Its servers are asked afterwards what they have become.
+            Some(_) => Ok(Route::Other),
+        }
+    }
+
+    /// [`Self::route`], also of what is more than a relay.
+    pub(super) fn place(
         &self,
         plan: &Plan,
         sql: &str,
@@ -283,9 +300,17 @@ impl Conn {
             },
             _ => return Route::Other,
         };
-        match self.has_cursor(name.as_bytes()) {
-            true => Route::Other,
-            false => Route::One(self.planning.map.home),
+        let portal = self.session.portals.get(name.as_bytes());
+        match portal.map(|portal| portal.shard) {
+            _ if self.has_cursor(name.as_bytes()) => Route::Other,
+            // A portal of the protocol's.
+            Some(Some(shard))
+                if matches!(&plan.action, Action::Cursor(CursorStatement::Move(_))) =>
+            {
+                Route::One(shard)
+            }
+            Some(_) => Route::Other,
+            None => Route::One(self.planning.map.home),
         }
     }
 
@@ -505,6 +530,13 @@ impl Conn {
     /// # Errors
     /// A [`Failure`] that has not been told to the client yet.
     pub async fn run_statement(&mut self, statement: Statement<'_>) -> Result<(), Failure> {
+        match &statement.plan.touches {
+            None => self.run_untouched(statement).await,
+            Some(touches) => Box::pin(self.run_touching(touches, statement)).await,
+        }
+    }
+
+    async fn run_untouched(&mut self, statement: Statement<'_>) -> Result<(), Failure> {
         let alone = matches!(self.session.transaction, Transaction::Idle);
         let mut attempts = 0;
         loop {
@@ -566,7 +598,7 @@ impl Conn {
             }
             Action::One(one) => {
                 let params = statement.params()?;
-                match self.route(plan, statement.sql, statement.literals, &params)? {
+                match self.place(plan, statement.sql, statement.literals, &params)? {
                     Route::One(shard) => return self.run_at(shard, statement, true).await,
                     Route::Other => match one.otherwise.as_deref() {
                         Some(Otherwise::Many(many)) => self.run_many(many, statement).await?,

@@ -111,6 +111,10 @@ pub struct Portal {
     pub shard: Option<ShardId>,
     /// Where no shard has it.
     pub run: Cell<Run>,
+    /// How many savepoints there were when it was bound: going back to one of these ends it.
+    pub depth: Cell<usize>,
+    /// It was bound when the transaction had failed already: its failure has not ended it.
+    pub after_failure: bool,
 }
 
 /// How far a portal of the router's own has come. None begins anew.
@@ -179,7 +183,23 @@ impl Prepared {
 impl Portal {
     #[must_use]
     pub fn new(statement: Rc<Prepared>, unnamed: bool, tail: Box<[u8]>) -> Self {
-        Self { statement, unnamed, tail, shard: None, run: Cell::new(Run::NotYet) }
+        Self {
+            statement,
+            unnamed,
+            tail,
+            shard: None,
+            run: Cell::new(Run::NotYet),
+            depth: Cell::new(0),
+            after_failure: false,
+        }
+    }
+
+    /// Of the transaction as it is.
+    #[must_use]
+    pub fn within(mut self, transaction: &Transaction) -> Self {
+        self.depth.set(transaction.block().map_or(0, Block::depth));
+        self.after_failure = transaction.failed();
+        self
     }
 
     /// The bound values.

@@ -23,6 +23,7 @@ mod map;
 mod placement;
 mod range;
 mod schema;
+mod session;
 mod snapshot;
 #[cfg(feature = "stores")]
 pub mod store;
@@ -38,3 +39,4 @@ pub use schema::{
     ColocationGroup, Column, ColumnDefault, ColumnSequence, Distribution, Identity, Relation,
     RelationKind, Table, TableKind, TableName, ValueRange, View, ViewBody, quoted,
 };
+pub use session::{SessionEffect, SessionEffects};

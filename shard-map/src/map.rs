@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::{
     ColocationGroup, ColumnDefault, Epoch, GroupId, HashRange, KeyError, KeyHash, KeyInput,
-    KeyType, Relation, RelationKind, ShardId, TableKind, TableName, UserFunctions,
+    KeyType, Relation, RelationKind, SessionEffects, ShardId, TableKind, TableName, UserFunctions,
 };
 
 /// One PostgreSQL database that holds a part of the rows.
@@ -39,6 +39,7 @@ pub struct ShardMap {
     shards: BTreeMap<ShardId, Shard>,
     groups: BTreeMap<GroupId, ColocationGroup>,
     relations: HashMap<TableName, RelationKind>,
+    session_effects: SessionEffects,
     /// The shortest `varchar(n)` key column of a group; none where all are without length.
     varchar_limits: BTreeMap<GroupId, usize>,
 }
@@ -82,6 +83,7 @@ impl ShardMap {
             groups: groups.into_iter().map(|group| (group.id, group)).collect(),
             varchar_limits: varchar_limits(&relations),
             functions: UserFunctions::default(),
+            session_effects: SessionEffects::default(),
             relations: relations.into_iter().map(|r| (r.name, r.kind)).collect(),
         };
         if map.shards.is_empty() {
@@ -153,6 +155,17 @@ impl ShardMap {
             _ => false,
         }
         })
+    }
+
+    #[must_use]
+    pub fn with_session_effects(self, session_effects: SessionEffects) -> Self {
+        Self { session_effects, ..self }
+    }
+
+    /// What calls do to the session of their server.
+    #[must_use]
+    pub fn session_effects(&self) -> &SessionEffects {
+        &self.session_effects
     }
 
     pub fn relations(&self) -> impl ExactSizeIterator<Item = (&TableName, &RelationKind)> + '_ {

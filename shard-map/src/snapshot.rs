@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use crate::{
     ColocationGroup, Column, Epoch, GroupId, HashRange, KeyHash, KeyType, MapError, Placement,
-    RangeMap, Relation, RelationKind, Shard, ShardId, ShardMap, Table, TableKind, TableName,
-    UserFunctions, ValueList, ValueRange, ValueRanges, View, ViewBody,
+    RangeMap, Relation, RelationKind, SessionEffect, SessionEffects, Shard, ShardId, ShardMap,
+    Table, TableKind, TableName, UserFunctions, ValueList, ValueRange, ValueRanges, View, ViewBody,
 };
 
 #[derive(Deserialize)]
@@ -26,6 +26,24 @@ struct Document {
     groups: Vec<GroupRow>,
     relations: Vec<RelationRow>,
     functions: UserFunctions,
+    #[serde(default)]
+    session_effects: Vec<EffectRow>,
+}
+
+#[derive(Deserialize)]
+struct EffectRow {
+    kind: EffectKind,
+    name: Box<str>,
+    #[serde(flatten)]
+    effect: SessionEffect,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum EffectKind {
+    Function,
+    Read,
+    Write,
 }
 
 #[derive(Deserialize)]
@@ -100,13 +118,26 @@ impl ShardMap {
             shards,
             groups,
             relations,
-        )?;
+        )?
+        .with_session_effects(effects(document.session_effects));
         map.functions = document.functions;
         map.moving = document.moving;
         map.locked_views = document.locked_views;
         map.changing = document.changing;
         Ok(map)
     }
+}
+
+fn effects(rows: Vec<EffectRow>) -> SessionEffects {
+    let mut effects = SessionEffects::default();
+    for EffectRow { kind, name, effect } in rows {
+        match kind {
+            EffectKind::Function => effects.functions.insert(name, effect),
+            EffectKind::Read => effects.read.insert(name, effect),
+            EffectKind::Write => effects.written.insert(name, effect),
+        };
+    }
+    effects
 }
 
 fn group(row: GroupRow) -> Result<ColocationGroup, MapError> {

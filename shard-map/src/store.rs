@@ -30,7 +30,7 @@ pub use watch::{Contact, watch};
 const SHARD_SQL: &str = include_str!("store/shard.sql");
 
 /// What the catalog's database needs beside.
-const CATALOG_SQL: [&str; 9] = [
+const CATALOG_SQL: [&str; 10] = [
     include_str!("store/catalog.sql"),
     include_str!("store/reshard.sql"),
     include_str!("store/register.sql"),
@@ -39,6 +39,7 @@ const CATALOG_SQL: [&str; 9] = [
     include_str!("store/placement.sql"),
     include_str!("store/numbers.sql"),
     include_str!("store/functions.sql"),
+    include_str!("store/sessions.sql"),
     include_str!("store/load.sql"),
 ];
 

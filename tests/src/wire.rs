@@ -8,7 +8,7 @@ use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::IsNull;
 use postgres_protocol::message::backend::{DataRowBody, ErrorFields, Message, RowDescriptionBody};
@@ -142,20 +142,39 @@ impl Client {
         self.answer("")
     }
 
-    /// Whether an answer begins to come within this time.
+    /// Whether an answer begins to come within this time. A notification is none.
     ///
     /// # Errors
     /// The connection broke.
     pub fn answers_within(&mut self, time: Duration) -> Result<bool> {
         self.stream.set_read_timeout(Some(time))?;
-        let peeked = self.stream.peek(&mut [0; 1]);
+        let answers = self.has_answer();
         self.stream.set_read_timeout(Some(SILENCE))?;
-        match peeked {
-            Ok(_) => Ok(true),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                Ok(false)
+        answers
+    }
+
+    fn has_answer(&mut self) -> Result<bool> {
+        loop {
+            while let [b'A', a, b, c, d, ..] = self.received[..]
+                && let size = 1 + u32::from_be_bytes([a, b, c, d]) as usize
+                && size <= self.received.len()
+            {
+                self.received.advance(size);
             }
-            Err(error) => Err(error),
+            if self.received.first().is_some_and(|tag| *tag != b'A') {
+                return Ok(true);
+            }
+            let mut chunk = [0; 8192];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(Error::other("the server closed the connection")),
+                Ok(length) => self.received.extend_from_slice(&chunk[..length]),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 

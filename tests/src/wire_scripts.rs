@@ -82,12 +82,28 @@ pub fn run(side: &Side, case: &Case, pace: Pace, router: bool) -> Result<Answers
         }
         let Some(connection) = connections.get_mut(&*step.connection) else { continue };
         let mut lines = connection.exchange(step)?;
+        sort_parameters(&mut lines);
         if case.unordered {
             sort_rows(&mut lines);
         }
         answers.push(lines);
     }
     Ok(answers)
+}
+
+/// What a login says of its parameters: since PostgreSQL 16 in no order that is promised, and more
+/// of them.
+fn sort_parameters(lines: &mut Vec<String>) {
+    let name = |line: &str| {
+        let name = line.strip_prefix("ParameterStatus ")?.strip_suffix(" *")?;
+        Some(name.to_ascii_lowercase())
+    };
+    lines.retain(|line| {
+        !name(line).is_some_and(|name| matches!(&*name, "scram_iterations" | "search_path"))
+    });
+    for parameters in lines.chunk_by_mut(|a, b| name(a).is_some() && name(b).is_some()) {
+        parameters.sort_by_key(|line| name(line));
+    }
 }
 
 /// Rows between two other messages have no order that is promised.

@@ -237,7 +237,7 @@ fn it_shuts_the_router_down() {
 
 #[test]
 fn the_same_figures_are_views_for_any_client() {
-    let (cluster, router, _console) = start();
+    let (cluster, router, console) = start();
     run(cluster.dsn(), "CREATE ROLE ada LOGIN");
     assert_eq!(run(&router.dsn("ada"), "SELECT count(*) FROM pgherd.transactions"), "0");
     let mut client = router.client();
@@ -273,6 +273,10 @@ fn the_same_figures_are_views_for_any_client() {
             "row: 'SELECT v FROM t WHERE k = $1' 'route' '3' 't'",
         ]
     );
+    let shown = show(&console, "STATEMENTS");
+    let shown = shown.iter().find(|row| row["query"] == "SELECT v FROM t WHERE k = $1");
+    let shown = shown.map(|row| (&*row["user"], &*row["tier"], &*row["calls"]));
+    assert_eq!(shown, Some(("postgres", "route", "3")));
     assert_eq!(run(&router.dsn("ada"), "SELECT DISTINCT user_name FROM pgherd.clients"), "ada");
     let direct = psql(&cluster.file.shards[0].dsn, "SELECT * FROM pgherd.pools");
     assert!(direct.contains("only a router knows"), "{direct}");

@@ -57,10 +57,27 @@ const STEPS: &[&str] = &[
     "EXECUTE p (now())",
     "SET statement_timeout = 1000; SELECT 1; SELECT 1 / 0",
     "DO $$ BEGIN PERFORM set_config('work_mem', '9MB', false); END $$",
+    "DO $$ BEGIN PERFORM set_config('app.tenant', '7', false); END $$",
+    "SELECT leak_tenant('8')",
+    "SELECT leak_settings()",
+    "SELECT leak_lock()",
+    "INSERT INTO noted VALUES (1)",
     "COPY t TO STDOUT",
     "SET TRANSACTION READ ONLY",
     "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
 ];
+
+/// What changes the session where the router does not see it.
+const FUNCTIONS: &str = "CREATE TABLE noted (a int);
+    CREATE FUNCTION leak_tenant(t text) RETURNS text LANGUAGE sql
+        AS $$ SELECT set_config('app.tenant', t, false) $$;
+    CREATE FUNCTION leak_settings() RETURNS void LANGUAGE plpgsql
+        AS $$ BEGIN SET work_mem = '6MB'; SET search_path = pg_catalog; END $$;
+    CREATE FUNCTION leak_lock() RETURNS void LANGUAGE plpgsql
+        AS $$ BEGIN PERFORM pg_try_advisory_lock(13); CREATE TEMP TABLE z (a int); END $$;
+    CREATE FUNCTION leak_note() RETURNS trigger LANGUAGE plpgsql
+        AS $$ BEGIN PERFORM set_config('app.tenant', 'noted', false); RETURN new; END $$;
+    CREATE TRIGGER note BEFORE INSERT ON noted FOR EACH ROW EXECUTE FUNCTION leak_note()";
 
 /// Long or large: to be left in the middle.
 const LONG: &[&str] = &[
@@ -115,6 +132,7 @@ fn nothing_is_left_of_sessions_that_ended_badly() {
     let rows: Vec<String> = (1..=20).map(|k| format!("({k}, 'v')")).collect();
     run(cluster.dsn(), &format!("INSERT INTO t VALUES {}", rows.join(", ")));
     run(cluster.dsn(), "CREATE ROLE leak_clerk");
+    run(cluster.dsn(), FUNCTIONS);
     let address = cluster.file.routers[0].listen;
     let database = cluster.file.database.as_str();
     std::thread::scope(|scope| {
@@ -122,8 +140,9 @@ fn nothing_is_left_of_sessions_that_ended_badly() {
             scope.spawn(move || {
                 for session in (thread..sessions).step_by(THREADS as usize) {
                     let mut random = Random(seed.wrapping_mul(1_000_003).wrapping_add(session));
-                    if let Err(error) = live(address, database, &mut random) {
-                        panic!("session {session} of seed {seed}: {error}");
+                    let mut trail = String::new();
+                    if let Err(error) = live(address, database, &mut random, &mut trail) {
+                        panic!("session {session} of seed {seed}: {error}\n{trail}");
                     }
                 }
             });
@@ -142,18 +161,27 @@ fn nothing_is_left_of_sessions_that_ended_badly() {
     as_new(&cluster);
 }
 
-/// One session: some statements, then an end.
-fn live(address: SocketAddr, database: &str, random: &mut Random) -> std::io::Result<()> {
+/// One session: some statements, then an end. `trail`: what it has done, and heard.
+fn live(
+    address: SocketAddr,
+    database: &str,
+    random: &mut Random,
+    trail: &mut String,
+) -> std::io::Result<()> {
     let mut client = Client::connect(address, database)?;
     for _ in 0..random.below(8) {
         let step = random.of(STEPS);
-        if random.below(3) == 0 {
-            client.extended(step, &[], random.below(2) == 0)?;
+        *trail += &format!("{step}\n");
+        let answer = if random.below(3) == 0 {
+            client.extended(step, &[], random.below(2) == 0)?
         } else {
-            client.simple(step, "")?;
-        }
+            client.simple(step, "")?
+        };
+        *trail += &format!("  {:?}\n", answer.lines);
     }
-    match random.below(7) {
+    let end = random.below(7);
+    *trail += &format!("end {end}\n");
+    match end {
         // It vanishes, whatever it was in.
         0 => {}
         1 => client.send(random.of(STEPS))?,
@@ -174,11 +202,13 @@ fn live(address: SocketAddr, database: &str, random: &mut Random) -> std::io::Re
             }
             // 57014, or 25P02 in a transaction that had failed before.
             let answer = client.wait()?;
+            *trail += &format!("  {:?}\n", answer.lines);
             assert!(answer.error.is_some(), "{answer:?}");
             client.simple("SELECT 1", "")?;
         }
         _ => {
-            client.simple("ROLLBACK", "")?;
+            let answer = client.simple("ROLLBACK", "")?;
+            *trail += &format!("  {:?}\n", answer.lines);
             let answer = client.simple("SELECT 1 AS one", "")?;
             assert_eq!(answer.error, None, "{answer:?}");
         }

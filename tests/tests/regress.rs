@@ -145,7 +145,8 @@ fn hunks(plain: &Path, router: &Path) -> Vec<String> {
     hunks
 }
 
-/// The accepted differences: script (or `*`), what the router's side prints there, the reason.
+/// The accepted differences: script (or `*`), what the router's side prints there (`*`: whatever in
+/// that script), the reason.
 struct Known(Vec<(String, String)>);
 
 impl Known {
@@ -169,10 +170,11 @@ impl Known {
 
     fn accepts(&self, script: &str, hunk: &str) -> bool {
         self.0.iter().any(|(name, needle)| {
-            (name == "*" || name == script)
-                && hunk.lines().any(|line| {
-                    line.strip_prefix('+').is_some_and(|line| line.contains(needle.as_str()))
-                })
+            (name == script && needle == "*")
+                || (name == "*" || name == script)
+                    && hunk.lines().any(|line| {
+                        line.strip_prefix('+').is_some_and(|line| line.contains(needle.as_str()))
+                    })
         })
     }
 }

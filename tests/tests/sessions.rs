@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use pgherd::dev::LocalCluster;
+use pgherd_tests::router::RouterProcess;
 use pgherd_tests::{cluster, psql, run, wait_until};
 use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage};
 
@@ -194,16 +195,27 @@ async fn a_role_that_is_set_goes_with_the_session_only() {
 #[tokio::test]
 async fn a_client_that_is_idle_for_too_long_is_told_and_let_go() {
     let cluster = cluster();
-    for (prepare, wanted) in [
-        ("SET idle_in_transaction_session_timeout = 300; BEGIN; SELECT 1", "25P03"),
-        ("SET idle_in_transaction_session_timeout = '300ms'; BEGIN", "25P03"),
-        ("SET idle_session_timeout = 300", "57P05"),
+    run(cluster.dsn(), "CREATE ROLE hasty LOGIN SUPERUSER");
+    run(cluster.dsn(), "ALTER ROLE hasty SET idle_session_timeout = '0.3s'");
+    run(cluster.dsn(), "CREATE ROLE slow LOGIN SUPERUSER");
+    run(cluster.dsn(), "ALTER ROLE slow SET idle_in_transaction_session_timeout = 300");
+    for (role, prepare, wanted) in [
+        ("hasty", "SHOW idle_session_timeout", "57P05"),
+        ("hasty", "SET idle_session_timeout = 0; RESET idle_session_timeout", "57P05"),
+        ("hasty", "SET idle_session_timeout = 0; RESET ALL", "57P05"),
+        ("slow", "BEGIN", "25P03"),
+        ("slow", "BEGIN; SELECT 1", "25P03"),
+        ("postgres", "SET idle_in_transaction_session_timeout = 300; BEGIN; SELECT 1", "25P03"),
+        ("postgres", "SET idle_in_transaction_session_timeout = '300ms'; BEGIN", "25P03"),
+        ("postgres", "SET idle_session_timeout = 300", "57P05"),
     ] {
+        let dsn = cluster.dsn().replace("postgres@", &format!("{role}@"));
         let (client, mut connection) =
-            tokio_postgres::connect(cluster.dsn(), NoTls).await.expect("the router answers");
+            tokio_postgres::connect(&dsn, NoTls).await.expect("the router answers");
         let setting = async {
             for statement in prepare.split("; ") {
-                client.batch_execute(statement).await.expect(statement);
+                // A limit of the role's may be over already.
+                drop(client.batch_execute(statement).await);
             }
             std::future::pending::<()>().await;
         };
@@ -244,4 +256,87 @@ async fn what_a_procedure_sets_belongs_to_its_caller() {
     client.batch_execute("DISCARD ALL").await.expect("discarded");
     assert_eq!(one(&other, "SELECT pg_try_advisory_lock(5)").await, "t");
     assert!(psql(cluster.dsn(), "SELECT * FROM made").contains("42P01"));
+}
+
+#[tokio::test]
+async fn what_a_function_sets_is_not_seen_by_others() {
+    let cluster = cluster();
+    distributed(&cluster);
+    let config = "workers = 1\n[auth]\nmethod = \"trust\"\n[pool]\nsize = 1\n";
+    let router = RouterProcess::start(&cluster, "one", config);
+    let dsn = router.dsn("postgres");
+    run(
+        cluster.dsn(),
+        "CREATE TABLE noted (a int);
+         CREATE FUNCTION known() RETURNS void LANGUAGE plpgsql
+            AS $$ BEGIN SET work_mem = '9MB'; PERFORM set_config('app.who', 'me', false); END $$;
+         CREATE FUNCTION somehow(name text) RETURNS void LANGUAGE plpgsql
+            AS $$ BEGIN PERFORM set_config('app.' || name, 'mine', false); END $$;
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql
+            AS $$ BEGIN PERFORM set_config('app.who', 'note', false); RETURN new; END $$;
+         CREATE TRIGGER note BEFORE INSERT ON noted FOR EACH ROW EXECUTE FUNCTION note();
+         CREATE ROLE clerk; GRANT SELECT ON t TO clerk;
+         CREATE FUNCTION be(name text) RETURNS void LANGUAGE plpgsql
+            AS $$ BEGIN EXECUTE format('SET ROLE %I', name); END $$;
+         CREATE TRIGGER note BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION note();",
+    );
+    let seen = "SELECT current_setting('work_mem') || coalesce(current_setting('app.who', true), '') \
+                || coalesce(current_setting('app.word', true), '') \
+                || CASE current_user WHEN 'postgres' THEN '' ELSE current_user END";
+    for (changes, mine) in [
+        ("SELECT known()", "9MBme"),
+        ("BEGIN; SELECT known(); COMMIT", "9MBme"),
+        ("BEGIN; SELECT known(); ROLLBACK", "4MB"),
+        ("DO $$ BEGIN EXECUTE 'SET app.who = 5'; END $$", "4MB5"),
+        ("/* pgherd: shard=2 */ DO $$ BEGIN SET work_mem = '3MB'; END $$", "3MB"),
+        ("INSERT INTO noted VALUES (1)", "4MBnote"),
+        ("UPDATE t SET v = 'x' WHERE k = 3", "4MBnote"),
+        ("UPDATE t SET v = 'y'", "4MBnote"),
+        ("BEGIN; DECLARE c CURSOR FOR SELECT known(); FETCH c; COMMIT", "9MBme"),
+        ("SELECT be('clerk')", "4MBclerk"),
+        ("SELECT somehow('word')", "4MBmine"),
+    ] {
+        let (client, _, driver) = connect(&dsn).await;
+        let (other, _, _other) = connect(&dsn).await;
+        client.batch_execute(changes).await.expect(changes);
+        // What nobody can name stays with its server, on the home shard.
+        if mine.ends_with("mine") {
+            assert_eq!(one(&client, seen).await, mine, "{changes}");
+            drop(client);
+            driver.await.expect("no panic");
+            assert_eq!(one(&other, seen).await, "4MB", "{changes}");
+            continue;
+        }
+        for k in 1..=4 {
+            let read = format!("{seen} FROM t WHERE k = {k}");
+            assert_eq!(one(&client, &read).await, mine, "{changes}");
+            assert_eq!(one(&other, &read).await, "4MB", "{changes}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_error_on_another_shard_does_not_end_what_the_session_holds() {
+    let cluster = cluster();
+    distributed(&cluster);
+    run(cluster.dsn(), "INSERT INTO t SELECT k, '' FROM generate_series(5, 20) AS k");
+    let home = run(&cluster.file.shards[0].dsn, "SELECT min(k) FROM t");
+    let other = run(&cluster.file.shards[1].dsn, "SELECT min(k) FROM t");
+    let (client, _news, _driver) = connect(cluster.dsn()).await;
+    client.batch_execute("CREATE TEMP TABLE held (a int); LISTEN c").await.expect("it holds them");
+    // While the home shard's part still runs.
+    let slow = format!(
+        "CASE k WHEN {home} THEN md5(repeat('x', 20000000)) WHEN {other} THEN (1 / (k - k))::text END"
+    );
+    for sql in [
+        format!("SELECT {slow} FROM t"),
+        format!("SELECT k FROM t WHERE {slow} IS NULL ORDER BY k"),
+        format!("SELECT count(*) OVER () FROM t WHERE {slow} IS NULL"),
+        format!("UPDATE t SET v = {slow}"),
+        format!("BEGIN; SELECT {slow} FROM t"),
+    ] {
+        assert_eq!(code(&client, &sql).await, "22012", "{sql}");
+        client.batch_execute("ROLLBACK").await.expect("it ends");
+        assert_eq!(one(&client, "SELECT count(*) FROM held").await, "0", "{sql}");
+    }
 }

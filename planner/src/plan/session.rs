@@ -69,8 +69,6 @@ pub enum Stateful {
     /// It may leave something there, or take it away: temporary tables, advisory locks, WITH HOLD
     /// cursors, LISTEN.
     Leaves,
-    /// CALL and DO: as `Leaves`, and they may change settings.
-    Procedure,
     /// CLOSE: it takes something away where a cursor is held.
     Closes,
     /// `set_config(…)`: settings that the client has from now on. `anywhere`: it does nothing else,
@@ -78,6 +76,18 @@ pub enum Stateful {
     Settings { calls: Box<[SetConfig]>, anywhere: bool },
     /// `currval()`, `lastval()`: true only where the transaction has called `nextval()`.
     Sequences,
+}
+
+/// What a statement may change in the sessions of its servers, out of sight: they are asked
+/// afterwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Touches {
+    /// Settings that no catalog lists.
+    pub settings: Box<[Box<str>]>,
+    /// There may be others, whose names nobody knows: the servers stay with the session.
+    pub stays: bool,
+    /// Other literals may mean others.
+    pub(crate) literals: bool,
 }
 
 /// One call of `set_config`.

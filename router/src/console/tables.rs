@@ -23,6 +23,7 @@ pub(super) enum Show {
     Servers,
     Shards,
     State,
+    Statements,
     Stats,
     StatsAverages,
     StatsTotals,
@@ -33,7 +34,7 @@ pub(super) enum Show {
 /// Name, what it shows, columns.
 type Kind = (&'static str, Show, &'static str, &'static [&'static str]);
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 16] = [
     (
         "clients",
         Show::Clients,
@@ -113,6 +114,12 @@ const KINDS: [Kind; 15] = [
             "oldest_prepared_seconds",
         ],
     ),
+    (
+        "statements",
+        Show::Statements,
+        "what has been run, what took longest first; times in milliseconds",
+        &["user", "query", "tier", "calls", "total_ms", "mean_ms", "max_ms"],
+    ),
     ("state", Show::State, "whether this router serves", &["key", "value"]),
     (
         "stats",
@@ -187,6 +194,7 @@ pub(super) async fn show(shared: &Shared, show: Show) -> Table {
         Show::Servers => servers(shared).await,
         Show::Shards => shards(shared),
         Show::State => state(shared),
+        Show::Statements => statements(shared).await,
         Show::Stats | Show::StatsAverages | Show::StatsTotals => stats(shared, show),
         Show::Users => users(shared).await,
         Show::Version => vec![vec![text(concat!("pgherd ", env!("CARGO_PKG_VERSION")))]],
@@ -399,6 +407,22 @@ fn stats(shared: &Shared, show: Show) -> Vec<Row> {
         std::iter::once(name(shard.id)).chain(values.iter().map(text)).collect()
     };
     map.shards().map(row).collect()
+}
+
+async fn statements(shared: &Shared) -> Vec<Row> {
+    let ms = |ms: f64| text(format_args!("{ms:.3}"));
+    let row = |usage: &crate::worker::usage::Usage| {
+        vec![
+            text(&usage.user),
+            text(&usage.text),
+            text(usage.tier.as_str()),
+            text(usage.calls),
+            ms(usage.total_ms()),
+            ms(usage.mean_ms()),
+            ms(usage.max_ms()),
+        ]
+    };
+    shared.usages().await.iter().map(row).collect()
 }
 
 async fn users(shared: &Shared) -> Vec<Row> {

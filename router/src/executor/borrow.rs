@@ -290,12 +290,12 @@ impl Conn {
         }
         let into = format!("COPY {name} FROM STDIN (FORMAT {format})");
         if let Err(failure) = self.begin_scratch_copy(scratch, &into).await {
-            self.close_busy(source);
+            self.close_busy(&open).await;
             return Err(failure);
         }
         let mut stream = CopyStream::onwards(pull.binary);
-        if let Err(failure) = self.move_rows(scratch, open, &mut stream, left).await {
-            self.close_busy(source);
+        if let Err(failure) = self.move_rows(scratch, &mut open, &mut stream, left).await {
+            self.close_busy(&open).await;
             return Err(failure);
         }
         let mut end = Vec::new();
@@ -366,10 +366,25 @@ impl Conn {
         }
     }
 
-    /// What shards still send nobody will read: their connections are not used again.
-    fn close_busy(&mut self, source: &Source<'_>) {
-        for at in &source.servers {
-            self.servers[*at].spoiled |= self.servers[*at].status == 0;
+    /// What shards still send nobody will read: their connections are not used again. One that holds
+    /// something of the session's is heard to its end.
+    async fn close_busy(&mut self, open: &[(usize, u32)]) {
+        for (at, joins) in open {
+            let server = &mut self.servers[*at];
+            let mut replies = joins + 1;
+            while server.kept && replies > 0 {
+                match server.frame().await {
+                    Ok((b'Z', frame)) => {
+                        replies -= 1;
+                        if replies == 0 {
+                            server.ready(&frame);
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(_) => break,
+                }
+            }
+            server.spoiled |= replies > 0;
         }
     }
 
@@ -377,29 +392,30 @@ impl Conn {
     async fn move_rows(
         &mut self,
         scratch: usize,
-        mut open: Vec<(usize, u32)>,
+        open: &mut Vec<(usize, u32)>,
         stream: &mut CopyStream,
         left: &mut u64,
     ) -> Result<(), Failure> {
         let mut batch = Vec::with_capacity(BATCH);
         let mut failure = None;
         while !open.is_empty() {
-            let position = self.fill_any(&open).await?;
+            let position = self.fill_any(open).await?;
             let (at, mut joins) = open[position];
             let mut ended = false;
             while let Some((tag, frame)) = self.next_frame(at)? {
                 match tag {
                     b'Z' => {
-                        self.servers[at].ready(&frame);
                         if joins == 0 {
+                            self.servers[at].ready(&frame);
                             ended = true;
                             break;
                         }
                         joins -= 1;
+                        open[position].1 = joins;
                     }
                     b'E' if failure.is_none() => {
                         failure = Some(Failure::Shard(frame));
-                        self.cancel_others(at, &open);
+                        self.cancel_others(at, open);
                     }
                     b'd' if joins == 0 && failure.is_none() => {
                         // As the shard sent it: what goes on depends on which shard is first.
@@ -417,7 +433,6 @@ impl Conn {
                     batch.clear();
                 }
             }
-            open[position].1 = joins;
             if ended {
                 open.swap_remove(position);
             }

@@ -89,6 +89,9 @@ impl Conn {
         portal: &Rc<Portal>,
         limit: i32,
     ) -> Result<(), Failure> {
+        if let Some(touches) = &portal.statement.plan.touches {
+            self.touch(touches, true);
+        }
         if portal.run.get() == Run::NotYet {
             self.close_cursor(name).await?;
             portal.run.set(Run::InPortions);
@@ -229,8 +232,9 @@ impl Conn {
     /// After ROLLBACK TO: what was opened since is gone.
     pub(super) fn roll_back_cursors(&mut self) {
         let depth = self.session.transaction.block().map_or(0, |block| block.depth());
-        let Some(cursors) = &mut self.cursors else { return };
         let portals = &mut self.session.portals;
+        portals.retain(|_, portal| portal.depth.get() < depth);
+        let Some(cursors) = &mut self.cursors else { return };
         cursors.named.retain(|name, cursor| {
             let stays = cursor.depth < depth;
             if !stays {
@@ -243,6 +247,9 @@ impl Conn {
     /// After RELEASE: what was opened since belongs to what is around.
     pub(super) fn release_cursors(&mut self) {
         let depth = self.session.transaction.block().map_or(0, |block| block.depth());
+        for portal in self.session.portals.values() {
+            portal.depth.set(portal.depth.get().min(depth));
+        }
         let cursors = self.cursors.iter_mut().flat_map(|cursors| cursors.named.values_mut());
         cursors.for_each(|cursor| cursor.depth = cursor.depth.min(depth));
     }

@@ -130,7 +130,7 @@ impl Conn {
     async fn explain_plan(&mut self, asked: Asked<'_>) -> Result<Node, Failure> {
         let inner = asked.inner;
         if let Action::One(one) = &inner.plan.action {
-            let route = self.route(inner.plan, inner.sql, inner.literals, &inner.params()?)?;
+            let route = self.place(inner.plan, inner.sql, inner.literals, &inner.params()?)?;
             match (route, one.otherwise.as_deref()) {
                 (Route::One(shard), _) => return self.explain_one(shard, &one.target, asked).await,
                 (Route::Other, Some(Otherwise::Many(many))) => {

@@ -8,14 +8,14 @@
 
 use std::rc::Rc;
 
-use pgherd_planner::Stateful;
+use pgherd_planner::{Stateful, StatementKind};
 use smallvec::SmallVec;
 
 use super::observed::count_answer;
 use super::released::give_back;
+use super::touched::{LOOK_AT_SETTINGS, Touched};
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
-use crate::session::settings::{Settings, startup_value};
 use crate::session::{Sequences, Transaction};
 
 /// What is known of the servers that stay.
@@ -25,31 +25,27 @@ pub struct Kept {
     pub session: bool,
     /// A server went away with what it held: the client's session cannot go on.
     pub lost: bool,
-    /// A procedure ran, which may have changed settings.
-    settings: bool,
+    /// Where settings may have been changed out of sight.
+    pub(super) touched: Touched,
 }
 
 /// All that may be left in the session, by kind and name. The locks of one class are our own:
 /// a gate's (`reshard`).
 const LOOK: &str = "\
-    SELECT 'relation', relname::text, NULL FROM pg_catalog.pg_class \
+    SELECT 'relation', relname::text, NULL, NULL FROM pg_catalog.pg_class \
         WHERE relnamespace = pg_catalog.pg_my_temp_schema() \
-    UNION ALL SELECT 'function', proname::text, NULL FROM pg_catalog.pg_proc \
+    UNION ALL SELECT 'function', proname::text, NULL, NULL FROM pg_catalog.pg_proc \
         WHERE pronamespace = pg_catalog.pg_my_temp_schema() \
-    UNION ALL SELECT 'type', typname::text, NULL FROM pg_catalog.pg_type \
+    UNION ALL SELECT 'type', typname::text, NULL, NULL FROM pg_catalog.pg_type \
         WHERE typnamespace = pg_catalog.pg_my_temp_schema() \
-    UNION ALL SELECT 'lock', objid::text, NULL FROM pg_catalog.pg_locks \
+    UNION ALL SELECT 'lock', objid::text, NULL, NULL FROM pg_catalog.pg_locks \
         WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid() \
         AND NOT (objsubid = 2 AND classid = 1885825124) \
-    UNION ALL SELECT 'cursor', name, NULL FROM pg_catalog.pg_cursors WHERE is_holdable \
-    UNION ALL SELECT 'channel', channel, NULL FROM pg_catalog.pg_listening_channels() AS channel";
-
-/// And what its settings are.
-const LOOK_AT_SETTINGS: &str = " \
-    UNION ALL SELECT 'setting', name, setting FROM pg_catalog.pg_settings \
-        WHERE source = 'session' AND context IN ('user', 'superuser') \
-    UNION ALL SELECT 'setting', 'role', pg_catalog.current_setting('role') \
-        WHERE pg_catalog.current_setting('role') <> 'none'";
+    UNION ALL SELECT 'cursor', name, NULL, NULL FROM pg_catalog.pg_cursors WHERE is_holdable \
+    UNION ALL SELECT 'statement', name, NULL, NULL FROM pg_catalog.pg_prepared_statements \
+        WHERE from_sql \
+    UNION ALL SELECT 'channel', channel, NULL, NULL \
+        FROM pg_catalog.pg_listening_channels() AS channel";
 
 impl Conn {
     /// `[pool] mode = "session"`: the session's servers stay until it ends.
@@ -72,11 +68,15 @@ impl Conn {
             }
             Stateful::Closes if self.kept.is_none() => self.run_one(home, statement).await,
             Stateful::Sequences => self.run_on_sequences(statement).await,
-            Stateful::Leaves | Stateful::Procedure | Stateful::Closes => {
+            Stateful::Leaves | Stateful::Closes => {
                 self.take_ticket().await?;
-                let kept = self.kept.get_or_insert_default();
-                kept.settings |= *state == Stateful::Procedure;
+                self.kept.get_or_insert_default();
                 let ran = self.run_one(home, statement).await;
+                if statement.plan.kind == StatementKind::Ddl {
+                    // What is prepared there may be of temporary tables as they were.
+                    let server = self.servers.iter_mut().find(|server| server.shard == home);
+                    server.into_iter().for_each(|server| server.forget = true);
+                }
                 // Also after an error: a lock that was taken before it stays.
                 let looked = Box::pin(self.look()).await;
                 ran.and(looked)
@@ -115,58 +115,60 @@ impl Conn {
     }
 
     /// After the end of a transaction: it may have ended what a server was kept for.
-    pub(super) async fn look_again(&mut self) {
+    pub async fn look_again(&mut self) {
         if self.kept.is_some() {
             // A server that is lost is found lost when it is released.
             drop(Box::pin(self.look()).await);
         }
     }
 
-    /// Looks what the home shard's server holds of this session.
-    async fn look(&mut self) -> Result<(), Failure> {
+    /// Looks what the servers hold of this session: the home shard's, those that hold something
+    /// already, and those where anything may have happened.
+    pub(super) async fn look(&mut self) -> Result<(), Failure> {
         let home = self.planning.map.home;
-        let Some(at) = self.servers.iter().position(|server| server.shard == home) else {
-            return Ok(());
-        };
+        for at in 0..self.servers.len() {
+            let server = &self.servers[at];
+            let touched = self.kept.as_ref().is_some_and(|kept| kept.touched.names(server.shard));
+            if server.shard == home || server.kept || touched {
+                self.look_at(at, touched).await?;
+            }
+        }
+        if matches!(self.session.transaction, Transaction::Idle)
+            && let Some(kept) = &mut self.kept
+        {
+            kept.touched.forget();
+        }
+        Ok(())
+    }
+
+    async fn look_at(&mut self, at: usize, touched: bool) -> Result<(), Failure> {
         // In a failed transaction nothing can be asked: its end will look again.
         if self.servers[at].spoiled || !matches!(self.servers[at].status, b'I' | b'T') {
             return Ok(());
         }
-        let idle = matches!(self.session.transaction, Transaction::Idle);
-        let ask_settings = idle && self.kept.as_ref().is_some_and(|kept| kept.settings);
-        let sql = match ask_settings {
-            true => [LOOK, LOOK_AT_SETTINGS].concat(),
+        let shard = self.servers[at].shard;
+        let own = self.kept.as_ref().map(|kept| kept.touched.look_at_own()).unwrap_or_default();
+        let sql = match touched {
+            true => [LOOK, LOOK_AT_SETTINGS, &own].concat(),
             false => LOOK.to_owned(),
         };
         let reply = self.query(at, &sql).await?;
         let mut temporary: Vec<Box<str>> = Vec::new();
-        let mut settings = Settings::default();
-        let mut holds = false;
+        let mut holds = self.kept.as_ref().is_some_and(|kept| kept.touched.stay.contains(&shard));
         for row in reply.text_rows() {
-            let [Some(kind), Some(name), value] = row.as_slice() else { continue };
-            match (kind.as_str(), value) {
-                ("setting", Some(value)) => {
-                    let name = name.to_lowercase();
-                    settings.set(&name, Some(&startup_value(&name, value)));
-                }
-                ("relation", _) => temporary.push(name.as_str().into()),
-                _ => {}
+            let [Some(kind), Some(name), ..] = row.as_slice() else { continue };
+            if kind == "relation" {
+                temporary.push(name.as_str().into());
             }
-            holds |= kind != "setting";
+            holds |= !matches!(kind.as_str(), "setting" | "who" | "own");
         }
         self.servers[at].kept = holds;
         temporary.sort_unstable();
-        if *self.session.temporary != *temporary {
+        if shard == self.planning.map.home && *self.session.temporary != *temporary {
             self.session.temporary = temporary.into();
         }
-        if ask_settings {
-            if let Some(kept) = &mut self.kept {
-                kept.settings = false;
-            }
-            settings.keep_own(&self.session.settings);
-            let settings = self.worker.intern(settings);
-            self.servers[at].settings = Rc::clone(&settings);
-            self.session.settings = settings;
+        if touched {
+            self.follow(at, &reply).await?;
         }
         Ok(())
     }
@@ -224,6 +226,9 @@ impl Conn {
             {
                 return Err(self.lost(at, &error));
             }
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.touched = Touched::default();
         }
         self.session.temporary = Rc::new([]);
         Ok(())

@@ -289,7 +289,10 @@ impl Conn {
                     continue;
                 }
                 match self.servers[task.at].collect().await {
-                    Ok(Reply { error: Some(error), .. }) => {
+                    Ok(Reply { error: Some(error), notices, .. }) => {
+                        if first.is_none() && failure.is_none() {
+                            self.client.out.extend_from_slice(&notices);
+                        }
                         failure.get_or_insert(Failure::Shard(error));
                     }
                     Ok(reply) => match &first {
@@ -493,9 +496,13 @@ impl Conn {
 
     /// Cancels what runs on these servers; their connections are not used again. One that has not
     /// joined the block yet is left alone: it would be BEGIN that fails, and what comes behind it
-    /// would be a transaction by itself.
+    /// would be a transaction by itself. So is one that holds something of the session's: that would
+    /// be lost with it, so its part is waited for.
     pub(super) fn cancel_running(&mut self, servers: &[(usize, u32)]) {
         for (at, _) in servers.iter().filter(|(_, joins)| *joins == 0) {
+            if self.servers[*at].kept {
+                continue;
+            }
             let server = &mut self.servers[*at];
             server.spoiled = true;
             self.worker.background(send_cancel(server.seldom.address, server.pid, server.secret));

@@ -83,6 +83,12 @@ impl Conn {
         local: bool,
     ) -> Result<(), Failure> {
         let startup = Rc::clone(&self.session.startup);
+        if name == IDLE_SESSION_TIMEOUT {
+            // No server has it.
+            self.settings_become(local, |settings| settings.set(name, startup.value(name)));
+            self.client.complete(tag);
+            return Ok(());
+        }
         let mut sql = startup.statement(name);
         if local {
             sql = match sql.strip_prefix("SET ") {
@@ -136,7 +142,7 @@ impl Conn {
     }
 
     /// The session's settings after a change that servers have been told of.
-    fn settings_become(&mut self, local: bool, change: impl Fn(&mut Settings)) {
+    pub(super) fn settings_become(&mut self, local: bool, change: impl Fn(&mut Settings)) {
         let changed = |worker: &crate::worker::Worker, from: &Settings| {
             let mut settings = from.clone();
             change(&mut settings);
@@ -275,7 +281,7 @@ impl Conn {
     }
 
     /// Values that the router itself must understand.
-    fn check_setting(&self, name: &str, value: Option<&str>) -> Result<(), Failure> {
+    pub(super) fn check_setting(&self, name: &str, value: Option<&str>) -> Result<(), Failure> {
         let Some(value) = value else { return Ok(()) };
         let word = value.trim_matches('\'').to_lowercase();
         let bad = |hint: &'static str| {

@@ -226,15 +226,16 @@ impl Conn {
         Err(Failure::Shard(frame))
     }
 
-    /// In a failed transaction only its end is accepted (25P02).
+    /// In a failed transaction only its end is accepted (25P02), and nothing at all.
     pub(super) fn refuse_if_failed(&self, action: &Action) -> Result<(), Failure> {
         let ends = matches!(
             action,
-            Action::Session(
-                SessionStatement::Commit { .. }
-                    | SessionStatement::Rollback { .. }
-                    | SessionStatement::RollbackToSavepoint(_)
-            )
+            Action::Empty
+                | Action::Session(
+                    SessionStatement::Commit { .. }
+                        | SessionStatement::Rollback { .. }
+                        | SessionStatement::RollbackToSavepoint(_)
+                )
         );
         if self.session.transaction.failed() && !ends {
             return Err(ErrorInfo::failed_block().into());

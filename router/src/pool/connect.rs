@@ -17,7 +17,7 @@ use crate::dial::{Dialer, Opened};
 use crate::error::ErrorInfo;
 use crate::proofs::{Proof, Proofs};
 use crate::session::Settings;
-use crate::session::settings::{IDLE_SESSION_TIMEOUT, PLANNED_WITH, SEARCH_PATH, startup_value};
+use crate::session::settings::{IDLE_SESSION_TIMEOUT, READ_HERE, startup_value};
 use crate::wire::{HEADER, Malformed, Reader, backend, put_cstr, put_frame, startup};
 use crate::{md5, scram};
 
@@ -79,29 +79,41 @@ pub async fn check_epoch(server: &mut Server, epoch: Epoch) -> Result<(), ErrorI
     Ok(())
 }
 
-/// Asks for the settings that planning depends on, which a role or database may have of its own.
+/// The limit that a role or database has for idle sessions. The connection itself has none, so it is
+/// read where it was written; the most special of them holds.
+const IDLE_LIMIT: &str = "(SELECT pg_catalog.split_part(c, '=', 2) \
+    FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) AS c \
+    WHERE c LIKE 'idle_session_timeout=%' AND s.setrole IN (0, (SELECT r.oid \
+        FROM pg_catalog.pg_roles r WHERE r.rolname = session_user)) AND s.setdatabase IN (0, (SELECT \
+        d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) \
+    ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1)";
+
+/// Asks for the settings that matter to the router itself, which a role or database may have of its
+/// own.
 async fn own_settings(mut server: Server) -> Result<Server, ErrorInfo> {
-    let shard = server.shard;
     let columns: Vec<String> =
-        PLANNED_WITH.iter().map(|name| format!("current_setting('{name}', true)")).collect();
+        READ_HERE.iter().map(|(name, _)| format!("current_setting('{name}', true)")).collect();
     let columns = columns.join(", ");
-    let reply = server.run(&format!("SELECT {columns}, pg_catalog.pg_current_snapshot()")).await;
-    let reply = reply.map_err(|error| unreachable(shard, &error.to_string()))?;
-    if let Some(error) = &reply.error {
-        return Err(shard_error(error));
-    }
-    let mut row = reply.first_row();
+    let sql = format!("SELECT {columns}, {IDLE_LIMIT}, pg_catalog.pg_current_snapshot()");
+    let mut row = own_row(&mut server, &sql).await?;
     let snapshot = row.pop().flatten();
     server.seldom.earlier = snapshot.map(|snapshot| (snapshot.into(), Instant::now()));
     let mut settings = Settings::default();
-    for (name, value) in PLANNED_WITH.iter().zip(row) {
-        let usual = match *name {
-            "search_path" => SEARCH_PATH,
-            "default_transaction_isolation" => "read committed",
-            "role" => "none",
-            _ => "",
-        };
-        if let Some(value) = value.filter(|value| *value != usual) {
+    if let Some(limit) = row.pop().flatten() {
+        // As the server would show it.
+        let sql = format!(
+            "SET {IDLE_SESSION_TIMEOUT} TO {}; SHOW {IDLE_SESSION_TIMEOUT}; RESET \
+             {IDLE_SESSION_TIMEOUT}",
+            startup_value(IDLE_SESSION_TIMEOUT, &limit)
+        );
+        let shown = own_row(&mut server, &sql).await?.pop().flatten();
+        if let Some(shown) = shown.filter(|shown| shown != "0") {
+            let value = startup_value(IDLE_SESSION_TIMEOUT, &shown);
+            settings.set(IDLE_SESSION_TIMEOUT, Some(&value));
+        }
+    }
+    for ((name, usual), value) in READ_HERE.iter().zip(row) {
+        if let Some(value) = value.filter(|value| value != usual) {
             settings.set(name, Some(&startup_value(name, &value)));
         }
     }
@@ -110,6 +122,16 @@ async fn own_settings(mut server: Server) -> Result<Server, ErrorInfo> {
         server.settings = Rc::clone(&server.seldom.own_settings);
     }
     Ok(server)
+}
+
+async fn own_row(server: &mut Server, sql: &str) -> Result<Vec<Option<String>>, ErrorInfo> {
+    let shard = server.shard;
+    let reply = server.run(sql).await;
+    let reply = reply.map_err(|error| unreachable(shard, &error.to_string()))?;
+    match &reply.error {
+        Some(error) => Err(shard_error(error)),
+        None => Ok(reply.first_row()),
+    }
 }
 
 /// `Ok(Some)` is the shard's own refusal.

@@ -113,6 +113,7 @@ mod tests {
             then: None,
             place: 0,
             consistency: None,
+            touches: None,
             kind: StatementKind::Select,
         };
         Prepared {

@@ -11,16 +11,21 @@ pub const IDLE_SESSION_TIMEOUT: &str = "idle_session_timeout";
 /// Whom the session acts as. The first one's change ends the second.
 const WHO: [&str; 2] = ["session_authorization", "role"];
 
-/// Settings that the router reads itself: a role or database may have values of its own.
-pub const PLANNED_WITH: [&str; 8] = [
-    "search_path",
-    "role",
-    "default_transaction_isolation",
-    "pgherd.shard",
-    "pgherd.scatter",
-    "pgherd.multi_shard_commit",
-    "pgherd.read_consistency",
-    "pgherd.read_preference",
+/// Settings that the router reads itself, and what PostgreSQL has for them: a role or database may
+/// have values of its own.
+pub const READ_HERE: [(&str, &str); 12] = [
+    ("search_path", SEARCH_PATH),
+    ("role", "none"),
+    ("default_transaction_isolation", "read committed"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("extra_float_digits", "1"),
+    ("array_nulls", "on"),
+    ("xmloption", "content"),
+    ("pgherd.shard", ""),
+    ("pgherd.scatter", ""),
+    ("pgherd.multi_shard_commit", ""),
+    ("pgherd.read_consistency", ""),
+    ("pgherd.read_preference", ""),
 ];
 
 /// Settings by name in lower case; values as they are written after `SET name TO`.
@@ -52,13 +57,11 @@ impl Settings {
         }
     }
 
-    /// What a server does not say of its session: the router's own, and who asked for whom.
-    pub fn keep_own(&mut self, before: &Self) {
-        for name in [IDLE_SESSION_TIMEOUT, WHO[0]] {
-            if let Some(value) = before.values.get(name) {
-                self.values.insert(name.into(), value.clone());
-            }
-        }
+    /// All but whom the session acts as, and what the router does itself.
+    pub fn plain(&self) -> impl Iterator<Item = (&str, &str)> {
+        let plain = |name: &str| !WHO.contains(&name) && name != IDLE_SESSION_TIMEOUT;
+        let values = self.values.iter().map(|(name, value)| (&**name, &**value));
+        values.filter(move |(name, _)| plain(name))
     }
 
     /// As RESET ALL: whom the session acts as stays.
@@ -176,7 +179,7 @@ fn quoted_name(name: &str) -> String {
 #[must_use]
 pub fn startup_value(name: &str, value: &str) -> Box<str> {
     let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
-    let sql = if name == "search_path" {
+    let sql = if matches!(name, "search_path" | "temp_tablespaces") {
         match split_names(value) {
             names if names.is_empty() => quote(""),
             names => names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", "),

@@ -2,7 +2,6 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
 use pgherd_shard_map::ShardId;
 use serde_json::{Value, json};
@@ -77,8 +76,8 @@ impl Shared {
         Value::from_iter(self.servers().await.iter().map(row)).to_string()
     }
 
-    /// Rows of the view `pgherd.statements`, as JSON.
-    pub async fn statement_rows(&self) -> String {
+    /// The statements of all workers, added up; what took longest first.
+    pub async fn usages(&self) -> Vec<Usage> {
         let mut sums: HashMap<(Box<str>, Box<str>, usize), Usage> = HashMap::new();
         for usage in self.ask_workers(Mail::Usages).await.into_iter().flatten() {
             match sums.entry((usage.user.clone(), usage.text.clone(), usage.tier as usize)) {
@@ -86,19 +85,25 @@ impl Shared {
                 Entry::Vacant(place) => drop(place.insert(usage)),
             }
         }
-        let ms = |span: Duration| span.as_secs_f64() * 1000.0;
+        let mut usages: Vec<Usage> = sums.into_values().collect();
+        usages.sort_unstable_by_key(|usage| std::cmp::Reverse(usage.total));
+        usages
+    }
+
+    /// Rows of the view `pgherd.statements`, as JSON.
+    pub async fn statement_rows(&self) -> String {
         let row = |usage: &Usage| {
             json!({
                 "user_name": usage.user,
                 "query": usage.text,
                 "tier": usage.tier.as_str(),
                 "calls": usage.calls,
-                "total_ms": ms(usage.total),
-                "mean_ms": ms(usage.total) / usage.calls as f64,
-                "max_ms": ms(usage.max),
+                "total_ms": usage.total_ms(),
+                "mean_ms": usage.mean_ms(),
+                "max_ms": usage.max_ms(),
             })
         };
-        Value::from_iter(sums.values().map(row)).to_string()
+        Value::from_iter(self.usages().await.iter().map(row)).to_string()
     }
 
     /// Everybody who is connected, in the order of coming.

@@ -33,6 +33,23 @@ pub struct Usage {
     pub max: Duration,
 }
 
+impl Usage {
+    #[must_use]
+    pub fn total_ms(&self) -> f64 {
+        self.total.as_secs_f64() * 1000.0
+    }
+
+    #[must_use]
+    pub fn mean_ms(&self) -> f64 {
+        self.total_ms() / self.calls.max(1) as f64
+    }
+
+    #[must_use]
+    pub fn max_ms(&self) -> f64 {
+        self.max.as_secs_f64() * 1000.0
+    }
+}
+
 impl Default for Usages {
     fn default() -> Self {
         let others = Usage::new("", "(all others)".into(), Tier::Route);

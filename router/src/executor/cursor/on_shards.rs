@@ -123,7 +123,7 @@ impl Conn {
             Action::Many(many) => many,
             Action::One(one) => {
                 let Statement { plan, sql, literals, .. } = statement;
-                match (self.route(plan, sql, literals, &statement.params()?)?, &one.otherwise) {
+                match (self.place(plan, sql, literals, &statement.params()?)?, &one.otherwise) {
                     (Route::One(shard), _) => return Ok(Some(Shape::One(shard))),
                     (Route::Other, Some(otherwise)) => match &**otherwise {
                         Otherwise::Many(many) => many,

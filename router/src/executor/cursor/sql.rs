@@ -4,7 +4,7 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use pgherd_planner::{CursorStatement, Declare, Move, Scan, Stateful, scan};
+use pgherd_planner::{CursorStatement, Declare, Move, Scan, Stateful, StatementKind, scan};
 use postgres_protocol::escape::escape_literal;
 
 use super::super::{Conn, Statement};
@@ -25,7 +25,10 @@ impl Conn {
     ) -> Result<(), Failure> {
         let home = self.planning.map.home;
         match cursor {
-            CursorStatement::DeclareAtHome { name, .. } if self.has_cursor(name.as_bytes()) => {
+            CursorStatement::DeclareAtHome { name, .. }
+                if self.has_cursor(name.as_bytes())
+                    || self.session.portals.contains_key(name.as_bytes()) =>
+            {
                 Err(known(name).into())
             }
             CursorStatement::DeclareAtHome { hold: true, .. } => {
@@ -33,10 +36,25 @@ impl Conn {
             }
             CursorStatement::DeclareAtHome { .. } => self.run_one(home, statement).await,
             CursorStatement::Declare(declare) => self.declare(declare, statement).await,
-            CursorStatement::Move(moved) if self.has_cursor(moved.name.as_bytes()) => {
-                self.move_cursor(moved, statement).await
+            CursorStatement::Move(moved) => {
+                self.open_portal(moved.name.as_bytes()).await?;
+                if self.has_cursor(moved.name.as_bytes()) {
+                    return self.move_cursor(moved, statement).await;
+                }
+                let portal = self.session.portals.get(moved.name.as_bytes());
+                let shard = portal.and_then(|portal| portal.shard).unwrap_or(home);
+                self.run_one(shard, statement).await
             }
-            CursorStatement::Move(_) => self.run_one(home, statement).await,
+            CursorStatement::Close(Some(name))
+                if let Some(portal) = self.session.portals.remove(name.as_bytes()) =>
+            {
+                if let Some(shard) = portal.shard {
+                    return self.run_one(shard, statement).await;
+                }
+                self.close_cursor(name.as_bytes()).await?;
+                self.client.complete("CLOSE CURSOR");
+                Ok(())
+            }
             CursorStatement::Close(Some(name)) if self.has_cursor(name.as_bytes()) => {
                 self.close_cursor(name.as_bytes()).await?;
                 self.client.complete("CLOSE CURSOR");
@@ -50,6 +68,7 @@ impl Conn {
                 for name in cursors.cloned().collect::<Vec<_>>() {
                     self.close_cursor(&name).await?;
                 }
+                self.session.portals.clear();
                 self.run_stateful(&Stateful::Closes, statement).await
             }
         }
@@ -71,6 +90,13 @@ impl Conn {
         if !declare.hold && !in_block {
             let message = "DECLARE CURSOR can only be used in transaction blocks";
             return Err(ErrorInfo::new("25P01", message).into());
+        }
+        if statement.portal.is_none()
+            && let Some(number) = pgherd_planner::parameters(statement.sql).first()
+        {
+            // PostgreSQL says where.
+            self.run_one(self.planning.map.home, statement).await?;
+            return Err(ErrorInfo::new("42P02", format!("there is no parameter ${number}")).into());
         }
         self.take_ticket().await?;
         let home = self.server_for(self.planning.map.home).await?;
@@ -97,6 +123,23 @@ impl Conn {
         cursor.scrolls &= declare.scroll != Some(false);
         self.keep_cursor(name.as_bytes(), cursor);
         self.client.complete("DECLARE CURSOR");
+        Ok(())
+    }
+
+    /// A portal of the protocol's that is bound over several shards, and not executed yet, is a
+    /// cursor from its first FETCH on.
+    async fn open_portal(&mut self, name: &[u8]) -> Result<(), Failure> {
+        let bound = |portal: &&Rc<Portal>| {
+            portal.shard.is_none()
+                && portal.run.get() == Run::NotYet
+                && portal.statement.plan.kind == StatementKind::Select
+        };
+        let Some(portal) = self.session.portals.get(name).filter(bound).cloned() else {
+            return Ok(());
+        };
+        portal.run.set(Run::InPortions);
+        let cursor = self.open_cursor(&portal, false).await?;
+        self.keep_cursor(name, cursor);
         Ok(())
     }
 

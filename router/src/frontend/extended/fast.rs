@@ -218,7 +218,8 @@ impl Conn {
         let frame = &self.client.inbuf[shape.parse..shape.bind];
         let Ok(bind) = frontend::bind(&frame[HEADER..]) else { return };
         let statement = Rc::clone(&route.statement);
-        let mut portal = Portal::new(statement, route.unnamed, bind.tail.into());
+        let mut portal = Portal::new(statement, route.unnamed, bind.tail.into())
+            .within(&self.session.transaction);
         portal.shard = Some(route.shard);
         self.session.portals.insert([].into(), Rc::new(portal));
     }

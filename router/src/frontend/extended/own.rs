@@ -5,7 +5,7 @@ use std::rc::Rc;
 use pgherd_planner::{Action, CursorStatement, Plan, SessionStatement, StatementKind};
 
 use super::Op;
-use crate::error::Failure;
+use crate::error::{ErrorInfo, Failure};
 use crate::executor::{Conn, Statement, runs_in_block};
 use crate::session::{Prepared, Run};
 use crate::wire::backend;
@@ -73,6 +73,12 @@ impl Conn {
                 let statement = Rc::clone(&portal.statement);
                 let plan = Rc::clone(&statement.plan);
                 self.refuse_if_failed(&plan.action)?;
+                if self.session.transaction.failed()
+                    && !portal.after_failure
+                    && !matches!(plan.action, Action::Empty)
+                {
+                    return Err(ErrorInfo::failed_block().into());
+                }
                 if !alone && runs_in_block(&plan.action) {
                     self.open_implicit();
                 }

@@ -66,7 +66,8 @@ impl Conn {
                     let message = format!("cursor \"{name}\" already exists");
                     return Err(ErrorInfo::new("42P03", message).into());
                 }
-                let mut portal = Portal::new(statement, unnamed, message.tail.into());
+                let mut portal = Portal::new(statement, unnamed, message.tail.into())
+                    .within(&self.session.transaction);
                 let statement = &portal.statement;
                 let route = {
                     let params = portal.params()?;

@@ -209,5 +209,6 @@ pub(in crate::frontend) fn nothing_planned(epoch: pgherd_shard_map::Epoch, acces
         then: None,
         place: 0,
         consistency: None,
+        touches: None,
     }
 }
