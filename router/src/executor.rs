@@ -20,6 +20,7 @@
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `live`: transactions between the phases of their commit, on all shards.
 //! - `turned`: statements that a shard has turned away since their rows move.
+//! - `concurrently`: a table distributed while it is used.
 //! - `held`: statements that wait for the end of create_distributed_table.
 //! - `kept`: servers that stay beyond a transaction. `settings`, `set`: the session's own statements.
 //! - `cursor`: rows that the client takes in portions.
@@ -30,6 +31,7 @@ mod borrow;
 mod cluster;
 mod combine;
 mod commit;
+mod concurrently;
 mod consistent;
 mod copy;
 mod cursor;

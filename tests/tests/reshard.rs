@@ -2,6 +2,8 @@
 
 #[path = "reshard/command.rs"]
 mod command;
+#[path = "reshard/distribute.rs"]
+mod distribute;
 #[path = "reshard/killed.rs"]
 mod killed;
 #[path = "reshard/load.rs"]

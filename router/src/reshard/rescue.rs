@@ -1,7 +1,6 @@
 //! A gate that a dead command left closed is opened by any router.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Problem;
 use super::phase::Goal;
@@ -19,7 +18,7 @@ pub async fn rescue(dialer: &Arc<Dialer>, catalog: &Dsn) -> Result<bool, Problem
     if !run.is_shut().await? {
         return Ok(false);
     }
-    let options = Options { max_pause: Duration::ZERO, who: "a router".to_owned() };
+    let options = Options { who: "a router".to_owned(), ..Options::default() };
     let Some(mut run) = Run::take(dialer, catalog, options).await? else { return Ok(false) };
     if !run.is_shut().await? {
         return Ok(false);

@@ -1,11 +1,12 @@
 //! Drives a run: asks the machine for steps, does them, and records what comes of it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, try_join_all};
 use pgherd_shard_map::store::{Catalog, Move, Record};
-use pgherd_shard_map::{Epoch, ShardMap, store};
+use pgherd_shard_map::{Epoch, GroupId, ShardMap, store};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
@@ -19,12 +20,22 @@ use crate::config::Dsn;
 use crate::dial::Dialer;
 
 /// What the operator chose.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// How long writers of moving rows may be held up.
     pub max_pause: Duration,
     /// Who runs it, for the record.
     pub who: String,
+    /// Set by whoever wants it to stop: it does so where nobody waits for it.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// What is to be begun.
+#[derive(Debug, Clone)]
+pub struct Begin {
+    pub moves: Vec<Move>,
+    /// The group that the tables join in the end.
+    pub joins: Option<GroupId>,
 }
 
 /// How often progress is looked at while rows are copied.
@@ -73,8 +84,7 @@ impl Run {
     /// The catalog cannot be reached.
     pub async fn look(dialer: &Arc<Dialer>, dsn: &Dsn) -> Result<Option<Self>, Problem> {
         let catalog = Catalog::connect(dialer.catalog(dsn.as_str())?).await?;
-        let options = Options { max_pause: Duration::ZERO, who: String::new() };
-        Self::of(catalog, dialer, dsn, options).await
+        Self::of(catalog, dialer, dsn, Options::default()).await
     }
 
     async fn of(
@@ -97,9 +107,10 @@ impl Run {
     pub async fn begin(
         dialer: &Arc<Dialer>,
         dsn: &Dsn,
-        moves: Vec<Move>,
+        begin: Begin,
         options: Options,
     ) -> Result<Self, Problem> {
+        let Begin { moves, joins } = begin;
         let catalog = locked(dialer, dsn).await?;
         let map = catalog.load().await?;
         let mut shards = Shards::new(Arc::clone(dialer), dsn, &map);
@@ -114,7 +125,7 @@ impl Run {
                 "pgherd reshard status tells of it; one at a time.",
             ));
         }
-        catalog.begin_reshard(&moves, &tables, &options.who, map.epoch).await?;
+        catalog.begin_reshard(&moves, &tables, joins, &options.who, map.epoch).await?;
         let record = catalog.reshard().await?;
         let record = record.ok_or_else(|| "the record of the run is gone".to_owned())?;
         let map = catalog.load().await?;
@@ -174,6 +185,7 @@ impl Run {
                 .map_err(|refusal| Problem::new(refusal.why, refusal.hint))?;
             fresh = false;
             for step in list {
+                self.may_go_on()?;
                 tell(&json!({ "phase": phase.name(), "step": word(step) }));
                 match step {
                     Step::Done if is_reached(phase, goal) => return Ok(()),
@@ -204,6 +216,16 @@ impl Run {
                     other => self.step(other, phase, tell).await?,
                 }
             }
+        }
+    }
+
+    fn may_go_on(&self) -> Result<(), Problem> {
+        match self.options.stop.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err(Problem::new(
+                format!("run {} was stopped", self.record.id),
+                "pgherd reshard start goes on, pgherd reshard cancel ends it.",
+            )),
         }
     }
 
@@ -308,6 +330,7 @@ impl Run {
             if !missing {
                 return Ok(());
             }
+            self.may_go_on()?;
             tokio::time::sleep(LOOK).await;
         }
     }

@@ -105,7 +105,8 @@ impl Catalog {
         .transpose()
     }
 
-    /// Records a run before anything is made for it.
+    /// Records a run before anything is made for it. The tables join another group in its end,
+    /// if one is named.
     ///
     /// # Errors
     /// [`StoreError::StaleEpoch`]; PostgreSQL's 23505 while another run is under way.
@@ -113,12 +114,16 @@ impl Catalog {
         &self,
         moves: &[Move],
         tables: &[MovedTable],
+        joins: Option<GroupId>,
         who: &str,
         expected: Epoch,
     ) -> Result<i32, StoreError> {
-        let sql = "SELECT pgherd.begin_reshard($1::text::jsonb, $2::text::jsonb, $3, $4)";
+        let sql = "SELECT pgherd.begin_reshard($1::text::jsonb, $2::text::jsonb, $3, $4, $5)";
         let (moves, tables, epoch) = (json(&moves)?, json(&tables)?, expected.0 as i64);
-        let row = bounded(self.client.query_one(sql, &[&moves, &tables, &who, &epoch])).await;
+        let joins = joins.map(|group| group.0 as i32);
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+            [&moves, &tables, &who, &epoch, &joins];
+        let row = bounded(self.client.query_one(sql, &params)).await;
         Ok(row.map_err(|error| error.expecting(expected))?.get(0))
     }
 
