@@ -10,6 +10,8 @@ mod killed;
 mod load;
 #[path = "reshard/shards.rs"]
 mod shards;
+#[path = "reshard/tutorial.rs"]
+mod tutorial;
 #[path = "reshard/ways.rs"]
 mod ways;
 #[path = "reshard/wrong.rs"]
