@@ -2,6 +2,8 @@
 
 #[path = "reshard/command.rs"]
 mod command;
+#[path = "reshard/cut_off.rs"]
+mod cut_off;
 #[path = "reshard/distribute.rs"]
 mod distribute;
 #[path = "reshard/killed.rs"]

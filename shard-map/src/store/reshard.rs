@@ -49,6 +49,8 @@ pub struct Record {
     pub started_by: String,
     /// ISO 8601, UTC.
     pub started: String,
+    /// The epoch at which the moving ranges have last changed owners.
+    pub owners_epoch: Option<Epoch>,
 }
 
 /// The key of the advisory lock that whoever drives a run holds in the catalog's database.
@@ -56,8 +58,8 @@ const DRIVER_LOCK: i64 = 7_307_218_114_352_343_402;
 
 const SELECT: &str = "SELECT id, phase, moves::text, tables::text, paused, progress::text, problem, \
     certificates::text, started_by, \
-    pg_catalog.to_char(started AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') \
-    FROM pgherd.reshard_list";
+    pg_catalog.to_char(started AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
+    owners_epoch FROM pgherd.reshard_list";
 
 impl Move {
     #[must_use]
@@ -100,6 +102,7 @@ impl Catalog {
                 certificates: parsed(row.get(7))?,
                 started_by: row.get(8),
                 started: row.get(9),
+                owners_epoch: row.get::<_, Option<i64>>(10).map(|epoch| Epoch(epoch as u64)),
             })
         })
         .transpose()

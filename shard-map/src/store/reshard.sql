@@ -20,6 +20,8 @@ CREATE TABLE IF NOT EXISTS pgherd.reshard_list (
 );
 -- The group that the moved tables join in the end: they were plain ones before.
 ALTER TABLE pgherd.reshard_list ADD COLUMN IF NOT EXISTS joins integer;
+-- The epoch at which the moving ranges have last changed owners.
+ALTER TABLE pgherd.reshard_list ADD COLUMN IF NOT EXISTS owners_epoch bigint;
 -- One at a time.
 CREATE UNIQUE INDEX IF NOT EXISTS reshard_one ON pgherd.reshard_list ((true))
     WHERE phase NOT IN ('finished', 'cancelled');
@@ -55,6 +57,7 @@ BEGIN
             USING ERRCODE = 'PGH04';
     END IF;
     IF owners IS NOT NULL THEN
+        UPDATE pgherd.reshard_list SET owners_epoch = new_epoch WHERE id = which;
         FOR move IN SELECT * FROM pgherd.reshard_list l, jsonb_to_recordset(l.moves) AS m
             (group_id integer, start_hash bigint, end_hash bigint, from_shard integer,
              to_shard integer) WHERE l.id = which
