@@ -127,7 +127,8 @@ fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErro
         "select" => match cluster::read(tokens, context)? {
             Some(function) => {
                 let access = match function {
-                    ClusterFunction::TransactionOutcome { .. } => Access::Read,
+                    ClusterFunction::TransactionOutcome { .. }
+                    | ClusterFunction::CreateDistributedConcurrently { .. } => Access::Read,
                     _ => Access::Schema,
                 };
                 let kind = StatementKind::Utility;

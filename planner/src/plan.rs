@@ -292,6 +292,12 @@ pub enum ClusterFunction {
         colocate_with: Option<TableName>,
         distribution: Box<str>,
     },
+    /// With its rows, while it is used.
+    CreateDistributedConcurrently {
+        table: TableName,
+        column: Box<str>,
+        colocate_with: Option<TableName>,
+    },
     CreateReferenceTable {
         table: TableName,
     },

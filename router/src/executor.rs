@@ -24,6 +24,7 @@
 //! - `alone`: statements that refuse transactions. `numbered`: columns that sequences fill.
 //! - `yielding`: schema changes that wait for locks give way to others.
 //! - `turned`: statements that a shard has turned away since their rows move.
+//! - `concurrently`: a table distributed while it is used.
 //! - `held`: statements that wait for the end of create_distributed_table.
 //! - `kept`: servers that stay beyond a transaction. `touched`: servers whose settings a function has
 //!   changed. `settings`, `set`: the session's own statements.
@@ -37,6 +38,7 @@ mod carried;
 mod cluster;
 mod combine;
 mod commit;
+mod concurrently;
 mod consistent;
 mod copy;
 mod cursor;

@@ -36,7 +36,7 @@ use crate::numbers::Numbers;
 use crate::oids::{self, Oids};
 use crate::pool::lend::Want;
 use crate::pool::server::Parcel;
-use crate::pool::{Login, PoolFigures, Pools};
+use crate::pool::{Login, Membership, PoolFigures, Pools};
 use crate::proofs::Proofs;
 use crate::recovery::ShardHealth;
 use crate::seats::Seats;
@@ -68,6 +68,8 @@ const FIGURES_WAIT: Duration = Duration::from_secs(1);
 /// What all workers share.
 #[derive(Debug)]
 pub struct Shared {
+    /// Made for this process: its sessions on the shards carry it.
+    pub id: Arc<str>,
     pub map: ArcSwap<ShardMap>,
     /// Told when this router has changed the schema: load the map now.
     pub reload: Notify,
@@ -378,6 +380,7 @@ impl Worker {
                 Arc::clone(&shared.dialer),
                 Arc::clone(&shared.proofs),
                 Arc::clone(&metrics),
+                Membership { id: Arc::clone(&shared.id), loaded: shared.loaded.subscribe() },
             )),
             plans: RefCell::default(),
             statements: RefCell::default(),

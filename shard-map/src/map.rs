@@ -144,6 +144,18 @@ impl ShardMap {
         self.relations().any(|(_, kind)| matches!(kind, RelationKind::Sharded(_)))
     }
 
+    /// The group of a distributed table.
+    #[must_use]
+    pub fn group_of(&self, table: &TableName) -> Option<&ColocationGroup> {
+        match self.relation(table)? {
+            RelationKind::Sharded(table) => match table.kind {
+                TableKind::Distributed { group, .. } => self.group(group),
+                TableKind::Reference => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Whether columns of distributed or reference tables are numbered by this sequence.
     #[must_use]
     pub fn feeds_sharded(&self, sequence: &TableName) -> bool {

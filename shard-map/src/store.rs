@@ -12,6 +12,7 @@
 
 mod error;
 mod reshard;
+mod sessions;
 mod watch;
 
 use std::future::Future;
@@ -23,7 +24,7 @@ use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
 use crate::{Epoch, GroupId, HashRange, MapError, ShardId, ShardMap};
 pub use error::StoreError;
 pub use reshard::{Move, MovedTable, Record};
-use watch::FOLLOWER;
+pub use sessions::enter_sql;
 pub use watch::{Contact, watch};
 
 /// What every shard needs: the markers of two-phase commit, and who it is.
@@ -112,9 +113,6 @@ pub async fn init_shard(client: &Client, cluster: &str, shard: ShardId) -> Resul
     let found = read_local(client).await?.map(|local| local.cluster).unwrap_or_default();
     Err(StoreError::OtherCluster { found, expected: cluster.to_owned() })
 }
-
-/// One row, one column: the epoch that a shard is at, for a router that opens a session there.
-pub const LOCAL_EPOCH_SQL: &str = "SELECT epoch FROM pgherd.local";
 
 /// Who the server is; `None` before [`init_shard`].
 ///
@@ -264,19 +262,6 @@ impl Catalog {
     /// PostgreSQL's.
     pub async fn announce(&self) -> Result<(), StoreError> {
         bounded(self.client.batch_execute(NOTIFY_SQL)).await
-    }
-
-    /// How many routers follow the catalog that have an older map than this.
-    ///
-    /// # Errors
-    /// PostgreSQL's.
-    pub async fn followers_behind(&self, epoch: Epoch) -> Result<i64, StoreError> {
-        let sql = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity \
-                   WHERE datname = pg_catalog.current_database() \
-                   AND application_name ~ ('^' || $1 || '[0-9]+$') \
-                   AND pg_catalog.substr(application_name, pg_catalog.length($1) + 1)::bigint < $2";
-        let row = bounded(self.client.query_one(sql, &[&FOLLOWER, &(epoch.0 as i64)])).await?;
-        Ok(row.get(0))
     }
 
     /// Adds a shard, prepared with [`init_shard`] before, if the catalog still is at `expected`.

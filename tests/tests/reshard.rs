@@ -2,12 +2,18 @@
 
 #[path = "reshard/command.rs"]
 mod command;
+#[path = "reshard/cut_off.rs"]
+mod cut_off;
+#[path = "reshard/distribute.rs"]
+mod distribute;
 #[path = "reshard/killed.rs"]
 mod killed;
 #[path = "reshard/load.rs"]
 mod load;
 #[path = "reshard/shards.rs"]
 mod shards;
+#[path = "reshard/tutorial.rs"]
+mod tutorial;
 #[path = "reshard/ways.rs"]
 mod ways;
 #[path = "reshard/wrong.rs"]

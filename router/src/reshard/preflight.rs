@@ -27,12 +27,16 @@ pub(super) async fn tables(
             unnest(i.indkey::int2[]) WITH ORDINALITY AS u (attnum, n) \
             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.attnum \
             WHERE i.indrelid = c.oid AND i.indisprimary), '{}') \
-        FROM pgherd.table_list t JOIN pg_class c ON c.oid = t.table_oid \
-        JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.group_id = $1 \
+        FROM unnest($1::text[]) t (name) JOIN pg_class c ON c.oid = t.name::regclass \
+        JOIN pg_namespace n ON n.oid = c.relnamespace \
+        WHERE NOT EXISTS (SELECT 1 FROM pg_inherits i WHERE i.inhrelid = c.oid) \
         ORDER BY n.nspname, c.relname";
     let mut tables = Vec::new();
     for group in groups {
-        for row in home.query(sql, &[&(group.0 as i32)]).await? {
+        let members =
+            map.relations().filter(|(name, _)| map.group_of(name).is_some_and(|of| of.id == group));
+        let names: Vec<String> = members.map(|(name, _)| name.quoted()).collect();
+        for row in home.query(sql, &[&names]).await? {
             let name = pgherd_shard_map::TableName::new(row.get(0), row.get(1));
             let Some(RelationKind::Sharded(known)) = map.relation(&name) else { continue };
             let (TableKind::Distributed { .. }, Some(key)) = (known.kind, known.key_column())

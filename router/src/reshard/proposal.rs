@@ -1,7 +1,9 @@
 //! Which ranges to move: pure, from the map and the sizes of the shards.
 
 use pgherd_shard_map::store::Move;
-use pgherd_shard_map::{GroupId, HashRange, KeyHash, Placement, ShardId, ShardMap};
+use pgherd_shard_map::{
+    ColocationGroup, GroupId, HashRange, KeyHash, Placement, RangeMap, ShardId, ShardMap,
+};
 
 /// What the operator wants to come of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +57,22 @@ pub fn propose(map: &ShardMap, wish: &Wish) -> Vec<Move> {
             }
             Wish::Isolate { .. } | Wish::Range { .. } => {}
         }
+    }
+    moves
+}
+
+/// The moves after which a group's ranges lie where those of `target` do.
+#[must_use]
+pub fn toward(group: &ColocationGroup, target: &RangeMap) -> Vec<Move> {
+    let Placement::Hash(ranges) = &group.placement else { return Vec::new() };
+    let owned: Vec<(HashRange, ShardId)> = ranges.iter().collect();
+    let mut moves = Vec::new();
+    for (range, to) in target.iter() {
+        part_of(&owned, range, to, &mut |part, from, to| {
+            if from != to {
+                moves.push(Move::new(group.id, part, from, to));
+            }
+        });
     }
     moves
 }
@@ -207,6 +225,15 @@ mod tests {
                 assert!(!moves[at + 1..].iter().any(|other| other.range().overlaps(&range)));
             }
         }
+    }
+
+    #[test]
+    fn a_group_goes_where_another_one_lies() {
+        let (from, to) = (map(2, 1), RangeMap::even(&[0, 1, 2].map(ShardId)).unwrap());
+        let moves = toward(from.group(GroupId(1)).unwrap(), &to);
+        assert_eq!(after(&from, &moves, 3), [85, 85, 85]);
+        let there = RangeMap::even(&[0, 1].map(ShardId)).unwrap();
+        assert_eq!(toward(from.group(GroupId(1)).unwrap(), &there), []);
     }
 
     #[test]
