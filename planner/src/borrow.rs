@@ -11,13 +11,14 @@
 
 use std::collections::BTreeSet;
 
-use pgherd_shard_map::{Column, Table, quoted};
+use pgherd_shard_map::{Column, Table, TableName, quoted};
 
-use crate::analyze::{Analysis, Use, split_and};
+use crate::analyze::{Analysis, HomeUse, Use, split_and};
 use crate::functions::{self, Nature};
-use crate::plan::{Borrow, Pull};
+use crate::plan::{Borrow, HomeCopy, Pull};
 use crate::query::{From, JoinKind, Query, starts_query};
-use crate::temporary::is_temporary_schema;
+use crate::route::refuse_home;
+use crate::temporary::TEMPORARY_SCHEMA;
 use crate::token::{Kind, Range, Tokens};
 use crate::{Context, PlanError, Target, route};
 
@@ -51,21 +52,28 @@ pub(crate) fn plan(
             "They would be those of a copy.",
         ));
     }
-    if let Some(name) = analysis.home.iter().find(|name| is_temporary(context, name)) {
-        return Err(PlanError::unsupported(
-            "distributed tables cannot be joined with temporary relations",
-            format!("The relation {name} lives in this session on the home shard only."),
-            "Use a reference table, or a WITH query instead of the temporary relation.",
-        ));
-    }
-    let (pulls, sql) = copies(tokens, context, Some(query), analysis, "pg_temp.", Vec::new())?;
+    let temporary = |used: &HomeUse| {
+        let parts = tokens.qualified(used.place.start);
+        parts.is_some_and(|(parts, _)| context.names_temporary(&parts))
+    };
+    let mut edits = Vec::new();
+    let is_temporary =
+        |name: &&String| context.names_temporary(&name.split('.').collect::<Vec<_>>());
+    let temporaries = analysis.home.iter().filter(is_temporary).count();
+    let own = match temporaries {
+        0 => Vec::new(),
+        _ => home_copies(tokens, analysis, "pg_temp.", temporary, &mut edits)?,
+    };
+    let own: Vec<Pull> = own.iter().map(own_pull).collect();
+    let (pulls, sql) = copies(tokens, context, Some(query), analysis, "pg_temp.", edits)?;
     let held_to_reading = !functions::reads_only(tokens, &tokens.all())
         && functions::reads_at_most(tokens, &tokens.all());
     Ok(Borrow {
         why: why.into(),
         pulls: pulls.into(),
+        own: own.into(),
         sql: sql.into(),
-        local: !analysis.home.is_empty() || analysis.references > 0 || held_to_reading,
+        local: analysis.home.len() > temporaries || analysis.references > 0 || held_to_reading,
         held_to_reading,
         grouped: tokens.all().any(|at| tokens.are(at, &["group", "by"])),
         views: Box::default(),
@@ -116,10 +124,58 @@ pub(crate) fn copies(
     Ok((pulls, sql))
 }
 
-/// The server that runs the statement is not the session's, and has none of its relations.
-fn is_temporary(context: &Context<'_>, name: &str) -> bool {
-    context.is_temporary(name)
-        || name.split_once('.').is_some_and(|(schema, _)| is_temporary_schema(schema))
+fn own_pull(copy: &HomeCopy) -> Pull {
+    let name = Tokens::new(&copy.name);
+    let name = name
+        .qualified(0)
+        .and_then(|(parts, _)| Some(TableName::new(TEMPORARY_SCHEMA, parts.last()?)));
+    Pull {
+        table: name.unwrap_or_else(|| TableName::new(TEMPORARY_SCHEMA, &copy.name)),
+        scratch: copy.scratch.clone(),
+        columns: Box::default(),
+        alias: copy.scratch.clone(),
+        filter: None,
+        target: Target::Home,
+        binary: false,
+    }
+}
+
+/// Copies of relations of the home shard, for servers that do not see them. `schema` is where the
+/// copies will be; their names are added to `edits`.
+pub(crate) fn home_copies(
+    tokens: &Tokens<'_>,
+    analysis: &Analysis,
+    schema: &str,
+    wanted: impl Fn(&HomeUse) -> bool,
+    edits: &mut Vec<(std::ops::Range<usize>, String)>,
+) -> Result<Vec<HomeCopy>, PlanError> {
+    // One that stands elsewhere, `TABLE t` say, has no place that is known.
+    let sure = |used: &HomeUse| {
+        !used.odd && !tokens.sign(used.place.end, "*") && !tokens.is(used.place.start - 1, "table")
+    };
+    if analysis.home_uses.len() != analysis.home.len()
+        || !analysis.home_uses.iter().filter(|used| wanted(used)).all(sure)
+    {
+        refuse_home(analysis)?;
+    }
+    let mut copies: Vec<HomeCopy> = Vec::new();
+    for used in analysis.home_uses.iter().filter(|used| wanted(used)) {
+        let name = tokens.text(&used.place);
+        let known = copies.iter().position(|copy| *copy.name == *name);
+        let number = known.unwrap_or_else(|| {
+            let scratch = format!("pgherd_home_{}", copies.len()).into();
+            copies.push(HomeCopy { name: name.into(), scratch });
+            copies.len() - 1
+        });
+        let scratch = &copies[number].scratch;
+        let last = tokens.name(used.place.end - 1).unwrap_or_default();
+        let text = match &used.alias {
+            None => format!("{schema}{scratch} AS {}", quoted(last)),
+            Some(_) => format!("{schema}{scratch}"),
+        };
+        edits.push((tokens.bytes(&used.place), text));
+    }
+    Ok(copies)
 }
 
 /// Where the table's name stands.

@@ -22,8 +22,7 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     ) {
         ("create", "table") => {
             let at = object.unwrap_or(1);
-            let after = named(tokens, at + 1).map_or(at + 1, |(_, after)| after);
-            if let Some(plan) = table_from_query::create_as(tokens, context, after)? {
+            if let Some(plan) = table_from_query::create_as(tokens, context, at)? {
                 return Ok(plan);
             }
             then = create_table(tokens, context, at)?;

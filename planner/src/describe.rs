@@ -49,7 +49,8 @@ impl Plan {
             | Action::Gather(_)
             | Action::Informed(_)
             | Action::Carried(_)
-            | Action::Steps(_) => Tier::Borrow,
+            | Action::Steps(_)
+            | Action::MadeTable(_) => Tier::Borrow,
             Action::Session(_) | Action::Empty => Tier::Session,
             Action::Cluster(_) | Action::Live(_) => Tier::Cluster,
             Action::Explain(explain) => explain.plan.tier(),
@@ -130,6 +131,9 @@ impl Plan {
                     CarriedTo::Home => write!(out, "\n  all to the home shard"),
                 };
                 write!(out, "\n  there: {}", carried.sql)
+            }
+            Action::MadeTable(made) => {
+                write!(out, "one after another\n  {}\n  and then: {}", made.create, made.fill)
             }
             Action::Steps(steps) => {
                 out.push_str("one after another");
@@ -338,6 +342,9 @@ fn write_step(out: &mut String, parts: &[StepPart]) {
 fn write_borrow(out: &mut String, borrow: &Borrow) {
     for view in &borrow.views {
         let _ = write!(out, "\n  for who may read {view}");
+    }
+    for own in &borrow.own {
+        let _ = write!(out, "\n  copy {}, which is the session's own", own.table);
     }
     write_pulls(out, &borrow.pulls, &borrow.sql);
 }

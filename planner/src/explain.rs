@@ -37,6 +37,13 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
             _ => Ok(home(context, Access::Read, StatementKind::Explain)),
         };
     }
+    if let Action::MadeTable(_) = plan.action {
+        return Err(PlanError::unsupported(
+            "EXPLAIN of a table that is made from rows of several shards is not supported",
+            "It is made first, and then filled.",
+            "Explain the query alone.",
+        ));
+    }
     if makes_table(&plan) {
         return match options.analyze {
             // The home shard's plan is the query's.

@@ -13,6 +13,7 @@ use crate::functions::Nature;
 use crate::insert::{Insert, has_query, make_of};
 use crate::query::Query;
 use crate::route::plan_of;
+use crate::temporary::TEMPORARY_SCHEMA;
 use crate::token::{Kind, Tokens};
 use crate::witness::{unread, witness};
 use crate::write::view_not_written;
@@ -110,6 +111,10 @@ struct Receiver {
 
 impl Receiver {
     fn of(context: &Context<'_>, insert: &Insert<'_>) -> Result<Self, PlanError> {
+        if let Some(name) = insert.table.last().filter(|_| context.names_temporary(&insert.table)) {
+            let table = TableName::new(TEMPORARY_SCHEMA, name);
+            return Ok(Self { table, columns: Vec::new(), place: GatherPlace::Home });
+        }
         let (table, kind) = context.relation(&insert.table).ok_or_else(|| {
             let name = insert.table.join(".");
             PlanError::new("42P01", format!("relation \"{name}\" does not exist"))

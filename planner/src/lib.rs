@@ -62,6 +62,7 @@ pub use merge_from::SOURCE;
 pub use plan::*;
 pub use scan::{Literal, LiteralKind, Scan};
 pub use sequences::{NumberCall, number_calls};
+pub use temporary::TEMPORARY_SCHEMA;
 
 /// What planning depends on beside the statement: the same context and text give the same plan.
 #[derive(Debug, Clone, Copy)]

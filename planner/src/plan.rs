@@ -139,6 +139,8 @@ pub enum Action {
     Carried(Carried),
     /// WITH queries that write on several shards.
     Steps(Steps),
+    /// A table that is made and filled from a query over several shards.
+    MadeTable(MadeTable),
     /// CREATE or ALTER ROLE with a password, on every shard.
     Role(Role),
     CopyIn(CopyIn),
@@ -184,6 +186,9 @@ pub struct Borrow {
     /// What no shard can answer by itself, for people: `window functions`.
     pub why: Box<str>,
     pub pulls: Box<[Pull]>,
+    /// Temporary relations of the client's session, which no other connection sees: all of their
+    /// columns are copied, which are not known here.
+    pub own: Box<[Pull]>,
     /// The client's statement with scratch tables in place of the distributed ones.
     pub sql: Box<str>,
     /// It reads tables of the home shard, or reference tables, where they are.

@@ -95,7 +95,7 @@ pub(crate) fn select_as(
     let query = query.ok_or_else(|| unread(tokens))?;
     let analysis = Analysis::of_query(tokens, context, &query).map_err(|Unread| unread(tokens))?;
     if analysis.into {
-        return Err(table_from_query::unsupported());
+        return table_from_query::select_into(tokens, context);
     }
     if let Some(view) = &analysis.view_over_distributed {
         return Err(view_refused(view));

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use pgherd_shard_map::{ColumnDefault, KeyType, RelationKind, Table, TableKind, TableName, quoted};
+use pgherd_shard_map::{ColumnDefault, KeyType, RelationKind, Table, TableKind, TableName};
 
 use crate::analyze::{self, Analysis, HomeUse, Scope, Side};
 use crate::functions::Nature;
 use crate::query::{Cte, Unread, read_from_item, starts_query};
-use crate::route::{home, keys, keys_of, plan_of, refuse_home, view_refused};
+use crate::route::{home, keys, keys_of, plan_of, view_refused};
 use crate::token::{Kind, Range, Tokens};
 use crate::view::{self, Part, Parts};
 use crate::witness::{unread, witness};
 use crate::{
-    Access, Action, Context, HomeCopy, Informed, ManyShards, Merge, OneShard, Otherwise, Plan,
-    PlanError, Rekey, Reuse, StatementKind, Target, borrow, functions, scatter,
+    Access, Action, Context, Informed, ManyShards, Merge, OneShard, Otherwise, Plan, PlanError,
+    Rekey, Reuse, StatementKind, Target, borrow, functions, scatter,
 };
 
 /// Before anything sharded is written.
@@ -545,7 +545,8 @@ fn informed(
         // They stand behind the copies.
         edits.push((tokens.bytes(&(0..1 + usize::from(ahead.recursive))), ",".to_owned()));
     }
-    let home = home_copies(tokens, &analysis, &mut edits)?;
+    let all = |_: &HomeUse| true;
+    let home = borrow::home_copies(tokens, &analysis, "", all, &mut edits)?;
     let (pulls, sql) = borrow::copies(tokens, context, None, &analysis, "", edits)?;
     let informed = Informed {
         same: own == 0 && target == Target::All,
@@ -556,39 +557,6 @@ fn informed(
         recursive: ahead.recursive,
     };
     Ok(plan_of(context, Action::Informed(informed), Access::Write, Reuse::SameText, kind))
-}
-
-/// What is copied of the home shard's relations, and their copies' names as edits of the text.
-fn home_copies(
-    tokens: &Tokens<'_>,
-    analysis: &Analysis,
-    edits: &mut Vec<(std::ops::Range<usize>, String)>,
-) -> Result<Vec<HomeCopy>, PlanError> {
-    // One that stands elsewhere, `TABLE t` say, has no place that is known.
-    let sure = |used: &HomeUse| {
-        !used.odd && !tokens.sign(used.place.end, "*") && !tokens.is(used.place.start - 1, "table")
-    };
-    if analysis.home_uses.len() != analysis.home.len() || !analysis.home_uses.iter().all(sure) {
-        refuse_home(analysis)?;
-    }
-    let mut copies: Vec<HomeCopy> = Vec::new();
-    for used in &analysis.home_uses {
-        let name = tokens.text(&used.place);
-        let known = copies.iter().position(|copy| *copy.name == *name);
-        let number = known.unwrap_or_else(|| {
-            let scratch = format!("pgherd_home_{}", copies.len()).into();
-            copies.push(HomeCopy { name: name.into(), scratch });
-            copies.len() - 1
-        });
-        let scratch = &copies[number].scratch;
-        let last = tokens.name(used.place.end - 1).unwrap_or_default();
-        let text = match &used.alias {
-            None => format!("{scratch} AS {}", quoted(last)),
-            Some(_) => scratch.to_string(),
-        };
-        edits.push((tokens.bytes(&used.place), text));
-    }
-    Ok(copies)
 }
 
 /// Every shard can do its part: one distributed table, or several joined on their keys, none of

@@ -581,6 +581,7 @@ impl Conn {
                 Box::pin(self.run_informed(informed, statement)).await?;
             }
             Action::Steps(steps) => Box::pin(self.run_steps(steps, statement)).await?,
+            Action::MadeTable(made) => Box::pin(self.run_made_table(made, statement)).await?,
             Action::Carried(carried) => Box::pin(self.run_carried(carried, statement)).await?,
             Action::Gather(gather) => Box::pin(self.run_gather(gather, statement)).await?,
             Action::Borrow(borrow) => {

@@ -120,6 +120,15 @@ pub enum CarriedTo {
     Home,
 }
 
+/// CREATE TABLE AS and SELECT INTO of a query that no server can answer alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeTable {
+    /// Makes the table, empty.
+    pub create: Box<str>,
+    /// The INSERT that fills it.
+    pub fill: Box<str>,
+}
+
 /// WITH queries that write, one after another in one transaction, and then the statement itself over
 /// what they have returned.
 #[derive(Debug, Clone, PartialEq, Eq)]

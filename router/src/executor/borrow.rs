@@ -11,7 +11,7 @@
 
 use std::rc::Rc;
 
-use pgherd_planner::{Borrow, Isolation, Pull};
+use pgherd_planner::{Borrow, Isolation, Pull, TEMPORARY_SCHEMA};
 use pgherd_shard_map::TableName;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
@@ -208,6 +208,7 @@ impl Conn {
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
         let mut left = self.worker.live.borrow().borrow_max;
+        self.copy_own(scratch, &borrow.own, &mut left).await?;
         for source in sources {
             self.make_scratch_table(scratch, source.pull).await?;
             self.copy(scratch, source, &mut left).await?;
@@ -232,6 +233,26 @@ impl Conn {
         self.make_table_like(scratch, &name, &pull.table, &pull.columns).await
     }
 
+    /// Copies the session's own temporary relations, which the scratch connection does not see.
+    pub(super) async fn copy_own(
+        &mut self,
+        scratch: usize,
+        own: &[Pull],
+        left: &mut u64,
+    ) -> Result<(), Failure> {
+        for pull in own {
+            let home = self.server_for(self.planning.map.home).await?;
+            self.join(home).await?;
+            let name = escape_literal(&pull.table.quoted());
+            let known = self.columns_spelled(home, &name).await?;
+            let columns = known.into_iter().map(|column| column.name.into()).collect();
+            let pull = Pull { columns, ..pull.clone() };
+            self.make_scratch_table(scratch, &pull).await?;
+            self.copy(scratch, &Source { pull: &pull, servers: vec![home] }, left).await?;
+        }
+        Ok(())
+    }
+
     /// An empty table with columns of another.
     pub(super) async fn make_table_like(
         &mut self,
@@ -242,7 +263,7 @@ impl Conn {
     ) -> Result<(), Failure> {
         let quoted: Vec<String> = columns.iter().map(|column| escape_identifier(column)).collect();
         let changed = self.session.transaction.block().is_some_and(|block| block.schema_changed);
-        if !changed {
+        if !changed && *table.schema != *TEMPORARY_SCHEMA {
             let (list, table) = (quoted.join(", "), table.quoted());
             let made =
                 format!("CREATE TEMP TABLE {name} AS SELECT {list} FROM {table} WITH NO DATA");

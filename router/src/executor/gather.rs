@@ -5,7 +5,7 @@
 //! PostgreSQL casts and computes every value as it would have. Its rows come back as text and
 //! become an INSERT of literals for each shard, all in the client's transaction.
 
-use pgherd_planner::{Borrow, Gather, GatherPlace, Make, ShardSet};
+use pgherd_planner::{Borrow, Gather, GatherPlace, Make, ShardSet, TEMPORARY_SCHEMA};
 use pgherd_shard_map::{KeyError, KeyInput, ShardId};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
@@ -163,9 +163,9 @@ impl Conn {
             if let Some(expression) = self.query(home, &sql).await?.scalar() {
                 let block = self.session.transaction.block();
                 let numbers = ["nextval(", "identity_number("];
-                if block.is_some_and(|block| block.schema_changed)
-                    && numbers.iter().any(|call| expression.contains(call))
-                {
+                let unseen = block.is_some_and(|block| block.schema_changed)
+                    || *gather.table.schema == *TEMPORARY_SCHEMA;
+                if unseen && numbers.iter().any(|call| expression.contains(call)) {
                     return Err(unseen_sequence(name));
                 }
                 self.set_default(scratch, name, &expression).await?;
@@ -195,6 +195,7 @@ impl Conn {
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
         let mut left = self.worker.live.borrow().borrow_max;
+        self.copy_own(scratch, &borrow.own, &mut left).await?;
         for source in sources {
             self.make_scratch_table(scratch, source.pull).await?;
             self.copy(scratch, source, &mut left).await?;
@@ -363,11 +364,11 @@ fn unseen_sequence(column: &str) -> Failure {
     ErrorInfo::new(
         "0A000",
         format!(
-            "the column \"{column}\" cannot get numbers in a transaction that changes the schema"
+            "the column \"{column}\" cannot get numbers from a sequence that is temporary or new"
         ),
     )
     .detail("Its rows are made through another connection, which may not see the sequence.")
-    .hint("Insert the rows after its commit.")
+    .hint("Give the column its values, or insert the rows after the commit that makes the table.")
     .into()
 }
 

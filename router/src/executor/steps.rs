@@ -1,10 +1,11 @@
 //! WITH queries that write on several shards: each is run by itself, as the planner would have it
-//! alone, and the rows that it returns stand in the later ones. All of it is one transaction.
+//! alone, and the rows that it returns stand in the later ones. A table that is made from a query is
+//! made, and then filled. All of it is one transaction.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use pgherd_planner::{Plan, Scan, StepPart, Steps, scan};
+use pgherd_planner::{MadeTable, Plan, Scan, StepPart, Steps, scan};
 use postgres_protocol::escape::escape_literal;
 
 use super::many::piece_types;
@@ -45,6 +46,30 @@ impl Conn {
         let part = self.part(&joined(&steps.last, &done), statement)?;
         let portal = part.portal(statement, false)?;
         Box::pin(self.run_statement(part.bound(portal.as_ref()))).await
+    }
+
+    /// Makes a table and fills it.
+    pub(super) async fn run_made_table(
+        &mut self,
+        made: &MadeTable,
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
+        self.take_ticket().await?;
+        self.open_implicit();
+        let mut filled = String::new();
+        for sql in [&made.create, &made.fill] {
+            let part = self.part(sql, statement)?;
+            let portal = part.portal(statement, true)?;
+            (_, filled) = self.set_aside(part.bound(portal.as_ref())).await?;
+            if self.kept.is_some() {
+                // The name of a temporary table is that of the session's own from here on.
+                self.look().await?;
+            }
+            self.refresh_planning();
+        }
+        let rows = filled.rsplit(' ').next().unwrap_or_default();
+        self.client.complete(&format!("SELECT {rows}"));
+        Ok(())
     }
 
     /// What acts on a write could write, too: in PostgreSQL after all parts, here after the first.

@@ -60,6 +60,7 @@ impl Conn {
         );
         let mut left = self.worker.live.borrow().borrow_max;
         let mut copies = Vec::with_capacity(sources.len());
+        self.copy_own(scratch, &borrow.own, &mut left).await?;
         let mut before = Stats { total_cost: Some(0.0), ..Stats::default() };
         for source in sources {
             self.make_scratch_table(scratch, source.pull).await?;
