@@ -41,8 +41,11 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
                 "Make it a table, distribute it, and fill it with INSERT … SELECT.",
             ));
         }
-        // The rows are on the home shard, and so is what is made of them.
-        ("refresh", _) => return Ok(home(context, Access::Write, StatementKind::Ddl)),
+        // The rows are on the home shard; elsewhere it is empty, and stays so. It makes a temporary
+        // table, so it could not be prepared.
+        ("refresh", _) if tokens.all().any(|at| tokens.is(at, "concurrently")) => {
+            return Ok(home(context, Access::Write, StatementKind::Ddl));
+        }
         _ if tokens.all().any(|at| tokens.are(at, &["large", "object"])) => {
             return Ok(home(context, Access::Write, StatementKind::Ddl));
         }

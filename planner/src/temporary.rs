@@ -94,13 +94,11 @@ fn may_be_relation(tokens: &Tokens<'_>, at: usize) -> bool {
     if tokens.sign(at + 1, ".") || tokens.is_any(before, BEFORE) {
         return true;
     }
-    // A list of columns, of parameters, or of relations.
+    // Of relations at the top, or in a query; else of columns or parameters.
     let listed = tokens.sign(before, ",") || tokens.kind(before) == Some(Kind::Open);
-    let columns = object_word(tokens).is_some_and(|object| {
-        tokens.is(0, "create") && !tokens.is_any(object, &["view", "rule", "policy", "publication"])
-    });
+    let top = tokens.list.get(at).is_some_and(|token| token.depth == 0);
     let query = || tokens.all().any(|at| tokens.is_any(at, &["select", "inherits"]));
-    listed && (!columns || query())
+    listed && (top && !tokens.is(0, "create") || query())
 }
 
 /// CREATE TEMP …, in the schema `pg_temp`, or with `pg_temp` first in search_path.

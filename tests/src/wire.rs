@@ -291,6 +291,11 @@ impl Client {
                 }
                 Message::ReadyForQuery(body) => {
                     answer.status = char::from(body.status());
+                    // Several at once have no order that is promised.
+                    let parameter = |line: &String| line.starts_with("parameter: ");
+                    for lines in answer.lines.chunk_by_mut(|a, b| parameter(a) && parameter(b)) {
+                        lines.sort();
+                    }
                     return Ok(answer);
                 }
                 Message::ParseComplete | Message::BindComplete | Message::CopyDone => {}

@@ -145,7 +145,7 @@ fn hunks(plain: &Path, router: &Path) -> Vec<String> {
     hunks
 }
 
-/// The accepted differences: script (or `*`), what the router's side prints there (`*`: whatever in
+/// The accepted differences: script (or `*`), what one of the sides prints there (`*`: whatever in
 /// that script), the reason.
 struct Known(Vec<(String, String)>);
 
@@ -173,7 +173,8 @@ impl Known {
             (name == script && needle == "*")
                 || (name == "*" || name == script)
                     && hunk.lines().any(|line| {
-                        line.strip_prefix('+').is_some_and(|line| line.contains(needle.as_str()))
+                        line.strip_prefix(['+', '-'])
+                            .is_some_and(|line| line.contains(needle.as_str()))
                     })
         })
     }

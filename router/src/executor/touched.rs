@@ -25,6 +25,8 @@ pub(super) const LOOK_AT_SETTINGS: &str = " \
     UNION ALL SELECT 'setting', name, setting, pg_catalog.current_setting(name) \
         FROM pg_catalog.pg_settings \
         WHERE source = 'session' AND context IN ('user', 'superuser') \
+        AND name NOT IN ('transaction_isolation', 'transaction_read_only', \
+        'transaction_deferrable') \
     UNION ALL SELECT 'who', 'role', pg_catalog.current_setting('role'), NULL \
     UNION ALL SELECT 'who', 'session_authorization', session_user::text, NULL";
 
