@@ -368,7 +368,9 @@ impl Conn {
         when: &str,
     ) -> Result<(), Failure> {
         let shard = self.servers[to].shard;
-        let text = format!("{rows} rows of table \"{}\" are on shard {shard} {when}", table.name);
+        let (noun, verb) = if rows == 1 { ("row", "is") } else { ("rows", "are") };
+        let name = &table.name;
+        let text = format!("{rows} {noun} of table \"{name}\" {verb} on shard {shard} {when}");
         self.tell_client(text).await
     }
 
