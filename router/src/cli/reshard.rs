@@ -64,6 +64,12 @@ pub(super) enum ReshardCommand {
     #[command(after_help = "Examples:\n  pgherd reshard status --watch\n  \
                             pgherd reshard status --certificate")]
     Status(StatusArgs),
+    /// Let no more rows flow for now. A table that is being copied begins anew when it goes on.
+    #[command(after_help = "Example:\n  pgherd reshard pause")]
+    Pause(Common),
+    /// Let rows flow again.
+    #[command(after_help = "Example:\n  pgherd reshard resume")]
+    Resume(Common),
     /// Compare every row of both sides, while they are used.
     #[command(after_help = "Example:\n  pgherd reshard verify")]
     Verify(Common),
@@ -104,6 +110,8 @@ pub(super) async fn run(command: ReshardCommand) -> Result<(), Failure> {
             }
         }
         ReshardCommand::Status(args) => status::run(args).await,
+        ReshardCommand::Pause(common) => hold(&common, true).await,
+        ReshardCommand::Resume(common) => hold(&common, false).await,
         ReshardCommand::Verify(common) => go(&common, Goal::Verify).await,
         ReshardCommand::Cutover(common) => go(&common, Goal::Cutover).await,
         ReshardCommand::Rollback(common) => go(&common, Goal::Rollback).await,
@@ -176,6 +184,26 @@ async fn go(common: &Common, goal: Goal) -> Result<(), Failure> {
         ));
     };
     reach(&mut run, common, goal).await
+}
+
+/// Beside a command that may be at work.
+async fn hold(common: &Common, paused: bool) -> Result<(), Failure> {
+    let (dsn, dialer) = (common.catalog.dsn()?, Arc::new(common.catalog.dialer()?));
+    let Some(mut run) = Run::look(&dialer, &dsn).await? else {
+        return Err(Failure::new(
+            "nothing has been moved yet",
+            "pgherd reshard plan shows what could be.",
+        ));
+    };
+    run.hold(paused).await?;
+    let record = run.record();
+    if common.json {
+        println!("{}", json!({ "run": record.id, "phase": record.phase, "paused": paused }));
+    } else {
+        let state = if paused { "paused" } else { "going on" };
+        println!("run {} is {state}, {}", record.id, record.phase);
+    }
+    Ok(())
 }
 
 async fn reach(run: &mut Run, common: &Common, goal: Goal) -> Result<(), Failure> {

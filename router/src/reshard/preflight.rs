@@ -141,7 +141,8 @@ async fn settings(client: &Client, shard: ShardId, streams: i64) -> Result<(), P
     for (at, setting, wanted) in [
         (1, "max_replication_slots", 3 * streams),
         (2, "max_wal_senders", 3 * streams),
-        (3, "max_logical_replication_workers", 2 * streams),
+        // Tables wait for each other, if need be.
+        (3, "max_logical_replication_workers", streams + 1),
     ] {
         let free: i64 = row.get(at);
         if free < wanted {
