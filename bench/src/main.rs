@@ -15,6 +15,7 @@ mod lookup;
 mod pgbench;
 mod procfs;
 mod report;
+mod reshard;
 mod same_servers;
 mod scatter;
 mod slow_reader;

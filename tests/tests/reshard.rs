@@ -16,6 +16,8 @@ mod killed;
 mod load;
 #[path = "reshard/refused.rs"]
 mod refused;
+#[path = "reshard/shapes.rs"]
+mod shapes;
 #[path = "reshard/shards.rs"]
 mod shards;
 #[path = "reshard/tutorial.rs"]

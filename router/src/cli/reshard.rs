@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Subcommand;
+use pgherd_shard_map::Placement;
 use serde_json::{Value, json};
 
 use super::Failure;
@@ -147,6 +148,15 @@ async fn planned(wish: &WishArgs, common: &Common) -> Result<Plan, Failure> {
             (map, moves)
         }
     };
+    for group in map.groups() {
+        if !matches!(group.placement, Placement::Hash(_)) {
+            let by = match group.placement {
+                Placement::Range(_) => "range",
+                _ => "list",
+            };
+            eprintln!("note: tables of group {} are distributed by {by}, and stay", group.id);
+        }
+    }
     if moves.is_empty() {
         return Err(Failure::new(
             "there is nothing to move",

@@ -43,6 +43,14 @@ pub(super) async fn tables(
             else {
                 continue;
             };
+            let hashed = map.group(group).and_then(|group| group.key_type.hash_expression("key"));
+            if hashed.is_none() {
+                return Err(Problem::new(
+                    format!("table {name} is distributed by an enum, and its rows cannot move"),
+                    "PostgreSQL does not hold the hash of an enum for immutable. Move the other \
+                     groups range by range (--range), or distribute it by another column.",
+                ));
+            }
             let (persistence, identity): (String, String) = (row.get(3), row.get(4));
             let mut table = MovedTable {
                 schema: row.get(0),

@@ -2,7 +2,7 @@
 //! time one side is in charge, the same command goes on, and what was acknowledged is there once.
 //!
 //! A share of the cases runs each time. All of them, or one:
-//! `PGHERD_RESHARD_KILLS=all cargo nextest run -p pgherd-tests --test reshard killed_in`
+//! `PGHERD_RESHARD_KILLS=all cargo nextest run -p pgherd-tests --test reshard whoever_is_killed`
 //! `PGHERD_RESHARD_KILLS=target:copy …`
 
 use std::collections::{BTreeMap, BTreeSet};
