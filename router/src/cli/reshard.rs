@@ -3,6 +3,7 @@
 mod status;
 mod wish;
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub(super) enum ReshardCommand {
     /// Show what would move, how much it is and how long it takes. Nothing is changed.
     #[command(after_help = "Examples:\n  \
         pgherd reshard plan --spread                    the same to every shard, new ones too\n  \
+        pgherd reshard plan --balance                   the same number of bytes to every shard\n  \
         pgherd reshard plan --split 0 --to 4            half of shard 0\n  \
         pgherd reshard plan --drain 2                   all of shard 2, over the others\n  \
         pgherd reshard plan --merge 0                   everything to shard 0\n  \
@@ -144,7 +146,11 @@ async fn planned(wish: &WishArgs, common: &Common) -> Result<Plan, Failure> {
             (map, moves)
         }
         None => {
-            let moves = propose(&map, &wish.read(&map)?);
+            let bytes = match wish.is_by_size() {
+                true => size::by_shard(&mut shards, &map).await?,
+                false => BTreeMap::new(),
+            };
+            let moves = propose(&map, &wish.read(&map, bytes)?);
             (map, moves)
         }
     };

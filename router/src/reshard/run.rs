@@ -398,7 +398,7 @@ impl Run {
     async fn expected(&self, stream: &Stream, source: &Client) -> Result<Vec<u64>, Problem> {
         let mut expected = Vec::new();
         for table in &stream.tables {
-            let all = size::of_table(source, &table.table).await?;
+            let all = size::of_table(source, &table.quoted()).await?;
             let share = |range| size::share(&self.map, table.table.group, stream.source, range);
             let share: f64 = table.ranges.iter().map(|range| share(*range)).sum();
             expected.push(all.times(share.min(1.0)).rows);
