@@ -9,6 +9,7 @@ use crate::compare::{self, CompareOptions};
 use crate::consistency::{self, ConsistencyOptions};
 use crate::copy::{self, CopyOptions};
 use crate::load::{self, LoadOptions, LoadProtocol};
+use crate::reshard::{self, ReshardOptions};
 use crate::same_servers::{self, SameServersOptions};
 use crate::scatter::{self, ScatterOptions};
 use crate::slow_reader::{self, SlowReaderOptions};
@@ -118,6 +119,26 @@ enum Command {
         rounds: u32,
         #[arg(long, default_value_t = 4)]
         shards: u32,
+    },
+    /// Copy a table to another server while it is written: pgherd reshard beside pg_dump | psql and
+    /// a subscription of PostgreSQL's own.
+    #[command(after_help = "Examples:\n  pgherd-bench reshard\n  \
+        pgherd-bench reshard --scale 50 --rounds 3 --rate 500")]
+    Reshard {
+        /// pgbench's: 100000 rows each
+        #[arg(long, default_value_t = 20)]
+        scale: u32,
+        /// Every way has one turn in each round
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// Updates per second, of all writers together
+        #[arg(long, default_value_t = 200.0)]
+        rate: f64,
+        #[arg(long, default_value_t = 4)]
+        clients: u32,
+        /// Rows that are changed while the flow is held
+        #[arg(long, default_value_t = 100_000)]
+        changes: u32,
     },
     /// Read large results slowly and watch the memory of PgBouncer and pgherd.
     #[command(after_help = "Example:\n  pgherd-bench slow-reader --megabytes 500 --rate 50")]
@@ -278,6 +299,9 @@ pub(crate) fn run() -> Result<(), String> {
         }
         Command::Consistency { rows, clients, seconds, rounds, shards } => {
             consistency::run(&ConsistencyOptions { rows, clients, seconds, rounds, shards })
+        }
+        Command::Reshard { scale, rounds, rate, clients, changes } => {
+            reshard::run(&ReshardOptions { scale, rounds, rate, clients, changes })
         }
         Command::SlowReader { megabytes, rate, shards } => {
             slow_reader::run(&SlowReaderOptions { megabytes, rate, shards })

@@ -18,6 +18,7 @@ mod lookup;
 mod pgbench;
 mod procfs;
 mod report;
+mod reshard;
 mod same_servers;
 mod scatter;
 mod slow_reader;

@@ -635,6 +635,11 @@ impl Conn {
         again: bool,
     ) -> Result<Ran, Failure> {
         let at = self.server_for(shard).await?;
+        if again && self.is_planned_late() {
+            self.release();
+            self.refresh_planning();
+            return Ok(Ran::Turned);
+        }
         let mut request = std::mem::take(&mut self.request);
         request.clear();
         self.scanner.reset();

@@ -50,7 +50,7 @@ use std::fmt;
 use pgherd_shard_map::store::StoreError;
 
 use crate::dial::DialError;
-pub use rescue::rescue;
+pub use rescue::{Seen, SeenStream, rescue};
 pub use run::{Begin, Options, Run};
 pub use shards::Shards;
 pub use stream::{Direction, Stream, streams};

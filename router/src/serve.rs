@@ -108,6 +108,7 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     let tickets = live.share(workers).size;
     let shared = Arc::new(Shared {
         id: format!("{:016x}", u64::from_ne_bytes(id)).into(),
+        reshard: ArcSwap::default(),
         loaded: watch::Sender::new(map.epoch.0),
         known: watch::Sender::new(map.epoch.0),
         map: ArcSwap::from_pointee(map),
@@ -435,16 +436,15 @@ async fn recover(shared: Arc<Shared>, catalog: Dsn) {
         {
             tracing::warn!(%error, "tables that are being distributed could not be looked at");
         }
+        let mut seen = None;
         if !map.moving.is_empty() {
             match reshard::rescue(&shared.dialer, &catalog).await {
-                Ok(false) => {}
-                Ok(true) => {
-                    tracing::warn!("a change of owners that nobody drives was brought to its end")
-                }
+                Ok(run) => seen = run,
                 // Most of the time somebody does drive it.
                 Err(problem) => tracing::debug!(%problem, "a run of pgherd reshard was left alone"),
             }
         }
+        shared.reshard.store(Arc::new(seen));
     }
 }
 

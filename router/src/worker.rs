@@ -39,6 +39,7 @@ use crate::pool::server::Parcel;
 use crate::pool::{Login, Membership, PoolFigures, Pools};
 use crate::proofs::Proofs;
 use crate::recovery::ShardHealth;
+use crate::reshard;
 use crate::seats::Seats;
 use crate::session::Settings;
 use crate::session::foreign::Found;
@@ -96,6 +97,8 @@ pub struct Shared {
     pub gate: Gate,
     /// What recovery found at its last look.
     pub health: ArcSwap<Vec<ShardHealth>>,
+    /// What it saw of rows that are being moved.
+    pub reshard: ArcSwap<Option<reshard::Seen>>,
     /// How each worker is reached, by its index.
     pub mailboxes: OnceLock<Vec<mpsc::Sender<Mail>>>,
     /// What can change while the router runs.

@@ -3,11 +3,13 @@
 mod status;
 mod wish;
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Subcommand;
+use pgherd_shard_map::Placement;
 use serde_json::{Value, json};
 
 use super::Failure;
@@ -33,6 +35,7 @@ pub(super) enum ReshardCommand {
     /// Show what would move, how much it is and how long it takes. Nothing is changed.
     #[command(after_help = "Examples:\n  \
         pgherd reshard plan --spread                    the same to every shard, new ones too\n  \
+        pgherd reshard plan --balance                   the same number of bytes to every shard\n  \
         pgherd reshard plan --split 0 --to 4            half of shard 0\n  \
         pgherd reshard plan --drain 2                   all of shard 2, over the others\n  \
         pgherd reshard plan --merge 0                   everything to shard 0\n  \
@@ -64,6 +67,12 @@ pub(super) enum ReshardCommand {
     #[command(after_help = "Examples:\n  pgherd reshard status --watch\n  \
                             pgherd reshard status --certificate")]
     Status(StatusArgs),
+    /// Let no more rows flow for now. A table that is being copied begins anew when it goes on.
+    #[command(after_help = "Example:\n  pgherd reshard pause")]
+    Pause(Common),
+    /// Let rows flow again.
+    #[command(after_help = "Example:\n  pgherd reshard resume")]
+    Resume(Common),
     /// Compare every row of both sides, while they are used.
     #[command(after_help = "Example:\n  pgherd reshard verify")]
     Verify(Common),
@@ -104,6 +113,8 @@ pub(super) async fn run(command: ReshardCommand) -> Result<(), Failure> {
             }
         }
         ReshardCommand::Status(args) => status::run(args).await,
+        ReshardCommand::Pause(common) => hold(&common, true).await,
+        ReshardCommand::Resume(common) => hold(&common, false).await,
         ReshardCommand::Verify(common) => go(&common, Goal::Verify).await,
         ReshardCommand::Cutover(common) => go(&common, Goal::Cutover).await,
         ReshardCommand::Rollback(common) => go(&common, Goal::Rollback).await,
@@ -135,10 +146,23 @@ async fn planned(wish: &WishArgs, common: &Common) -> Result<Plan, Failure> {
             (map, moves)
         }
         None => {
-            let moves = propose(&map, &wish.read(&map)?);
+            let bytes = match wish.is_by_size() {
+                true => size::by_shard(&mut shards, &map).await?,
+                false => BTreeMap::new(),
+            };
+            let moves = propose(&map, &wish.read(&map, bytes)?);
             (map, moves)
         }
     };
+    for group in map.groups() {
+        if !matches!(group.placement, Placement::Hash(_)) {
+            let by = match group.placement {
+                Placement::Range(_) => "range",
+                _ => "list",
+            };
+            eprintln!("note: tables of group {} are distributed by {by}, and stay", group.id);
+        }
+    }
     if moves.is_empty() {
         return Err(Failure::new(
             "there is nothing to move",
@@ -176,6 +200,26 @@ async fn go(common: &Common, goal: Goal) -> Result<(), Failure> {
         ));
     };
     reach(&mut run, common, goal).await
+}
+
+/// Beside a command that may be at work.
+async fn hold(common: &Common, paused: bool) -> Result<(), Failure> {
+    let (dsn, dialer) = (common.catalog.dsn()?, Arc::new(common.catalog.dialer()?));
+    let Some(mut run) = Run::look(&dialer, &dsn).await? else {
+        return Err(Failure::new(
+            "nothing has been moved yet",
+            "pgherd reshard plan shows what could be.",
+        ));
+    };
+    run.hold(paused).await?;
+    let record = run.record();
+    if common.json {
+        println!("{}", json!({ "run": record.id, "phase": record.phase, "paused": paused }));
+    } else {
+        let state = if paused { "paused" } else { "going on" };
+        println!("run {} is {state}, {}", record.id, record.phase);
+    }
+    Ok(())
 }
 
 async fn reach(run: &mut Run, common: &Common, goal: Goal) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ use pgherd_shard_map::ShardId;
 
 use postgres_protocol::escape::escape_literal;
 
+use super::turned::MOVED_MEANWHILE;
 use super::{Conn, Statement, verb};
 use crate::error::{ErrorInfo, Failure};
 use crate::merge::Counter;
@@ -160,6 +161,15 @@ impl Conn {
         for shard in shards {
             let at = self.server_for(*shard).await?;
             tasks.push(Task::new(at, sql));
+        }
+        if self.is_planned_late() && !self.planning.map.moving.is_empty() {
+            // It has waited for a connection while rows changed owners.
+            if shards.len() < self.planning.map.shards().len() {
+                return Err(ErrorInfo::new("40001", MOVED_MEANWHILE)
+                    .hint("Run the transaction again.")
+                    .into());
+            }
+            self.refresh_planning();
         }
         Ok(tasks)
     }

@@ -43,6 +43,14 @@ pub(super) async fn tables(
             else {
                 continue;
             };
+            let hashed = map.group(group).and_then(|group| group.key_type.hash_expression("key"));
+            if hashed.is_none() {
+                return Err(Problem::new(
+                    format!("table {name} is distributed by an enum, and its rows cannot move"),
+                    "PostgreSQL does not hold the hash of an enum for immutable. Move the other \
+                     groups range by range (--range), or distribute it by another column.",
+                ));
+            }
             let (persistence, identity): (String, String) = (row.get(3), row.get(4));
             let mut table = MovedTable {
                 schema: row.get(0),
@@ -141,7 +149,8 @@ async fn settings(client: &Client, shard: ShardId, streams: i64) -> Result<(), P
     for (at, setting, wanted) in [
         (1, "max_replication_slots", 3 * streams),
         (2, "max_wal_senders", 3 * streams),
-        (3, "max_logical_replication_workers", 2 * streams),
+        // Tables wait for each other, if need be.
+        (3, "max_logical_replication_workers", streams + 1),
     ] {
         let free: i64 = row.get(at);
         if free < wanted {

@@ -15,7 +15,7 @@ use super::phase::{Advance, Goal, Owners, Phase, Step, is_reached, steps};
 use super::stream::{Direction, Stream, streams};
 use super::switch::{self, Ends, Position};
 use super::verify::{self, Verification};
-use super::{Problem, Shards, cleanup, follow, preflight, publish, size};
+use super::{Problem, Seen, SeenStream, Shards, cleanup, follow, preflight, publish, size};
 use crate::config::Dsn;
 use crate::dial::Dialer;
 
@@ -187,6 +187,11 @@ impl Run {
             fresh = false;
             for step in list {
                 self.may_go_on()?;
+                // What is done with its copies does not wait for them.
+                let ends = matches!(phase, Phase::Finishing | Phase::Cancelling);
+                if step != Step::Done && !ends && goal != Goal::Cancel && goal != Goal::Finish {
+                    self.refuse_while_paused().await?;
+                }
                 tell(&json!({ "phase": phase.name(), "step": word(step) }));
                 match step {
                     Step::Done if is_reached(phase, goal) => return Ok(()),
@@ -218,6 +223,37 @@ impl Run {
                 }
             }
         }
+    }
+
+    async fn refuse_while_paused(&self) -> Result<(), Problem> {
+        let record = self.catalog.reshard().await?;
+        match record.is_some_and(|record| record.id == self.record.id && record.paused) {
+            false => Ok(()),
+            true => Err(Problem::new(
+                format!("run {} is paused", self.record.id),
+                "pgherd reshard resume lets its rows flow again.",
+            )),
+        }
+    }
+
+    /// Lets rows flow, or not. May be done beside a command that is at work.
+    ///
+    /// # Errors
+    /// Nothing flows in this phase; a shard cannot be reached.
+    pub async fn hold(&mut self, paused: bool) -> Result<(), Problem> {
+        let phase = self.phase_now()?;
+        if !matches!(phase, Phase::Copying | Phase::Ready | Phase::Moved) {
+            return Err(Problem::new(
+                format!("run {} is {}", self.record.id, phase.name()),
+                "Rows flow while it is copying, ready or moved.",
+            ));
+        }
+        self.catalog.pause_reshard(self.record.id, paused).await?;
+        for (stream, _, target) in self.ends(phase.direction()).await? {
+            follow::hold(&target, &stream, paused).await?;
+        }
+        self.record.paused = paused;
+        Ok(())
     }
 
     fn may_go_on(&self) -> Result<(), Problem> {
@@ -327,17 +363,23 @@ impl Run {
             expected.push(self.expected(stream, source).await?);
         }
         let mut said = Value::Null;
+        let mut pace = None;
         loop {
             let mut lines = Vec::new();
             let mut missing = false;
+            let mut there = (0, 0);
             for ((stream, _, target), expected) in ends.iter().zip(&expected) {
                 let tables = follow::progress(target, stream, expected).await?;
                 missing |= tables.len() < stream.tables.len();
                 missing |= tables.iter().any(|table| table.state != "following");
+                let (rows, all) = follow::Pace::rows(tables.iter());
+                there = (there.0 + rows, there.1 + all);
                 lines.push(json!({ "source": stream.source.0, "target": stream.target.0,
                     "tables": tables }));
             }
-            let progress = json!({ "phase": "copying", "streams": lines });
+            let pace = pace.get_or_insert_with(|| follow::Pace::new(there.0));
+            let progress =
+                json!({ "phase": "copying", "streams": lines, "rate": pace.rate(there) });
             if progress != said {
                 self.catalog.note_reshard(self.record.id, &progress, None).await?;
                 self.record.progress = progress.clone();
@@ -356,7 +398,7 @@ impl Run {
     async fn expected(&self, stream: &Stream, source: &Client) -> Result<Vec<u64>, Problem> {
         let mut expected = Vec::new();
         for table in &stream.tables {
-            let all = size::of_table(source, &table.table).await?;
+            let all = size::of_table(source, &table.quoted()).await?;
             let share = |range| size::share(&self.map, table.table.group, stream.source, range);
             let share: f64 = table.ranges.iter().map(|range| share(*range)).sum();
             expected.push(all.times(share.min(1.0)).rows);
@@ -583,28 +625,59 @@ impl Run {
         Ok(false)
     }
 
-    /// How far behind each stream's target is.
+    /// How far each stream is, for people.
     ///
     /// # Errors
     /// A shard cannot be reached.
     pub async fn observe(&mut self) -> Result<Value, Problem> {
-        let Some(phase) = self.phase() else { return Ok(Value::Null) };
-        if phase.is_over() {
-            return Ok(Value::Null);
+        let looks = self.look_at_streams().await?;
+        let streams = looks.iter().map(|(stream, lag, tables)| {
+            json!({ "source": stream.source.0, "target": stream.target.0, "lag_bytes": lag,
+                "tables": tables })
+        });
+        Ok(streams.collect())
+    }
+
+    /// The same for metrics; nothing where nothing is under way.
+    ///
+    /// # Errors
+    /// A shard cannot be reached.
+    pub async fn seen(&mut self) -> Result<Option<Seen>, Problem> {
+        if self.phase().is_none_or(Phase::is_over) {
+            return Ok(None);
         }
+        let looks = self.look_at_streams().await?;
+        let streams = looks.iter().map(|(stream, lag, tables)| {
+            let (rows, expected) = follow::Pace::rows(tables.iter());
+            let (source, target) = (stream.source, stream.target);
+            SeenStream { source, target, lag: lag.unwrap_or_default(), rows, expected }
+        });
+        Ok(Some(Seen {
+            run: self.record.id,
+            phase: self.record.phase.clone(),
+            paused: self.record.paused,
+            streams: streams.collect(),
+        }))
+    }
+
+    /// Each stream, how far its target is behind, and how far its tables are.
+    async fn look_at_streams(&mut self) -> Result<Vec<Look>, Problem> {
+        let Some(phase) = self.phase().filter(|phase| !phase.is_over()) else {
+            return Ok(Vec::new());
+        };
         let ends = self.ends(phase.direction()).await?;
         let run = &*self;
-        let looks = ends.iter().map(|(stream, source, target)| async move {
-            let expected = run.expected(stream, source).await?;
-            let tables = follow::progress(target, stream, &expected).await?;
-            let lag = follow::lag(source, stream).await?;
-            Ok::<_, Problem>(json!({ "source": stream.source.0, "target": stream.target.0,
-                "lag_bytes": lag, "tables": tables }))
+        let looks = ends.into_iter().map(|(stream, source, target)| async move {
+            let expected = run.expected(&stream, &source).await?;
+            let tables = follow::progress(&target, &stream, &expected).await?;
+            let lag = follow::lag(&source, &stream).await?;
+            Ok::<_, Problem>((stream, lag, tables))
         });
-        let streams: Vec<Value> = join_all(looks).await.into_iter().collect::<Result<_, _>>()?;
-        Ok(Value::Array(streams))
+        join_all(looks).await.into_iter().collect()
     }
 }
+
+type Look = (Stream, Option<i64>, Vec<follow::TableProgress>);
 
 async fn locked(dialer: &Dialer, dsn: &Dsn) -> Result<Catalog, Problem> {
     let catalog = Catalog::connect(dialer.catalog(dsn.as_str())?).await?;

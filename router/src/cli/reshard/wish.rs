@@ -1,5 +1,7 @@
 //! What the operator wants to have moved, as options.
 
+use std::collections::BTreeMap;
+
 use pgherd_shard_map::{
     GroupId, HashRange, KeyHash, KeyInput, Placement, ShardId, ShardMap, TableName,
 };
@@ -14,6 +16,10 @@ pub(in crate::cli) struct WishArgs {
     /// Give every shard the same part of the hash space.
     #[arg(long, conflicts_with_all = ["split", "drain", "merge", "isolate", "range"])]
     spread: bool,
+    /// Give every shard about the same number of bytes, as they are now.
+    #[arg(long, conflicts_with_all = ["spread", "split", "drain", "merge", "isolate", "range",
+        "distribute"])]
+    balance: bool,
     /// Give half of a shard's ranges to another (--to).
     #[arg(long, value_name = "SHARD", conflicts_with_all = ["drain", "merge", "isolate", "range"])]
     split: Option<u32>,
@@ -44,6 +50,7 @@ pub(in crate::cli) struct WishArgs {
 impl WishArgs {
     pub(super) const fn is_given(&self) -> bool {
         self.spread
+            || self.balance
             || self.split.is_some()
             || self.drain.is_some()
             || self.merge.is_some()
@@ -70,7 +77,17 @@ impl WishArgs {
         Ok(Some(Wanted { tables, with, over }))
     }
 
-    pub(super) fn read(&self, map: &ShardMap) -> Result<Wish, Failure> {
+    /// Whether sizes are asked for.
+    pub(super) const fn is_by_size(&self) -> bool {
+        self.balance
+    }
+
+    /// `bytes` are the shards' sizes, if they are asked for.
+    pub(super) fn read(
+        &self,
+        map: &ShardMap,
+        bytes: BTreeMap<(GroupId, ShardId), u64>,
+    ) -> Result<Wish, Failure> {
         let known = |id: u32| known(map, id);
         let targets: Vec<ShardId> =
             self.to.iter().map(|id| known(*id)).collect::<Result<_, _>>()?;
@@ -100,6 +117,10 @@ impl WishArgs {
         if let Some(text) = &self.range {
             let (group, range) = range(text)?;
             return Ok(Wish::Range { group, range, to: one()? });
+        }
+        if self.balance {
+            let over = if targets.is_empty() { all().collect() } else { targets };
+            return Ok(Wish::Balance { over, bytes });
         }
         Ok(Wish::Spread { over: if targets.is_empty() { all().collect() } else { targets } })
     }
