@@ -112,6 +112,14 @@ pub(crate) fn copies(
         };
         edits.push((tokens.bytes(&place), text));
     }
+    Ok((pulls, edited(tokens, edits)))
+}
+
+/// The statement's text with others in some places. What is put at one place stays in order.
+pub(crate) fn edited(
+    tokens: &Tokens<'_>,
+    mut edits: Vec<(std::ops::Range<usize>, String)>,
+) -> String {
     edits.sort_by_key(|(bytes, _)| bytes.start);
     let mut sql = String::with_capacity(tokens.sql.len() + 64);
     let mut from = 0;
@@ -121,7 +129,7 @@ pub(crate) fn copies(
         from = bytes.end;
     }
     sql.push_str(&tokens.sql[from..]);
-    Ok((pulls, sql))
+    sql
 }
 
 fn own_pull(copy: &HomeCopy) -> Pull {

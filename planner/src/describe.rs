@@ -116,6 +116,9 @@ impl Plan {
             }
             Action::Informed(informed) => {
                 let _ = write!(out, "write on {}, with copies", target(&informed.target));
+                for copy in &informed.home {
+                    let _ = write!(out, "\n  copy {} of the home shard", copy.name);
+                }
                 write_pulls(out, &informed.pulls, &informed.sql);
                 Ok(())
             }
@@ -126,10 +129,12 @@ impl Plan {
                     CarriedTo::ByKey { column, .. } => {
                         write!(out, "\n  each to the shard of its \"{column}\"")
                     }
+                    CarriedTo::Keys(keys) => write!(out, "\n  all to {}", target(keys)),
                     CarriedTo::All => write!(out, "\n  all to all shards"),
                     CarriedTo::Same => write!(out, "\n  all to all shards, one answer"),
                     CarriedTo::Home => write!(out, "\n  all to the home shard"),
                 };
+                carried.numbers.iter().for_each(|make| write_make(out, make));
                 write!(out, "\n  there: {}", carried.sql)
             }
             Action::MadeTable(made) => {

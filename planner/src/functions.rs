@@ -259,9 +259,10 @@ pub(crate) fn call<'t>(tokens: &'t Tokens<'_>, at: usize) -> Option<(Option<&'t 
     if !qualified && tokens.kind(at) == Some(Kind::Word) && NOT_FUNCTIONS.contains(&name) {
         return None;
     }
-    // `x::numeric(10, 2)`, `AS t(a, b)`, `(…) t(a, b)`, `WITH name (columns) AS (`.
+    // `x::numeric(10, 2)`, `AS t(a, b)`, `(…) t(a, b)`, `THEN INSERT (a, b)`, `WITH name (columns) AS (`.
     if at > 0
         && (tokens.sign(at - 1, "::")
+            || tokens.are(at - 1, &["then", "insert"])
             || keyword(tokens, at - 1, "as")
             || tokens.kind(at - 1) == Some(Kind::Close))
     {

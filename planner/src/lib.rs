@@ -58,7 +58,7 @@ use pgherd_shard_map::{ShardId, ShardMap, TableName};
 
 pub use describe::Tier;
 pub use error::PlanError;
-pub use merge_from::SOURCE;
+pub use merge_from::{NUMBER, SOURCE};
 pub use plan::*;
 pub use scan::{Literal, LiteralKind, Scan};
 pub use sequences::{NumberCall, number_calls};

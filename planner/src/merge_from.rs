@@ -10,28 +10,33 @@ use pgherd_shard_map::{Table, TableKind, quoted};
 
 use crate::analyze::{Analysis, Scope, split_and};
 use crate::gather::made_at_home;
-use crate::insert::has_query;
+use crate::insert::{has_query, make_of, must_make};
 use crate::merge_into::{NewKey, NewRow, Statement, refused, refused_row};
 use crate::query::{From, Unread, read_from_item};
-use crate::route::plan_of;
+use crate::route::{plan_of, with_new_keys};
 use crate::token::{Range, Tokens};
 use crate::witness::unread;
 use crate::write::{refuse_differing, refuse_differing_subqueries};
 use crate::{
-    Access, Action, Carried, CarriedTo, Context, Plan, PlanError, Reuse, StatementKind, borrow,
+    Access, Action, Carried, CarriedTo, Context, Make, Plan, PlanError, Reuse, StatementKind,
+    Target, borrow,
 };
+
+/// What its columns with numbers are called: with their place in [`Carried::numbers`].
+pub const NUMBER: &str = "pgherd_number_";
 
 /// What the source is called in the shards' statement.
 pub const SOURCE: &str = "pgherd_source";
 
 /// `with` stands before the statement, and is for its source alone. `target` is the table, if it is
-/// sharded, and the rows that are made for it.
+/// sharded, and the rows that are made for it; `looked_for` its keys, if ON says them.
 pub(crate) fn plan(
     tokens: &Tokens<'_>,
     context: &Context<'_>,
     with: &str,
     statement: &Statement<'_>,
     target: Option<(&Table, &[NewRow])>,
+    looked_for: Option<Target>,
 ) -> Result<Plan, PlanError> {
     let item = read_from_item(tokens, &statement.source).map_err(|Unread| unread(tokens))?;
     let source = called(&item).ok_or_else(|| {
@@ -46,25 +51,100 @@ pub(crate) fn plan(
         None => (CarriedTo::Home, false),
         Some((table, rows)) => {
             refuse_differing_subqueries(tokens, &(0..0))?;
-            (to(tokens, statement, table, rows, source)?, !rows.is_empty())
+            (to(tokens, statement, table, rows, source, looked_for)?, !rows.is_empty())
         }
     };
     if let (CarriedTo::Same, Some((table, _))) = (&to, target) {
         refuse_differing(tokens, table, &rest)?;
     }
-    let made = format!("{with}SELECT * FROM {}", tokens.text(&statement.source));
     let bytes = tokens.bytes(&statement.source);
-    let (before, after) = (&tokens.sql[..bytes.start], &tokens.sql[bytes.end..]);
+    let mut edits = vec![(bytes, format!("{SOURCE} AS {}", quoted(source)))];
+    let mut numbers = Vec::new();
+    if let Some((table, rows)) = target {
+        for row in rows {
+            number(tokens, table, row, source, &mut numbers, &mut edits)?;
+        }
+    }
+    let made = format!("{with}SELECT * FROM {}", tokens.text(&statement.source));
     let carried = Carried {
         // Its literals are the statement's first ones.
         borrow: made_at_home(&made, context, 0)?,
-        sql: format!("{before}{SOURCE} AS {}{after}", quoted(source)).into(),
+        sql: borrow::edited(tokens, edits).into(),
+        numbers: numbers.into(),
         to,
         inserts,
         everywhere: tokens.all().any(|at| tokens.are(at, &["by", "source"])),
     };
     let (action, kind) = (Action::Carried(carried), StatementKind::Merge);
     Ok(plan_of(context, action, Access::Write, Reuse::SameText, kind))
+}
+
+/// Numbers for what a new row leaves out come with the source's rows: no shard asks a sequence.
+fn number(
+    tokens: &Tokens<'_>,
+    table: &Table,
+    row: &NewRow,
+    source: &str,
+    numbers: &mut Vec<Make>,
+    edits: &mut Vec<(std::ops::Range<usize>, String)>,
+) -> Result<(), PlanError> {
+    let (mut names, mut values) = (String::new(), String::new());
+    let mut overrides = false;
+    for (at, column) in table.columns.iter().enumerate() {
+        if !must_make(table, at) || row.gives(tokens, table, at) {
+            continue;
+        }
+        let make = make_of(table, column);
+        let Make::Number { identity, .. } = &make else {
+            return row.refuse_made(tokens, table);
+        };
+        overrides |= identity.is_some();
+        let known = numbers.iter().position(|known| *known == make);
+        let place = known.unwrap_or_else(|| {
+            numbers.push(make);
+            numbers.len() - 1
+        });
+        let value = format!("{}.{NUMBER}{place}", quoted(source));
+        match row.value_of(table, at) {
+            // DEFAULT
+            Some(range) => edits.push((tokens.bytes(range), value)),
+            None => {
+                names.push_str(&format!(", {}", quoted(&column.name)));
+                values.push_str(&format!(", {value}"));
+            }
+        }
+    }
+    if row.values.is_empty() {
+        return row.refuse_made(tokens, table);
+    }
+    let start = tokens.list[row.word].start;
+    if overrides && !row.overrides {
+        edits.push((start..start, "OVERRIDING SYSTEM VALUE ".to_owned()));
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
+    match &row.columns {
+        Some(_) => {
+            // The list ends before VALUES, or before OVERRIDING.
+            let words = if row.overrides { 3 } else { 0 };
+            let close = tokens.list[row.word - words - 1].start;
+            edits.push((close..close, names));
+        }
+        None => {
+            let given = table.columns.iter().take(row.values.len());
+            let given: Vec<String> = given.map(|column| quoted(&column.name)).collect();
+            let words = if row.overrides { 3 } else { 0 };
+            let place = tokens.list[row.word - words].start;
+            let list = format!("({}{names}) ", given.join(", "));
+            // Before OVERRIDING, whoever says it.
+            edits.insert(0, (place..place, list));
+        }
+    }
+    let open = row.word + 1;
+    let close = tokens.list[tokens.list[open].close].start;
+    edits.push((close..close, values));
+    Ok(())
 }
 
 /// The source's own name. A join has none, and its columns could have the same names.
@@ -111,9 +191,19 @@ fn to(
     table: &Table,
     rows: &[NewRow],
     source: &str,
+    looked_for: Option<Target>,
 ) -> Result<CarriedTo, PlanError> {
     let TableKind::Distributed { group, key, .. } = table.kind else { return Ok(CarriedTo::Same) };
     let key = &table.columns[key];
+    if let Some(looked_for) = looked_for {
+        let value = |row: &NewRow| match row.key(tokens, table) {
+            Ok(NewKey::Value(value)) => Some(value),
+            _ => None,
+        };
+        if let Some(new) = rows.iter().map(value).collect::<Option<Vec<_>>>() {
+            return Ok(CarriedTo::Keys(with_new_keys(looked_for, &new)));
+        }
+    }
     let names = Names { tokens, statement, table, key: &key.name, source };
     let Some(column) = names.joined(&statement.on) else {
         return match rows.is_empty() {

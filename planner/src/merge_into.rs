@@ -98,12 +98,17 @@ pub(crate) fn plan_after(
     let table = sharded_target(context, &statement.table, KIND)?;
     let (analysis, scope) =
         analyze(tokens, context, &statement).map_err(|Unread| unread(tokens))?;
-    witness(tokens, context, &analysis, None)?;
+    // The parser knows OVERRIDING in an INSERT of its own only.
+    let overriding = |at: &usize| tokens.is(*at, "overriding") && tokens.is(*at + 2, "value");
+    let cut =
+        tokens.all().filter(overriding).map(|at| (tokens.bytes(&(at..at + 3)), String::new()));
+    let known = borrow::edited(tokens, cut.collect());
+    witness(&Tokens::new(&known), context, &analysis, None)?;
     let Some(table) = table else {
         if with.is_empty() && analysis.uses.is_empty() && analysis.view_read_whole().is_none() {
             return Ok(home(context, Access::Write, KIND));
         }
-        return merge_from::plan(tokens, context, with, &statement, None);
+        return merge_from::plan(tokens, context, with, &statement, None, None);
     };
     let rows = check_actions(tokens, &statement, &table)?;
     let alone = with.is_empty() && analysis.view_read_whole().is_none();
@@ -115,7 +120,10 @@ pub(crate) fn plan_after(
             plan => return plan,
         }
     }
-    merge_from::plan(tokens, context, with, &statement, Some((&table, &rows)))
+    // Literals of the WITH are not counted here.
+    let own = analysis.uses.get(..1).filter(|own| with.is_empty() && own[0].place.is_none());
+    let looked_for = own.and_then(keys);
+    merge_from::plan(tokens, context, with, &statement, Some((&table, &rows)), looked_for)
 }
 
 /// What no MERGE on sharded tables may do, and the rows that it makes.
@@ -134,7 +142,6 @@ fn check_actions(
             }
         }
         if let Some(row) = NewRow::read(tokens, action, table)? {
-            row.refuse_made(tokens, table)?;
             rows.push(row);
         }
     }
@@ -160,7 +167,13 @@ impl Here<'_, '_> {
             if !analysis.uses.is_empty() {
                 return Err(refused("Every shard would have to read rows of all the others."));
             }
+            for row in self.rows {
+                row.refuse_made(tokens, table)?;
+            }
             return same_everywhere(tokens, context, KIND, table, &tokens.all());
+        }
+        for row in self.rows {
+            row.refuse_made(tokens, table)?;
         }
         let (fed, pins) = self.new_keys(analysis, scope)?;
         if let Some(target) = keys(&analysis.uses) {
@@ -240,9 +253,12 @@ fn analyze(
 
 /// What one INSERT action makes.
 pub(crate) struct NewRow {
-    columns: Option<Vec<String>>,
+    pub(crate) columns: Option<Vec<String>>,
     /// Empty for DEFAULT VALUES.
-    values: Vec<Range>,
+    pub(crate) values: Vec<Range>,
+    pub(crate) overrides: bool,
+    /// The word VALUES.
+    pub(crate) word: usize,
 }
 
 pub(crate) enum NewKey {
@@ -267,11 +283,12 @@ impl NewRow {
             columns = Some(names.collect::<Option<Vec<_>>>().ok_or_else(|| unread(tokens))?);
             at = tokens.after(at);
         }
-        if tokens.is(at, "overriding") {
+        let overrides = tokens.is(at, "overriding");
+        if overrides {
             at += 3;
         }
         if tokens.are(at, &["default", "values"]) {
-            return Ok(Some(Self { columns, values: Vec::new() }));
+            return Ok(Some(Self { columns, values: Vec::new(), overrides, word: at + 1 }));
         }
         if !tokens.is(at, "values") || tokens.kind(at + 1) != Some(Kind::Open) {
             return Err(unread(tokens));
@@ -280,11 +297,11 @@ impl NewRow {
         if values.len() > table.columns.len() {
             return Err(unread(tokens));
         }
-        Ok(Some(Self { columns, values }))
+        Ok(Some(Self { columns, values, overrides, word: at }))
     }
 
     /// What is written into a column of the table.
-    fn value_of(&self, table: &Table, at: usize) -> Option<&Range> {
+    pub(crate) fn value_of(&self, table: &Table, at: usize) -> Option<&Range> {
         let field = match &self.columns {
             Some(names) => names.iter().position(|name| **name == *table.columns[at].name)?,
             None => at,
@@ -293,18 +310,20 @@ impl NewRow {
     }
 
     /// Values that no shard may make for itself.
-    fn refuse_made(&self, tokens: &Tokens<'_>, table: &Table) -> Result<(), PlanError> {
-        let given = |at| {
-            let default = |value: &Range| value.len() == 1 && tokens.is(value.start, "default");
-            self.value_of(table, at).is_some_and(|value| !default(value))
-        };
-        match made_by_shards(table, given) {
+    pub(crate) fn refuse_made(&self, tokens: &Tokens<'_>, table: &Table) -> Result<(), PlanError> {
+        match made_by_shards(table, |at| self.gives(tokens, table, at)) {
             None => Ok(()),
             Some(column) => Err(refused(&format!(
                 "Column \"{}\" of {} has a default that shards must not compute.",
                 column.name, table.name
             ))),
         }
+    }
+
+    /// The row says what the column gets.
+    pub(crate) fn gives(&self, tokens: &Tokens<'_>, table: &Table, at: usize) -> bool {
+        let default = |value: &Range| value.len() == 1 && tokens.is(value.start, "default");
+        self.value_of(table, at).is_some_and(|value| !default(value))
     }
 
     pub(crate) fn key(&self, tokens: &Tokens<'_>, table: &Table) -> Result<NewKey, PlanError> {

@@ -212,15 +212,19 @@ impl Catalog {
         epoch(&self.client).await
     }
 
-    /// Statements that run on each shard by themselves, and have not run on all; none in a catalog
-    /// of a version that does not note them.
+    /// Statements that run on each shard by themselves, have not run on all, and are not running now;
+    /// none in a catalog of a version that does not note them.
     ///
     /// # Errors
     /// PostgreSQL's.
     pub async fn unfinished(&self) -> Result<Vec<Unfinished>, StoreError> {
         let sql = "SELECT statement, done, by, \
                    pg_catalog.to_char(began AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS \"UTC\"') \
-                   FROM pgherd.unfinished ORDER BY began";
+                   FROM pgherd.unfinished u WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_locks l \
+                     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
+                       AND (l.classid::int8 << 32 | l.objid::int8) = \
+                         pg_catalog.hashtextextended('pgherd.unfinished ' || u.id, 0)) \
+                   ORDER BY began";
         let rows = match bounded(self.client.query(sql, &[])).await {
             Err(StoreError::NotInitialized) => return Ok(Vec::new()),
             rows => rows?,

@@ -94,6 +94,8 @@ pub struct Carried {
     /// The client's statement with [`SOURCE`](crate::SOURCE) in the place of its source.
     pub sql: Box<str>,
     pub to: CarriedTo,
+    /// Columns of numbers that come with the source's rows, for what new rows leave out.
+    pub numbers: Box<[Make]>,
     /// It makes rows, whose key is the source's own column.
     pub inserts: bool,
     /// It changes rows that no source row matches: shards without source rows take part, too.
@@ -101,7 +103,7 @@ pub struct Carried {
 }
 
 /// Which shards get a source row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum CarriedTo {
     /// The one that has the target's rows of this column's value: no other row can match.
     ByKey {
@@ -112,6 +114,8 @@ pub enum CarriedTo {
         key: Box<str>,
         type_name: Box<str>,
     },
+    /// The one that these keys name, of the rows that are looked for and of new ones.
+    Keys(Target),
     /// All: each changes the rows that it has.
     All,
     /// All, which do the same: a reference table.

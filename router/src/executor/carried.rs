@@ -4,14 +4,15 @@
 //! Where the statement makes rows, each source row goes to one shard: that of the key which it is
 //! joined by, and which the new row gets.
 
-use pgherd_planner::{Carried, CarriedTo, SOURCE, ShardSet};
+use pgherd_planner::{Carried, CarriedTo, Make, NUMBER, SOURCE, ShardSet};
 use pgherd_shard_map::{KeyError, KeyInput, ShardId};
 use postgres_protocol::escape::escape_literal;
 
+use super::cursor::file_failed;
 use super::gather::{PLAIN_FORMS, SCRATCH, read_row};
-use super::insert::{Value, no_key, regclass};
+use super::insert::{no_key, regclass};
 use super::many::Task;
-use super::spelled::{Column, Rows};
+use super::spelled::{Column, Rows, texts};
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::wire::{HEADER, frontend};
@@ -33,29 +34,35 @@ impl Conn {
         self.open_implicit();
         let home = self.planning.map.home;
         let at = self.server_for(home).await?;
-        self.refuse_unseen(&carried.borrow, at)?;
         self.parse_first(at, statement).await?;
         self.refuse_odd_forms(at)?;
         self.check_views(&carried.borrow, at).await?;
-        let sources = self.sources(&carried.borrow, statement).await?;
-        let shards = match carried.to {
+        let shards = match &carried.to {
             CarriedTo::Home => vec![home],
+            CarriedTo::Keys(target) => {
+                let shards = self.shards_of(target, statement)?;
+                if carried.inserts && shards.len() > 1 {
+                    return Err(several_keys().into());
+                }
+                shards
+            }
             _ => self.shard_list(&ShardSet::All),
         };
         // All that the rows may need, before the connection that must be the last.
         for shard in &shards {
             self.server_for(*shard).await?;
         }
-        let scratch = self.open_scratch(at, carried.borrow.local).await?;
-        let made = format!("CREATE TABLE {SCRATCH} AS {}", carried.borrow.sql);
-        let filled = self.fill_scratch(scratch, &carried.borrow, &made, &sources, statement).await;
-        let source = match filled {
-            Ok(()) => self.read_source(scratch, carried).await,
-            Err(failure) => Err(failure),
+        let (mut source, keyless) = match carried.borrow.pulls.is_empty() {
+            true => self.source_of_home(at, carried, statement).await?,
+            false => self.source_over_copies(at, carried, statement).await?,
         };
-        self.close_scratch();
-        let source = source?;
-        if self.session.drawn.is_some() && carried.to == CarriedTo::Home {
+        if keyless && self.takes_null(at, carried).await? {
+            return Err(no_key(KeyError::Null));
+        }
+        for (place, make) in carried.numbers.iter().enumerate() {
+            self.number_source(at, &mut source, place, make).await?;
+        }
+        if carried.to == CarriedTo::Home || !carried.numbers.is_empty() {
             self.forget_drawn();
         }
         let mut tasks = Vec::new();
@@ -70,7 +77,79 @@ impl Conn {
         }
     }
 
-    async fn read_source(&mut self, scratch: usize, carried: &Carried) -> Result<Source, Failure> {
+    /// One number for every row, whatever becomes of it.
+    async fn number_source(
+        &mut self,
+        home: usize,
+        source: &mut Source,
+        place: usize,
+        make: &Make,
+    ) -> Result<(), Failure> {
+        let Make::Number { sequence, identity } = make else { return Ok(()) };
+        let next = match identity {
+            None => format!("pg_catalog.nextval({})", regclass(sequence)),
+            Some((table, column)) => {
+                format!("pgherd.identity_number({}, {})", regclass(table), escape_literal(column))
+            }
+        };
+        for (_, rows) in &mut source.rows {
+            let count = rows.count();
+            let sql = format!("SELECT {next} FROM pg_catalog.generate_series(1, {count})");
+            let reply = self.query(home, &sql).await?;
+            rows.add_column(super::insert::texts(&reply))?;
+        }
+        source.columns.push(Column::number(format!("{NUMBER}{place}")));
+        Ok(())
+    }
+
+    /// Nothing of other shards is in it: the home shard's server of the session makes the rows.
+    async fn source_of_home(
+        &mut self,
+        home: usize,
+        carried: &Carried,
+        statement: Statement<'_>,
+    ) -> Result<(Source, bool), Failure> {
+        let part = self.part(&carried.borrow.sql, statement)?;
+        let columns = self.columns_returned(home, &part).await?;
+        let field = self.key_field(carried, &columns)?;
+        let mut source = Source { columns, rows: Vec::new() };
+        let mut keyless = false;
+        let portal = part.portal(statement, true)?;
+        let (mut spool, _) = self.set_aside(part.bound(portal.as_ref())).await?;
+        for number in 0..spool.rows() {
+            let row = spool.row(number).await.map_err(|error| file_failed(&error))?;
+            let row = texts(row.and_then(|row| row.get(HEADER..)).unwrap_or_default())?;
+            let key = field.map(|at| row.get(at).copied().flatten());
+            let shard = self.shard_of_source(carried, key, &mut keyless)?;
+            source.add(shard, row.into_iter())?;
+        }
+        Ok((source, keyless))
+    }
+
+    async fn source_over_copies(
+        &mut self,
+        home: usize,
+        carried: &Carried,
+        statement: Statement<'_>,
+    ) -> Result<(Source, bool), Failure> {
+        self.refuse_unseen(&carried.borrow, home)?;
+        let sources = self.sources(&carried.borrow, statement).await?;
+        let scratch = self.open_scratch(home, carried.borrow.local).await?;
+        let made = format!("CREATE TABLE {SCRATCH} AS {}", carried.borrow.sql);
+        let filled = self.fill_scratch(scratch, &carried.borrow, &made, &sources, statement).await;
+        let source = match filled {
+            Ok(()) => self.read_source(scratch, carried).await,
+            Err(failure) => Err(failure),
+        };
+        self.close_scratch();
+        source
+    }
+
+    async fn read_source(
+        &mut self,
+        scratch: usize,
+        carried: &Carried,
+    ) -> Result<(Source, bool), Failure> {
         self.query(scratch, PLAIN_FORMS).await?;
         let columns = self.columns_spelled(scratch, &escape_literal(SCRATCH)).await?;
         let field = self.key_field(carried, &columns)?;
@@ -81,7 +160,7 @@ impl Conn {
             return Err(self.lost(scratch, &error));
         }
         let mut failure = None;
-        let mut homeless = false;
+        let mut keyless = false;
         loop {
             let (tag, frame) = match self.servers[scratch].frame().await {
                 Ok(frame) => frame,
@@ -91,10 +170,14 @@ impl Conn {
                 b'd' if failure.is_none() => {
                     let line = &frame[HEADER..];
                     let line = line.strip_suffix(b"\n").unwrap_or(line);
-                    let added = source.columns.is_empty().then(|| Ok(Vec::new()));
-                    let added = added.unwrap_or_else(|| read_row(line)).and_then(|values| {
-                        let shard = self.shard_of_source(carried, field, &values, &mut homeless)?;
-                        source.add(shard, &values)
+                    let added = match source.columns.is_empty() {
+                        true => Ok(Vec::new()),
+                        false => read_row(line),
+                    };
+                    let added = added.and_then(|values| {
+                        let key = field.map(|at| values.get(at).and_then(Option::as_deref));
+                        let shard = self.shard_of_source(carried, key, &mut keyless)?;
+                        source.add(shard, values.iter().map(Option::as_deref))
                     });
                     failure = added.err();
                 }
@@ -105,13 +188,7 @@ impl Conn {
                 _ => {}
             }
         }
-        match failure {
-            Some(failure) => Err(failure),
-            None if homeless && self.takes_null(scratch, carried).await? => {
-                Err(no_key(KeyError::Null))
-            }
-            None => Ok(source),
-        }
+        failure.map_or(Ok((source, keyless)), Err)
     }
 
     /// The column that says which shard gets a row; `None` where all get all.
@@ -140,16 +217,15 @@ impl Conn {
     fn shard_of_source(
         &self,
         carried: &Carried,
-        field: Option<usize>,
-        values: &[Value],
-        homeless: &mut bool,
+        key: Option<Option<&str>>,
+        keyless: &mut bool,
     ) -> Result<Option<ShardId>, Failure> {
-        let (CarriedTo::ByKey { group, .. }, Some(field)) = (&carried.to, field) else {
+        let (CarriedTo::ByKey { group, .. }, Some(key)) = (&carried.to, key) else {
             return Ok(None);
         };
         let map = &self.planning.map;
-        let Some(key) = values.get(field).and_then(Option::as_deref) else {
-            *homeless = true;
+        let Some(key) = key else {
+            *keyless = true;
             return Ok(Some(map.home));
         };
         match map.shard_for(*group, KeyInput::Text(key.as_bytes())) {
@@ -161,7 +237,7 @@ impl Conn {
     }
 
     /// Whether the home shard would take a new row without a key.
-    async fn takes_null(&mut self, scratch: usize, carried: &Carried) -> Result<bool, Failure> {
+    async fn takes_null(&mut self, home: usize, carried: &Carried) -> Result<bool, Failure> {
         let CarriedTo::ByKey { table, key, .. } = &carried.to else { return Ok(false) };
         if !carried.inserts {
             return Ok(false);
@@ -172,17 +248,21 @@ impl Conn {
             regclass(table),
             escape_literal(key)
         );
-        Ok(self.query(scratch, &sql).await?.scalar().as_deref() == Some("t"))
+        Ok(self.query(home, &sql).await?.scalar().as_deref() == Some("t"))
     }
 }
 
 impl Source {
-    fn add(&mut self, shard: Option<ShardId>, values: &[Value]) -> Result<(), Failure> {
+    fn add<'v>(
+        &mut self,
+        shard: Option<ShardId>,
+        values: impl Iterator<Item = Option<&'v str>>,
+    ) -> Result<(), Failure> {
         let at = self.rows.iter().position(|(known, _)| *known == shard).unwrap_or_else(|| {
             self.rows.push((shard, Rows::new(self.columns.len())));
             self.rows.len() - 1
         });
-        self.rows[at].1.add(values.iter().map(Option::as_deref))
+        self.rows[at].1.add(values)
     }
 
     /// The statement of one shard, if it has anything to do there.
@@ -199,6 +279,14 @@ impl Source {
         };
         Some(format!("WITH {} {}", rows.with_query(SOURCE, &self.columns), carried.sql))
     }
+}
+
+fn several_keys() -> ErrorInfo {
+    ErrorInfo::new("0A000", "the statement names keys of several shards")
+        .detail(
+            "A match of this MERGE would be looked for on another shard than its new rows' own.",
+        )
+        .hint("Compare the distribution column with the value that new rows get.")
 }
 
 /// Whether equal values of both types have one text, or one that is read as the same key.

@@ -19,6 +19,10 @@ pub(super) struct Column {
 }
 
 impl Column {
+    pub(super) fn number(name: String) -> Self {
+        Self { name, type_name: "bigint".to_owned(), collation: None }
+    }
+
     /// As CREATE TABLE has it.
     pub(super) fn definition(&self) -> String {
         let (name, type_name) = (escape_identifier(&self.name), &self.type_name);
@@ -141,6 +145,27 @@ impl Rows {
             return Err(too_much());
         }
         Ok(())
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// One more column, with a value for each row.
+    pub(super) fn add_column(
+        &mut self,
+        values: impl Iterator<Item = Option<String>>,
+    ) -> Result<(), Failure> {
+        let mut array = String::new();
+        for (at, value) in values.enumerate() {
+            if at > 0 {
+                array.push(',');
+            }
+            array.push_str(&value.unwrap_or_else(|| "NULL".to_owned()));
+        }
+        self.size += array.len();
+        self.arrays.push(array);
+        if self.size > COPIES_MAX { Err(too_much()) } else { Ok(()) }
     }
 
     /// `name AS (SELECT … FROM unnest('{…}'::text[], …))`

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use pgherd_planner::{MadeTable, Plan, Scan, StepPart, Steps, scan};
 use postgres_protocol::escape::escape_literal;
 
+use super::cursor::file_failed;
 use super::many::piece_types;
 use super::spelled::{Column, Rows, texts};
 use super::{Conn, Statement};
@@ -36,8 +37,7 @@ impl Conn {
             let (mut spool, _) = self.set_aside(bound).await?;
             let mut rows = Rows::new(columns.len());
             for number in 0..spool.rows() {
-                let row =
-                    spool.row(number).await.map_err(|error| super::cursor::file_failed(&error))?;
+                let row = spool.row(number).await.map_err(|error| file_failed(&error))?;
                 let row = row.and_then(|row| row.get(HEADER..)).unwrap_or_default();
                 rows.add(texts(row)?.into_iter())?;
             }
@@ -99,7 +99,7 @@ impl Conn {
     }
 
     /// A part, planned by itself.
-    fn part(&self, sql: &str, whole: Statement<'_>) -> Result<Part, Failure> {
+    pub(super) fn part(&self, sql: &str, whole: Statement<'_>) -> Result<Part, Failure> {
         let mut scanned = Scan::default();
         scan(sql.as_bytes(), 0, self.planning.seed, &mut scanned);
         let live = self.worker.live.borrow();
@@ -123,7 +123,11 @@ impl Conn {
     }
 
     /// The columns of a part's RETURNING, or of its query.
-    async fn columns_returned(&mut self, home: usize, part: &Part) -> Result<Vec<Column>, Failure> {
+    pub(super) async fn columns_returned(
+        &mut self,
+        home: usize,
+        part: &Part,
+    ) -> Result<Vec<Column>, Failure> {
         let mut request = Vec::new();
         frontend::put_parse(&mut request, b"", &part.0.sql, &part.0.types);
         request.extend_from_slice(frontend::DESCRIBE_UNNAMED_STATEMENT);
@@ -136,12 +140,16 @@ impl Conn {
     }
 }
 
-struct Part(Rc<Prepared>);
+pub(super) struct Part(Rc<Prepared>);
 
 impl Part {
     /// With the whole statement's parameters; `as_text` has rows come as text, whatever the client
     /// wants.
-    fn portal(&self, whole: Statement<'_>, as_text: bool) -> Result<Option<Portal>, Failure> {
+    pub(super) fn portal(
+        &self,
+        whole: Statement<'_>,
+        as_text: bool,
+    ) -> Result<Option<Portal>, Failure> {
         let Some(portal) = whole.portal else { return Ok(None) };
         let mut tail = portal.tail.to_vec();
         if as_text {
@@ -152,7 +160,7 @@ impl Part {
         Ok(Some(Portal::new(Rc::clone(&self.0), true, tail.into())))
     }
 
-    fn bound<'a>(&'a self, portal: Option<&'a Portal>) -> Statement<'a> {
+    pub(super) fn bound<'a>(&'a self, portal: Option<&'a Portal>) -> Statement<'a> {
         let Prepared { sql, plan, literals, .. } = &*self.0;
         Statement { sql, plan, literals, portal }
     }

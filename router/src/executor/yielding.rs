@@ -42,7 +42,7 @@ impl Conn {
 
     fn has_lock_timeout(&self) -> bool {
         let word = self.session.settings.word("lock_timeout");
-        word.is_some_and(|word| word.trim_start_matches('0') != "")
+        word.is_some_and(|word| !word.trim_start_matches('0').is_empty())
     }
 
     /// Everything is rolled back; `Ok` to try again.

@@ -56,6 +56,12 @@ impl Conn {
         self.tell_commit(&mut root, &shards, asked);
         root.text("Shard Query", shown_query(&informed.sql));
         self.hang_copies(&mut root, &informed.pulls, asked)?;
+        let home = self.shard_name(self.planning.map.home);
+        for copy in &informed.home {
+            let mut node = Node::new("Copy", format!("Copy {} from {home}", copy.name));
+            node.text("Query", format!("SELECT * FROM {}", copy.name));
+            root.children.push(node);
+        }
         Ok(root)
     }
 
@@ -65,8 +71,9 @@ impl Conn {
         asked: Asked<'_>,
     ) -> Result<Node, Failure> {
         refuse_analyze(asked)?;
-        let shards = match carried.to {
+        let shards = match &carried.to {
             CarriedTo::Home => vec![self.planning.map.home],
+            CarriedTo::Keys(target) => self.shards_of(target, asked.inner)?,
             _ => self.shard_list(&ShardSet::All),
         };
         let title = format!("Merge on {}, with rows of the source", self.shards_name(&shards));
@@ -77,6 +84,7 @@ impl Conn {
         let to = match &carried.to {
             CarriedTo::ByKey { column, .. } => format!("the shard of their \"{column}\""),
             CarriedTo::All | CarriedTo::Same => "all shards".to_owned(),
+            CarriedTo::Keys(_) => "the shard of the key".to_owned(),
             CarriedTo::Home => "the home shard".to_owned(),
         };
         root.text("Rows Go To", &to);

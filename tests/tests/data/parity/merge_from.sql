@@ -97,3 +97,18 @@ MERGE INTO stock s USING deliveries d ON s.item = d.item WHEN NOT MATCHED THEN I
 --@ refused 0A000
 MERGE INTO stock s USING deliveries d ON s.item = d.item OR d.id = 1 WHEN NOT MATCHED THEN INSERT (item) VALUES (d.item);
 SELECT * FROM stock ORDER BY item;
+-- New rows that leave their numbers out.
+CREATE TABLE numbered (id bigserial, k int, v text, other int GENERATED ALWAYS AS IDENTITY (START WITH 100), PRIMARY KEY (k, id));
+CREATE TABLE feed (k int PRIMARY KEY, v text);
+--@ router: SELECT create_distributed_table('numbered', 'k')
+--@ router: SELECT create_distributed_table('feed', 'k', colocate_with => 'numbered')
+INSERT INTO feed SELECT g, 'f' || g FROM generate_series(1, 20) AS g;
+MERGE INTO numbered n USING feed f ON n.k = f.k WHEN MATCHED THEN UPDATE SET v = f.v WHEN NOT MATCHED AND f.k > 10 THEN INSERT (k, v) VALUES (f.k, f.v) WHEN NOT MATCHED AND f.k > 5 THEN INSERT VALUES (DEFAULT, f.k, 'six') WHEN NOT MATCHED THEN INSERT (v, k, other) OVERRIDING SYSTEM VALUE VALUES (f.v, f.k, DEFAULT);
+SELECT count(*), count(DISTINCT id), count(DISTINCT other), min(other) FROM numbered;
+SELECT k, v FROM numbered ORDER BY k;
+MERGE INTO numbered n USING (VALUES (20, 'again'), (21, 'new')) AS f (k, v) ON n.k = f.k WHEN MATCHED THEN UPDATE SET v = f.v WHEN NOT MATCHED THEN INSERT (id, k, v) VALUES (DEFAULT, f.k, f.v);
+MERGE INTO numbered n USING (SELECT 22 AS k) AS f ON n.k = f.k WHEN NOT MATCHED THEN INSERT (id, k) VALUES (7000, f.k);
+MERGE INTO numbered n USING (SELECT 22 AS k) AS f ON n.k = f.k WHEN NOT MATCHED THEN INSERT (other, k) VALUES (1, f.k);
+SELECT count(*), count(DISTINCT id), count(DISTINCT other), max(id) FROM numbered;
+SELECT k, v FROM numbered WHERE k >= 20 ORDER BY k;
+MERGE INTO numbered n USING (SELECT 1) AS f ON n.k = 23 WHEN NOT MATCHED THEN INSERT (other, k) OVERRIDING SYSTEM VALUE VALUES (1, 23);

@@ -7,7 +7,6 @@ CREATE TABLE ref (code text PRIMARY KEY, label text);
 INSERT INTO t SELECT g, 'v' || g FROM generate_series(1, 40) AS g;
 INSERT INTO ref VALUES ('a', 'A'), ('b', 'B');
 -- Which row gets which number PostgreSQL does not promise.
---@ apart: t
 ALTER TABLE t ADD COLUMN id serial;
 SELECT count(*), count(DISTINCT id), min(id), max(id) FROM t;
 INSERT INTO t (k, v) VALUES (100, 'new') RETURNING id;
@@ -37,7 +36,6 @@ SELECT k, v, id, note FROM t WHERE k = 100;
 BEGIN;
 CREATE TABLE copy (k int, o int, v text, id bigserial, other int DEFAULT 7, PRIMARY KEY (k, o));
 --@ router: SELECT create_distributed_table('copy', 'o')
---@ apart: copy
 INSERT INTO copy (k, o, v) SELECT k, k % 7, v FROM t WHERE k <= 40;
 SELECT count(*), count(DISTINCT id), min(id), max(id), sum(other) FROM copy;
 INSERT INTO copy (k, o, v) VALUES (1000, 1, 'x') RETURNING id;
@@ -70,13 +68,13 @@ ROLLBACK;
 VACUUM copy;
 VACUUM (ANALYZE) t, copy;
 -- Enums.
-CREATE TYPE mood AS ENUM ('calm');
-ALTER TABLE t ADD COLUMN m mood DEFAULT 'calm';
-ALTER TYPE mood ADD VALUE 'wild';
-ALTER TYPE mood ADD VALUE IF NOT EXISTS 'wild';
+CREATE TYPE weather AS ENUM ('calm');
+ALTER TABLE t ADD COLUMN m weather DEFAULT 'calm';
+ALTER TYPE weather ADD VALUE 'wild';
+ALTER TYPE weather ADD VALUE IF NOT EXISTS 'wild';
 UPDATE t SET m = 'wild' WHERE k < 3;
 BEGIN;
-ALTER TYPE mood ADD VALUE 'sad' BEFORE 'wild';
+ALTER TYPE weather ADD VALUE 'sad' BEFORE 'wild';
 UPDATE t SET v = 'with it' WHERE k < 20;
 COMMIT;
 SELECT m, count(*) FROM t GROUP BY m ORDER BY m;

@@ -35,6 +35,10 @@ WITH jobs AS (SELECT 9 AS id) INSERT INTO archive (tenant, id) SELECT 6, jobs.id
 WITH a AS (INSERT INTO jobs (tenant, id) VALUES (4, 1) RETURNING id) SELECT * FROM a;
 WITH a AS (DELETE FROM jobs WHERE tenant = 4) SELECT * FROM a;
 WITH a AS (UPDATE jobs SET nothing = 1 WHERE tenant = 4 RETURNING id) SELECT * FROM a;
+-- A NULL that is only looked for matches nothing, also beside a new row.
+--@ bind: NULL|5
+WITH a AS (DELETE FROM jobs WHERE tenant = $1 RETURNING id) INSERT INTO archive (tenant, id) VALUES ($2, 98) RETURNING tenant, id;
+WITH a AS (UPDATE jobs SET note = 'null' WHERE tenant = NULL RETURNING id) INSERT INTO archive (tenant, id) VALUES (5, 97) RETURNING tenant, id;
 --@ bind: NULL|1
 --@ refused 23502
 WITH a AS (SELECT 1) INSERT INTO jobs (tenant, id) VALUES ($1, $2);
