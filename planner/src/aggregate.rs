@@ -125,6 +125,7 @@ impl Builder<'_, '_, '_> {
                 || !self.query.order.is_empty()
                 || self.select.distinct == Distinct::Yes
                 || groups.is_empty(),
+            head: Box::default(),
             text: [body.into(), self.mention_limits(limit).into()],
             statement: parts.statement.clone().into(),
         };

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::{
-    Action, Borrow, CopyKey, CopyRows, CursorStatement, Declare, GatherPlace, KeySource, KeyUse,
+    Action, Borrow, CopiedTable, CopyKey, CopyRows, CursorStatement, Declare, GatherPlace, KeySource, KeyUse,
     Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan, Pull, RowCount, Target,
 };
 
@@ -270,17 +270,27 @@ fn write_borrow(out: &mut String, borrow: &Borrow) {
         let _ = write!(out, "\n  for who may read {view}");
     }
     write_pulls(out, &borrow.pulls, &borrow.sql);
+    for broadcast in &borrow.broadcasts {
+        out.push_str("\n  or, if small enough,");
+        for CopiedTable { pull, .. } in &broadcast.tables {
+            write_pull(out, pull);
+        }
+        let _ = write!(out, "\n  to {}", target(&broadcast.many.target));
+        write_many(out, &broadcast.many);
+    }
 }
 
 fn write_pulls(out: &mut String, pulls: &[Pull], sql: &str) {
-    for pull in pulls {
-        let columns = pull.columns.join(", ");
-        let _ = write!(out, "\n  copy {} ({columns}) from {}", pull.table, target(&pull.target));
-        if let Some(filter) = &pull.filter {
-            let _ = write!(out, " where {filter}");
-        }
-    }
+    pulls.iter().for_each(|pull| write_pull(out, pull));
     let _ = write!(out, "\n  run: {sql}");
+}
+
+fn write_pull(out: &mut String, pull: &Pull) {
+    let columns = pull.columns.join(", ");
+    let _ = write!(out, "\n  copy {} ({columns}) from {}", pull.table, target(&pull.target));
+    if let Some(filter) = &pull.filter {
+        let _ = write!(out, " where {filter}");
+    }
 }
 
 fn limit_text(limit: &Limit) -> String {

@@ -54,7 +54,7 @@ pub(crate) fn plan(
         view::borrow(&inner, context, why)?
     } else {
         witness(&inner, context, &analysis, None)?;
-        borrow::plan(&inner, context, &query, &analysis, why)?
+        borrow::plan(&inner, context, &analysis, why)?
     };
     let before = (0..source.start)
         .filter(|at| matches!(tokens.kind(*at), Some(Kind::Literal { .. })))

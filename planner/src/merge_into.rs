@@ -150,7 +150,7 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
         return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, KIND));
     }
     let alone = analysis.uses.len() == 1;
-    if inserts && (!fed || alone) || !alone && !scatter::connected(&analysis) {
+    if inserts && (!fed || alone) || !alone && !scatter::connected(&analysis, analysis.uses.len()) {
         return Err(refused(
             "Source and target are not joined on their distribution columns, so that matches may \
              be on other shards.",

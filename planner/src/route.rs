@@ -8,7 +8,7 @@ use crate::sequences::{self, Sequences};
 use crate::token::{Range, Tokens};
 use crate::{
     Access, Action, Context, Gather, KeySource, KeyUse, ManyShards, Merge, OneShard, Otherwise,
-    Plan, PlanError, Reuse, StatementKind, Target, borrow, functions, parse, scatter,
+    Plan, PlanError, Reuse, StatementKind, Target, borrow, broadcast, functions, parse, scatter,
     table_from_query, view, with,
 };
 
@@ -110,7 +110,13 @@ pub(crate) fn select_as(
     }
     let over_copies = |why: String| match analysis.ordered_view {
         true => view::borrow(tokens, context, why),
-        false => borrow::plan(tokens, context, &query, &analysis, why),
+        false => {
+            let mut borrow = borrow::plan(tokens, context, &analysis, why)?;
+            if analysis.home.is_empty() && !analysis.locks {
+                borrow.broadcasts = broadcast::ways(tokens, context, &query, &analysis).into();
+            }
+            Ok(borrow)
+        }
     };
     let borrowed = |error: PlanError| match access {
         // A copy must not be what a statement writes on or locks.
@@ -198,12 +204,15 @@ fn why_borrowed(error: &PlanError) -> String {
 }
 
 /// The shards that all distributed tables are pinned to, if all are.
-pub(crate) fn keys(uses: &[Use]) -> Option<Target> {
-    let first = uses.first()?;
-    if uses.iter().any(|u| !u.pinned || u.group != first.group || u.odd) {
+pub(crate) fn keys<'a>(
+    uses: impl IntoIterator<Item = &'a Use, IntoIter: Clone>,
+) -> Option<Target> {
+    let uses = uses.into_iter();
+    let first = uses.clone().next()?;
+    if uses.clone().any(|u| !u.pinned || u.group != first.group || u.odd) {
         return None;
     }
-    Some(keys_of(first.group, uses.iter().flat_map(|u| u.pins.iter().cloned())))
+    Some(keys_of(first.group, uses.flat_map(|u| u.pins.iter().cloned())))
 }
 
 /// The shards of these keys.

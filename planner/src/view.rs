@@ -86,7 +86,7 @@ impl Context<'_> {
 
 /// Names in views' queries have their schemas with them.
 fn of_queries<'a>(context: &Context<'a>) -> Context<'a> {
-    Context { search_path: &[], temporary: &[], ..*context }
+    Context { search_path: &[], temporary: &[], copies: &[], ..*context }
 }
 
 fn read(view: &View, context: &Context<'_>, parts: &mut Parts) -> Option<Part> {
@@ -308,7 +308,7 @@ pub(crate) fn borrow(
         return Err(view_refused(name));
     }
     witness(&inner, context, &analysis, None)?;
-    let mut borrow = borrow::plan(&inner, context, &query, &analysis, why)?;
+    let mut borrow = borrow::plan(&inner, context, &analysis, why)?;
     for pull in &mut borrow.pulls {
         // Keys in the queries are none of the statement's literals.
         pull.target = Target::All;

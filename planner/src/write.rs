@@ -498,7 +498,7 @@ fn informed(
         target != Target::Home && analysis.uses.first().is_some_and(|u| u.place.is_none()),
     );
     analysis.uses.drain(..own);
-    let (pulls, sql) = borrow::copies(tokens, context, None, &analysis, "")?;
+    let (pulls, sql) = borrow::copies(tokens, context, &analysis, "")?;
     let same = own == 0 && target == Target::All;
     let action = Action::Informed(Informed { target, same, pulls: pulls.into(), sql: sql.into() });
     Ok(plan_of(context, action, Access::Write, Reuse::SameText, kind))
@@ -509,6 +509,6 @@ fn informed(
 fn colocated(analysis: &Analysis) -> bool {
     match analysis.uses.len() {
         1 => !analysis.uses[0].odd,
-        _ => analysis.blocks == 0 && scatter::connected(analysis),
+        _ => analysis.blocks == 0 && scatter::connected(analysis, analysis.uses.len()),
     }
 }

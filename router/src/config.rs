@@ -185,6 +185,9 @@ pub struct QueryConfig {
     /// How many bytes of rows one statement may copy to the home shard to run there.
     #[serde(deserialize_with = "value::bytes", serialize_with = "value::show_bytes")]
     pub borrow_max: u64,
+    /// How many bytes of rows one statement may copy to each shard to run there.
+    #[serde(deserialize_with = "value::bytes", serialize_with = "value::show_bytes")]
+    pub broadcast_max: u64,
 }
 
 /// What is written to standard error.
@@ -372,7 +375,7 @@ impl Default for PoolConfig {
 
 impl Default for QueryConfig {
     fn default() -> Self {
-        Self { borrow_max: 4 << 30 }
+        Self { borrow_max: 4 << 30, broadcast_max: 16 << 20 }
     }
 }
 

@@ -11,7 +11,8 @@
 //! - `relay`: one shard, bytes passed on as they come. The hot path.
 //! - `many`: several shards, merged. `ordered`, `ranked`: sorted rows. `combine`, `grouped`: partial
 //!   aggregates. `insert`: rows by their keys. `gather`: rows made at home.
-//! - `borrow`: copies of rows, and PostgreSQL over them. `informed`: writes with copies of what they
+//! - `borrow`: copies of rows, and PostgreSQL over them. `broadcast`: copies of small tables on the
+//!   shards of a large one. `informed`: writes with copies of what they
 //!   read.
 //! - `forms`: what keeps rows from going between servers as text.
 //! - `rekey`: UPDATEs that change distribution columns, so that rows move.
@@ -27,6 +28,7 @@
 //! - `explain`: the distributed plan with the shards' own.
 
 mod borrow;
+mod broadcast;
 mod cluster;
 mod combine;
 mod commit;
@@ -76,6 +78,7 @@ use crate::wire::backend;
 use crate::wire::reply::ReplyScanner;
 use crate::worker::presence::Doing;
 use crate::worker::{Cancel, CancelTarget, Planning, Worker};
+pub use broadcast::Copies;
 pub use cluster::cluster_column;
 pub use kept::Kept;
 pub use relay::{Ready, RelayEnd};
@@ -123,6 +126,8 @@ pub struct Statement<'a> {
     pub literals: &'a [Literal],
     /// Bound parameters and result formats; the simple protocol has neither.
     pub portal: Option<&'a Portal>,
+    /// Rows that go to the shards with it.
+    pub copies: Option<&'a Copies>,
 }
 
 impl<'a> Statement<'a> {
@@ -130,7 +135,7 @@ impl<'a> Statement<'a> {
     fn bound(portal: &'a Portal) -> Self {
         let statement = &portal.statement;
         let (sql, literals) = (&statement.sql, &statement.literals);
-        Self { sql, plan: &statement.plan, literals, portal: Some(portal) }
+        Self { sql, plan: &statement.plan, literals, portal: Some(portal), copies: None }
     }
 
     /// Its parameters, for the planner.

@@ -65,6 +65,7 @@ pub const KEYS: &[Key] = &[
     text("shard_tls.sslkey"),
     list("sharding.auto_distribute").live(),
     text("query.borrow_max").live(),
+    text("query.broadcast_max").live(),
     text("log.format"),
     text("log.level").live(),
     text("log.slow_statement").live(),

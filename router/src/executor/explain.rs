@@ -121,6 +121,7 @@ impl Conn {
             plan: &explain.plan,
             literals: &scanned.literals,
             portal: whole.portal,
+            copies: None,
         };
         let asked = Asked { explain, head: explain.head.of(whole.sql), whole, inner };
         self.take_ticket().await?;

@@ -148,7 +148,7 @@ impl Conn {
             }
             self.start_run();
             let statement =
-                Statement { sql: text, plan: &plan, literals: &scanned.literals, portal: None };
+                Statement { sql: text, plan: &plan, literals: &scanned.literals, portal: None, copies: None };
             let ran = self.run_statement(statement).await;
             // One that has failed too: it may have been slow.
             self.observe_run(&plan, text.as_bytes());

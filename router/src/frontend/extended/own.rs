@@ -90,6 +90,7 @@ impl Conn {
                         plan: &plan,
                         literals: &statement.literals,
                         portal: Some(portal),
+                        copies: None,
                     }))
                     .await
                 };
