@@ -177,7 +177,7 @@ impl Conn {
         last.text("Query", shown_query(&final_sql));
         let runs_again = asked.analyze() && inner.plan.access == Access::Read;
         let replies = match runs_again {
-            true => self.collect_partials(&tasks, inner).await?,
+            true => self.collect_partials(&tasks, inner, &mut false).await?,
             false => Vec::new(),
         };
         let values = arrays(&replies, &types)?;
