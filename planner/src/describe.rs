@@ -251,7 +251,8 @@ fn write_many(out: &mut String, many: &ManyShards) {
             write!(out, "{}{ties}", limit_text(&ordered.limit))
         }
         Merge::Combine(combine) => {
-            let _ = write!(out, "\n  merge: combine {} columns: ", combine.columns());
+            let direct = if combine.direct.is_some() { ", or as they are" } else { "" };
+            let _ = write!(out, "\n  merge: combine {} columns{direct}: ", combine.columns());
             for piece in &combine.statement {
                 let _ = match piece {
                     Piece::Text(text) => write!(out, "{text}"),

@@ -148,6 +148,9 @@ pub struct Combine {
     pub statement: Box<[Piece]>,
     /// It has to see all groups at once: ORDER BY, LIMIT, DISTINCT.
     pub whole: bool,
+    /// The partial columns that are the client's as they are, once each group is there only once:
+    /// nothing is left to be computed.
+    pub direct: Option<Box<[u16]>>,
     /// What stands before the shards' SELECT.
     pub head: Box<str>,
     /// The shards' statement around the groups: the other columns up to the end of WHERE, and what

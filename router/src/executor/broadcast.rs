@@ -12,6 +12,7 @@
 //! PostgreSQL's eyes, as it is.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 
 use bytes::Bytes;
 use pgherd_planner::{Borrow, Broadcast, CopiedTable, Pull};
@@ -41,6 +42,23 @@ pub struct Copies {
 }
 
 impl Copies {
+    /// No rows at all.
+    pub(super) fn none(way: &Broadcast) -> Self {
+        let columns = way.tables.iter().flat_map(|table| &table.columns);
+        let empty = |oid| Values { oid, count: 0, bytes: Vec::new() };
+        Self {
+            columns: columns.map(|column| empty(column.oid)).collect(),
+            description: Bytes::new(),
+        }
+    }
+
+    /// Rows and bytes of some columns.
+    pub(super) fn size_of(&self, columns: Range<usize>) -> (usize, usize) {
+        let columns = &self.columns[columns];
+        let rows = columns.first().map_or(0, |column| column.count);
+        (rows, columns.iter().map(|column| column.bytes.len()).sum())
+    }
+
     /// Bind's parameters, with these behind them.
     pub(super) fn behind(&self, parameters: &[u8]) -> Result<Vec<u8>, ErrorInfo> {
         let wrong = |_| ErrorInfo::new("XX000", "the statement's parameters cannot be read again");
@@ -81,9 +99,8 @@ impl Conn {
         statement: Statement<'_>,
     ) -> Result<bool, Failure> {
         let Some(way) = self.smallest_way(borrow, statement).await? else { return Ok(false) };
-        let Some(columns) = self.read_copied(way, statement).await? else { return Ok(false) };
-        let clause = with_clause(way, &columns);
-        let mut copies = Copies { columns, description: Bytes::new() };
+        let Some(mut copies) = self.read_copied(way, statement).await? else { return Ok(false) };
+        let clause = with_clause(way, &copies);
         let many = way.many.with(&clause);
         let shards = self.shards_of(&many.target, statement)?;
         let at = self.server_for(shards[0]).await?;
@@ -167,25 +184,23 @@ impl Conn {
     }
 
     /// The rows of all tables that a way copies, column by column. `None`: they are too many.
-    async fn read_copied(
+    pub(super) async fn read_copied(
         &mut self,
         way: &Broadcast,
         statement: Statement<'_>,
-    ) -> Result<Option<Vec<Values>>, Failure> {
+    ) -> Result<Option<Copies>, Failure> {
         // PostgreSQL guesses wrong at times; four times as much costs less than to begin anew.
         let mut left = self.worker.live.borrow().broadcast_max.saturating_mul(4) as usize;
-        let mut columns = Vec::new();
-        let mut fits = true;
+        let mut copies = Copies::none(way);
+        let mut start = 0;
         for table in &way.tables {
-            let start = columns.len();
-            let empty = |oid| Values { oid, count: 0, bytes: Vec::new() };
-            columns.extend(table.columns.iter().map(|column| empty(column.oid)));
-            fits = self.read_table(table, &mut columns[start..], &mut left, statement).await?;
-            if !fits {
-                break;
+            let columns = &mut copies.columns[start..start + table.columns.len()];
+            if !self.read_table(table, columns, &mut left, statement).await? {
+                return Ok(None);
             }
+            start += table.columns.len();
         }
-        Ok(fits.then_some(columns))
+        Ok(Some(copies))
     }
 
     /// One table's rows from all of its shards at once. `false`: they are more than `left` bytes, and
@@ -290,11 +305,11 @@ fn put_values(frame: &[u8], columns: &mut [Values]) -> Result<(), ErrorInfo> {
 }
 
 /// `WITH copy AS (SELECT … FROM ROWS FROM (unnest($1), …))`, what the shards' statements begin with.
-fn with_clause(way: &Broadcast, columns: &[Values]) -> String {
+pub(super) fn with_clause(way: &Broadcast, copies: &Copies) -> String {
     let mut clause = String::from("WITH ");
     let mut start = 0;
     for (number, table) in way.tables.iter().enumerate() {
-        let values = &columns[start..start + table.columns.len()];
+        let values = &copies.columns[start..start + table.columns.len()];
         let (mut arrays, mut names, mut shown) = (Vec::new(), Vec::new(), Vec::new());
         for (at, (column, name)) in table.columns.iter().zip(&table.pull.columns).enumerate() {
             let parameter = usize::from(way.first) + start + at;

@@ -1,4 +1,4 @@
-//! `numeric` in its binary form: sums.
+//! `numeric` in its binary form: sums, and their text.
 //!
 //! Digits in base 10000, the first of which counts 10000^weight; the scale says how many decimal
 //! digits are shown. A sum has the larger scale of the two, as PostgreSQL has it.
@@ -51,6 +51,43 @@ pub fn add(a: &[u8], b: &[u8]) -> Option<Vec<u8>> {
     let weight = if digits.is_empty() { 0 } else { i16::try_from(weight).ok()? };
     let sign = if negative { NEGATIVE } else { 0 };
     Some(written(weight, sign, a.scale.max(b.scale), &digits))
+}
+
+/// As PostgreSQL writes it; `None` where it is malformed.
+#[must_use]
+pub fn text(bytes: &[u8]) -> Option<String> {
+    let number = Number::read(bytes)?;
+    let special = match number.sign {
+        NAN => Some("NaN"),
+        INFINITY => Some("Infinity"),
+        NEGATIVE_INFINITY => Some("-Infinity"),
+        _ => None,
+    };
+    if let Some(special) = special {
+        return Some(special.to_owned());
+    }
+    let mut text = String::from(if number.sign == NEGATIVE { "-" } else { "" });
+    match number.weight {
+        0.. => {
+            text += &number.at(number.weight).to_string();
+            for place in (0..number.weight).rev() {
+                text += &format!("{:04}", number.at(place));
+            }
+        }
+        _ => text.push('0'),
+    }
+    let scale = usize::from(number.scale);
+    if scale > 0 {
+        text.push('.');
+        let end = text.len() + scale;
+        let mut place = -1;
+        while text.len() < end {
+            text += &format!("{:04}", number.at(place));
+            place -= 1;
+        }
+        text.truncate(end);
+    }
+    Some(text)
 }
 
 struct Number<'a> {
@@ -130,9 +167,28 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read(a: Vec<u8>, b: Vec<u8>) {
-            let _ = add(&a, &b);
+        fn texts_have_the_digits_of_their_scale(a in -(1_i128 << 90)..1 << 90) {
+            let (whole, rest) = (a.abs() / 100_000_000, a.abs() % 100_000_000);
+            let sign = if a < 0 { "-" } else { "" };
+            prop_assert_eq!(text(&number(a, 2, 8)), Some(format!("{sign}{whole}.{rest:08}")));
+            prop_assert_eq!(text(&number(a, 0, 0)), Some(a.to_string()));
         }
+
+        #[test]
+        fn any_bytes_are_read(a: Vec<u8>, b: Vec<u8>) {
+            let _ = (add(&a, &b), text(&a));
+        }
+    }
+
+    #[test]
+    fn short_numbers_are_written_out() {
+        assert_eq!(text(&number(0, 0, 2)).as_deref(), Some("0.00"));
+        assert_eq!(text(&number(5, 1, 4)).as_deref(), Some("0.0005"));
+        // 1.5, and 10000, whose last digits are not there.
+        assert_eq!(text(&written(0, 0, 1, &[1, 5000])).as_deref(), Some("1.5"));
+        assert_eq!(text(&written(1, NEGATIVE, 0, &[1])).as_deref(), Some("-10000"));
+        assert_eq!(text(&written(0, NAN, 0, &[])).as_deref(), Some("NaN"));
+        assert_eq!(text(&[0]), None);
     }
 
     #[test]
