@@ -191,7 +191,9 @@ impl Way<'_> {
     /// `column = …`, as far as it can be told: it makes a plan better, not right.
     fn is_compared(&self, used: &Use, column: &str) -> bool {
         let tokens = self.tokens;
-        tokens.all().filter(|at| tokens.name(*at) == Some(column)).any(|at| {
+        let passed = passed(tokens, self.context, used);
+        let left = tokens.all().filter(|at| !passed.iter().any(|part| part.contains(at)));
+        left.filter(|at| tokens.name(*at) == Some(column)).any(|at| {
             let qualified = at > 1 && tokens.sign(at - 1, ".");
             let own = !qualified || tokens.name(at - 2) == Some(called(used));
             let start = if qualified { at - 2 } else { at };

@@ -44,6 +44,7 @@ impl Plan {
             | Action::Role(_)
             | Action::CopyIn(_)
             | Action::CopyOut(_) => Tier::Scatter,
+            Action::CopyQuery(copy) => copy.plan.tier(),
             Action::Borrow(_) | Action::Gather(_) | Action::Informed(_) => Tier::Borrow,
             Action::Session(_) | Action::Empty => Tier::Session,
             Action::Cluster(_) | Action::Live(_) => Tier::Cluster,
@@ -131,6 +132,11 @@ impl Plan {
                 };
                 copy.makes.iter().for_each(|made| write_make(out, &made.make));
                 write!(out, "\n  {} columns, {:?}", copy.columns, copy.format)
+            }
+            Action::CopyQuery(copy) => {
+                let _ = write!(out, "COPY {:?}, quoting {:?}: ", copy.format, copy.force_quote);
+                copy.plan.write(out);
+                Ok(())
             }
             Action::CopyOut(copy) => {
                 write!(out, "COPY out of {}\n  {:?}", target(&copy.target), copy.format)

@@ -138,6 +138,8 @@ pub enum Action {
     CopyIn(CopyIn),
     /// `COPY … TO STDOUT` of a distributed table or of a query over several shards.
     CopyOut(CopyOut),
+    /// `COPY (query) TO STDOUT` whose rows the router itself writes.
+    CopyQuery(Box<CopyQuery>),
     /// BEGIN, COMMIT, SET, SHOW, …: changes or reads the session, answered by the router where it
     /// can be.
     Session(SessionStatement),

@@ -291,7 +291,11 @@ pub(crate) fn refuse_home(analysis: &Analysis) -> Result<(), PlanError> {
 /// `pgherd.scatter = off`, and statements that were sent to a given shard.
 pub(crate) fn check_scatter(plan: Plan, context: &Context<'_>) -> Result<Plan, PlanError> {
     let all = |many: &ManyShards| many.target == Target::All;
-    let refused = match &plan.action {
+    let action = match &plan.action {
+        Action::CopyQuery(copy) => &copy.plan.action,
+        action => action,
+    };
+    let refused = match action {
         Action::Many(many) => all(many) && plan.access != Access::Schema && scattered(many),
         Action::CopyOut(out) => out.target == Target::All,
         Action::Informed(informed) => {

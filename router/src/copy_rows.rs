@@ -14,6 +14,7 @@ mod lines;
 #[cfg(test)]
 mod tests;
 mod text;
+mod written;
 
 use std::borrow::Cow;
 
@@ -23,6 +24,7 @@ use pgherd_shard_map::KeyInput;
 use binary::Binary;
 use csv::Csv;
 pub use lines::LineMap;
+pub use written::RowWriter;
 use text::Text;
 
 /// The longest row that is buffered, in bytes.

@@ -530,6 +530,7 @@ impl Conn {
             Action::Role(role) => self.run_role(role, statement).await?,
             Action::CopyIn(copy) => self.copy_in(copy, statement).await?,
             Action::CopyOut(copy) => self.copy_out(copy, statement).await?,
+            Action::CopyQuery(copy) => Box::pin(self.copy_query(copy, statement)).await?,
             Action::Insert(insert) => self.run_split_insert(insert, statement).await?,
             Action::Informed(informed) => {
                 Box::pin(self.run_informed(informed, statement)).await?;
