@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use super::fold::{Fold, Unfolded};
+use super::numeric::Sum;
 
 /// What a group costs beside its values, about.
 const OVERHEAD: usize = 64;
@@ -26,6 +27,7 @@ enum Column {
     /// As the first row had it: where it begins and how long it is, -1 for NULL.
     Kept { places: Vec<(u32, i32)>, bytes: Vec<u8> },
     Integers(Vec<Option<i64>>),
+    Numerics(Vec<Option<Sum>>),
     Folded(Fold, Vec<Option<Vec<u8>>>),
 }
 
@@ -37,6 +39,7 @@ impl Groups {
         let of = |fold: &Fold| match fold {
             Fold::First => kept(),
             Fold::AddInteger => Column::Integers(Vec::new()),
+            Fold::AddNumeric => Column::Numerics(Vec::new()),
             fold => Column::Folded(*fold, Vec::new()),
         };
         let columns = (0..known).map(|_| kept()).chain(folds.iter().map(of)).collect();
@@ -96,6 +99,7 @@ impl Groups {
                 Some(Cow::Borrowed(&bytes[start..start + length]))
             }
             Column::Integers(values) => values[group].map(|sum| sum.to_be_bytes().to_vec().into()),
+            Column::Numerics(values) => values[group].as_ref().map(|sum| sum.bytes().into()),
             Column::Folded(_, values) => values[group].as_deref().map(Cow::Borrowed),
         }
     }
@@ -116,6 +120,11 @@ impl Column {
                 values.push(value.map(integer).transpose()?);
                 Ok(16)
             }
+            Self::Numerics(values) => {
+                let sum = value.map(|value| Sum::of(value).ok_or(Unfolded::Malformed));
+                values.push(sum.transpose()?);
+                Ok(48)
+            }
             Self::Folded(_, values) => {
                 values.push(value.map(<[u8]>::to_vec));
                 Ok(40 + length)
@@ -131,6 +140,14 @@ impl Column {
                 let sum = values[group].unwrap_or(0).checked_add(more);
                 values[group] = Some(sum.ok_or(Unfolded::OutOfRange)?);
                 Ok(())
+            }
+            Self::Numerics(values) => {
+                let Some(more) = value else { return Ok(()) };
+                let added = match &mut values[group] {
+                    Some(sum) => sum.add(more),
+                    none => Sum::of(more).map(|sum| *none = Some(sum)),
+                };
+                added.ok_or(Unfolded::Malformed)
             }
             Self::Folded(fold, values) => fold.add(&mut values[group], value),
         }
