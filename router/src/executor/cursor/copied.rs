@@ -53,11 +53,12 @@ impl Conn {
         let tail = &statement.sql[copy.tail.start as usize..copy.tail.end as usize];
         let empty = format!("COPY (SELECT * FROM (\n{inner}\n) AS pgherd_rows LIMIT 0) {tail}");
         let begun = self.copy_of_nothing(home, &empty).await?;
+        // As PostgreSQL does, before the query runs.
+        self.client.out.extend_from_slice(&begun);
         portal.run.set(Run::InPortions);
         self.close_cursor(NAME).await?;
         let cursor = self.open_cursor(&portal, false).await?;
         self.keep_cursor(NAME, cursor);
-        self.client.out.extend_from_slice(&begun);
         let copied = self.copy_portions(&writer).await;
         let closed = self.close_cursor(NAME).await;
         let rows = copied?;
