@@ -3,7 +3,7 @@
 use pgherd_shard_map::{GroupId, TableName};
 
 use crate::analyze::{Analysis, Use};
-use crate::query::{Cte, Query, Unread, keyword};
+use crate::query::{Cte, Query, Unread, fetches, keyword, may_be_cte};
 use crate::sequences::{self, Sequences};
 use crate::token::{Range, Tokens};
 use crate::{
@@ -247,7 +247,13 @@ pub(crate) fn witness(
     analysis: &Analysis,
     locks: Option<&Range>,
 ) -> Result<(), PlanError> {
-    let mut sql = tokens.sql.to_owned();
+    // Nor does it know all forms of FETCH.
+    let fetches = fetches(tokens).into_iter();
+    let fetches = fetches.map(|fetch| (tokens.bytes(&fetch), String::new())).collect();
+    let mut sql = match locks {
+        Some(_) => tokens.sql.to_owned(),
+        None => borrow::spliced(tokens, fetches),
+    };
     if tokens.is(0, "table") {
         sql.insert_str(tokens.list[0].start, "SELECT * FROM ");
         let word = tokens.list[0].start + "SELECT * FROM ".len();
@@ -265,16 +271,14 @@ pub(crate) fn witness(
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         context.spread(&parts).is_some()
     };
-    let seen = seen.iter().filter(|parts| sharded(parts)).count();
-    if seen < analysis.sharded() || (seen > analysis.sharded() && !shadowed(tokens)) {
+    let seen: Vec<&Vec<String>> = seen.iter().filter(|parts| sharded(parts)).collect();
+    // A CTE may have the name of a sharded table: then the parser counts more.
+    let hidden = |parts: &&&Vec<String>| matches!(&parts[..], [name] if may_be_cte(tokens, name));
+    let least = seen.len() - seen.iter().filter(hidden).count();
+    if !(least..=seen.len()).contains(&analysis.sharded()) {
         return Err(unread(tokens));
     }
     Ok(())
-}
-
-/// A CTE may have the name of a sharded table: then the parser counts more.
-fn shadowed(tokens: &Tokens<'_>) -> bool {
-    tokens.is(0, "with")
 }
 
 pub(crate) fn refuse_home(analysis: &Analysis) -> Result<(), PlanError> {

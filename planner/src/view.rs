@@ -402,6 +402,10 @@ fn whole_query(view: &View, context: &Context<'_>, depth: u32) -> Result<String,
 /// The rows are made apart from the client's transaction.
 fn refuse_writing(view: &View, tokens: &Tokens<'_>) -> Result<(), PlanError> {
     let could_write = |at: &usize| {
+        // Not a function: refused for what it is.
+        if *at > 0 && tokens.is(*at - 1, "tablesample") {
+            return false;
+        }
         let Some((name, _)) = functions::call(tokens, *at) else { return false };
         match name.map_or(Nature::Unknown, functions::nature) {
             Nature::Sequence => true,
@@ -411,6 +415,11 @@ fn refuse_writing(view: &View, tokens: &Tokens<'_>) -> Result<(), PlanError> {
     };
     match tokens.all().find(could_write) {
         None => Ok(()),
+        Some(at) if tokens.is(at, "operator") => Err(PlanError::unsupported(
+            "operators of your own are not supported in a view that is read over copies",
+            format!("The rows of {} are made of those of several shards.", view.name),
+            "Write the condition where the view is read.",
+        )),
         Some(at) => Err(PlanError::unsupported(
             format!(
                 "the function {}() is not supported in a view that is read over copies",

@@ -50,7 +50,7 @@ impl Side {
 pub struct Outcome {
     /// Each of them one text.
     pub differences: Vec<String>,
-    /// What the router has said where it refuses by design: SQLSTATE and message.
+    /// What the router has said where it refuses by design: SQLSTATE, and message with DETAIL.
     pub refusals: BTreeSet<(String, String)>,
 }
 
@@ -144,12 +144,13 @@ fn compare(
     }
 }
 
-/// SQLSTATE and message of an error.
+/// SQLSTATE of an error, its message and DETAIL.
 fn refusal(answer: &Answer) -> Option<(String, String)> {
     let line = answer.lines.iter().find_map(|line| line.strip_prefix("error: ERROR "))?;
     let (code, message) = line.split_once(' ')?;
     let message = message.lines().next().unwrap_or_default();
-    Some((code.to_owned(), message.to_owned()))
+    let message = message.split_once(" hint=").map_or(message, |(message, _)| message);
+    Some((code.to_owned(), message.replacen(" detail=", ": ", 1)))
 }
 
 fn execute(client: &mut Client, unit: &Unit, mode: Mode) -> std::io::Result<Answer> {

@@ -6,7 +6,7 @@
 use crate::Context;
 use crate::analyze::{Use, split_and};
 use crate::functions::{self, Nature};
-use crate::query::{Body, From, JoinKind, JoinOn, Query, Select, starts_query};
+use crate::query::{Body, From, JoinKind, JoinOn, Query, Select, may_be_cte, starts_query};
 use crate::token::{Kind, Range, Tokens};
 
 use super::called;
@@ -80,7 +80,8 @@ impl Filter<'_> {
             From::Table { parts, alias, odd, .. } => {
                 let name = alias.as_deref().or_else(|| parts.last().map(String::as_str));
                 let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-                let known = !odd && !self.may_be_cte(&parts);
+                let hidden = matches!(&*parts, [name] if may_be_cte(self.tokens, name));
+                let known = !odd && !hidden;
                 let table = if known { self.context.spread(&parts) } else { None };
                 let names = |table: std::sync::Arc<pgherd_shard_map::Table>| {
                     table.columns.iter().map(|column| column.name.clone()).collect()
@@ -95,18 +96,6 @@ impl Filter<'_> {
                 out.push(Named { name: alias.as_deref(), columns: None });
             }
         }
-    }
-
-    /// A WITH query may hide a table.
-    fn may_be_cte(&self, parts: &[&str]) -> bool {
-        let tokens = self.tokens;
-        let [name] = parts else { return false };
-        tokens.all().any(|at| {
-            at > 0
-                && tokens.name(at) == Some(name)
-                && (tokens.is_any(at - 1, &["with", "recursive"]) || tokens.sign(at - 1, ","))
-                && (tokens.is(at + 1, "as") || tokens.kind(at + 1) == Some(Kind::Open))
-        })
     }
 
     /// Collects the joins' conditions. `Some(true)`: a row of the table is never filled with NULLs;
