@@ -61,8 +61,8 @@ fn differs(tokens: &Tokens<'_>) -> bool {
             matches!(nature, Nature::Volatile | Nature::Sequence | Nature::Unknown)
         });
         // Of rows in no certain order.
-        let cut = tokens.is_any(at, &["limit", "offset", "fetch"])
-            || tokens.are(at, &["distinct", "on"]);
+        let cut =
+            tokens.is_any(at, &["limit", "offset", "fetch"]) || tokens.are(at, &["distinct", "on"]);
         volatile || cut && tokens.list[at].depth > 0
     })
 }
@@ -143,7 +143,11 @@ impl Way<'_> {
     }
 
     /// What each shard does, to which a copy is a reference table.
-    fn on_shards(&self, sql: &str, known: &[(TableName, RelationKind)]) -> Option<(ManyShards, bool)> {
+    fn on_shards(
+        &self,
+        sql: &str,
+        known: &[(TableName, RelationKind)],
+    ) -> Option<(ManyShards, bool)> {
         let context = Context { copies: known, ..*self.context };
         let tokens = Tokens::new(sql);
         tokens.check_limits().ok()?;
@@ -171,8 +175,7 @@ impl Way<'_> {
         if read.whole_row(tokens, called(used)) {
             return None;
         }
-        let pull =
-            read.pull(tokens, context, analysis, &[used], format!("pgherd_copy_{number}"));
+        let pull = read.pull(tokens, context, analysis, &[used], format!("pgherd_copy_{number}"));
         let columns = pull.columns.iter().map(|name| {
             let column = used.table.columns.iter().find(|column| column.name == *name)?;
             let (portable, modifiers) = portable::find(&column.type_name)?;

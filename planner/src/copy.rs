@@ -9,9 +9,8 @@ use crate::route::{home, one, plan_of};
 use crate::token::{Kind, Range, Tokens};
 use crate::{
     Access, Action, Context, CopyFormat, CopyIn, CopyKey, CopyMake, CopyOut, CopyQuery, CopyRows,
-    ForceQuote, Make,
-    ManyShards, Merge, OneShard, Plan, PlanError, Reuse, StatementKind, Target, functions, route,
-    write,
+    ForceQuote, Make, ManyShards, Merge, OneShard, Plan, PlanError, Reuse, StatementKind, Target,
+    functions, route, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -215,8 +214,7 @@ fn query_out(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErr
 
 /// Keys of several shards, where that is known from the text.
 fn several(one: &OneShard) -> bool {
-    one.otherwise.is_some()
-        && matches!(&one.target, Target::Keys { keys, .. } if keys.len() > 1)
+    one.otherwise.is_some() && matches!(&one.target, Target::Keys { keys, .. } if keys.len() > 1)
 }
 
 fn plain_concat(many: &ManyShards) -> bool {
@@ -234,11 +232,7 @@ fn nothing() -> Table {
 
 /// The format, and whether there is a WHERE. Both spellings: `WITH (FORMAT csv, HEADER)` and the
 /// old `WITH CSV HEADER DELIMITER AS ','`.
-fn options(
-    tokens: &Tokens<'_>,
-    at: usize,
-    table: &Table,
-) -> Result<(CopyFormat, bool), PlanError> {
+fn options(tokens: &Tokens<'_>, at: usize, table: &Table) -> Result<(CopyFormat, bool), PlanError> {
     let (seen, at) = read_options(tokens, at, table)?;
     Ok((seen.format()?, tokens.is(at, "where")))
 }

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use crate::{
-    Action, Borrow, CopiedTable, CopyKey, CopyRows, CursorStatement, Declare, GatherPlace, KeySource, KeyUse,
-    Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan, Pull, RowCount, Target,
+    Action, Borrow, CopiedTable, CopyKey, CopyRows, CursorStatement, Declare, GatherPlace,
+    KeySource, KeyUse, Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan, Pull, RowCount,
+    Target,
 };
 
 /// How much of the cluster a plan needs.

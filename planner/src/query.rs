@@ -167,9 +167,8 @@ pub(crate) fn fetches(tokens: &Tokens<'_>) -> Vec<Range> {
             _ => None,
         }
     };
-    let starts = |at: &usize| {
-        keyword(tokens, *at, "fetch") && tokens.is_any(at + 1, &["first", "next"])
-    };
+    let starts =
+        |at: &usize| keyword(tokens, *at, "fetch") && tokens.is_any(at + 1, &["first", "next"]);
     tokens.all().filter(starts).filter_map(|at| Some(at..end(at)?)).collect()
 }
 

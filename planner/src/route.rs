@@ -204,9 +204,7 @@ fn why_borrowed(error: &PlanError) -> String {
 }
 
 /// The shards that all distributed tables are pinned to, if all are.
-pub(crate) fn keys<'a>(
-    uses: impl IntoIterator<Item = &'a Use, IntoIter: Clone>,
-) -> Option<Target> {
+pub(crate) fn keys<'a>(uses: impl IntoIterator<Item = &'a Use, IntoIter: Clone>) -> Option<Target> {
     let uses = uses.into_iter();
     let first = uses.clone().next()?;
     if uses.clone().any(|u| !u.pinned || u.group != first.group || u.odd) {

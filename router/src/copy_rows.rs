@@ -24,8 +24,8 @@ use pgherd_shard_map::KeyInput;
 use binary::Binary;
 use csv::Csv;
 pub use lines::LineMap;
-pub use written::RowWriter;
 use text::Text;
+pub use written::RowWriter;
 
 /// The longest row that is buffered, in bytes.
 pub const ROW_MAX: usize = 256 << 20;

@@ -63,13 +63,7 @@ pub fn run(sides: &Sides, script: &Script, mode: Mode, only: Option<usize>) -> O
     outcome
 }
 
-fn compare(
-    sides: &Sides,
-    script: &Script,
-    mode: Mode,
-    only: Option<usize>,
-    outcome: &mut Outcome,
-) {
+fn compare(sides: &Sides, script: &Script, mode: Mode, only: Option<usize>, outcome: &mut Outcome) {
     let Outcome { differences, refusals } = outcome;
     let connections = (sides.plain.connect(), sides.router.connect());
     let (mut plain, mut router) = match connections {

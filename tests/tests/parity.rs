@@ -49,8 +49,13 @@ fn check(mode: Mode, level: &str) {
     let cluster = cluster();
     let mut sides = sides(&cluster);
     // Tables so small would always go to the shards, and never all rows to the home shard.
-    let copies_home = (mode == Mode::Binary)
-        .then(|| RouterProcess::start(&cluster, "copies", "[query]\nbroadcast_max = \"0B\"\n[auth]\nmethod = \"trust\"\n"));
+    let copies_home = (mode == Mode::Binary).then(|| {
+        RouterProcess::start(
+            &cluster,
+            "copies",
+            "[query]\nbroadcast_max = \"0B\"\n[auth]\nmethod = \"trust\"\n",
+        )
+    });
     if let Some(router) = &copies_home {
         sides.router.address = router.listen.parse().expect("an address");
     }

@@ -126,8 +126,7 @@ impl Analysis {
     fn in_list(&mut self, tokens: &Tokens<'_>, scope: &Scope, range: &Range, side: &Side) {
         let Some(word) = tokens.find(range, |at| tokens.is(at, "in")) else { return };
         let list = word + 1..range.end;
-        if tokens.kind(word + 1) != Some(Kind::Open)
-            || tokens.list[word + 1].close + 1 != range.end
+        if tokens.kind(word + 1) != Some(Kind::Open) || tokens.list[word + 1].close + 1 != range.end
         {
             return;
         }

@@ -37,8 +37,7 @@ impl<'a> RowWriter<'a> {
                 let alone = self.quoted.len() == 1;
                 result = each_value(row, *delimiter, out, |column, value, out| {
                     let Some(value) = value else { return out.extend_from_slice(null) };
-                    let special =
-                        |byte: &u8| [*delimiter, *quote, b'\n', b'\r'].contains(byte);
+                    let special = |byte: &u8| [*delimiter, *quote, b'\n', b'\r'].contains(byte);
                     let quoted = self.quoted.get(column).is_some_and(|quoted| *quoted)
                         || *value == **null
                         || alone && value == b"\\."
@@ -115,8 +114,7 @@ mod tests {
 
     #[test]
     fn text_escapes_what_it_must() {
-        let format =
-            CopyFormat::Text { delimiter: b'|', null: (*b"\\N").into(), header: false };
+        let format = CopyFormat::Text { delimiter: b'|', null: (*b"\\N").into(), header: false };
         let row = written(&format, &[], &[Some("a|b\\c\n"), None, Some("")]);
         assert_eq!(row, "a\\|b\\\\c\\n|\\N|\n");
     }

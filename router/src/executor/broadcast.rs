@@ -378,7 +378,8 @@ mod tests {
         assert_eq!(tail.count(), 2);
         assert_eq!(tail.value(1), Some((Some(&b"5"[..]), false)));
         let (array, binary) = tail.value(2).expect("the array");
-        let wanted = [0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 25, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, b'x'];
+        let wanted =
+            [0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 25, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, b'x'];
         assert_eq!((array, binary), (Some(&wanted[..]), true));
     }
 

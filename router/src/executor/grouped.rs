@@ -113,9 +113,8 @@ impl Grouped {
 
     /// Whether PostgreSQL has nothing to do with the groups any more, for a client that wants text.
     pub(super) fn are_shown_directly(combine: &Combine, types: &[PartialType]) -> bool {
-        let known = |column: &u16| {
-            types.get(usize::from(*column)).is_some_and(|of| text::knows(of.oid))
-        };
+        let known =
+            |column: &u16| types.get(usize::from(*column)).is_some_and(|of| text::knows(of.oid));
         combine.direct.as_ref().is_some_and(|columns| columns.iter().all(known))
     }
 }
@@ -369,8 +368,11 @@ impl Run<'_> {
             let number = usize::from(*number);
             let oid = self.types.get(number)?.oid;
             let binary = result_format(self.results, at) == 1;
-            (oid == column.type_oid && (binary || text::knows(oid)))
-                .then_some(Shown { number, oid, binary })
+            (oid == column.type_oid && (binary || text::knows(oid))).then_some(Shown {
+                number,
+                oid,
+                binary,
+            })
         };
         let pairs = direct.iter().zip(&columns).enumerate();
         (direct.len() == columns.len()).then(|| pairs.map(of).collect())?

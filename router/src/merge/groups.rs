@@ -25,7 +25,10 @@ pub struct Groups {
 #[derive(Debug)]
 enum Column {
     /// As the first row had it: where it begins and how long it is, -1 for NULL.
-    Kept { places: Vec<(u32, i32)>, bytes: Vec<u8> },
+    Kept {
+        places: Vec<(u32, i32)>,
+        bytes: Vec<u8>,
+    },
     Integers(Vec<Option<i64>>),
     Numerics(Vec<Option<Sum>>),
     Folded(Fold, Vec<Option<Vec<u8>>>),

@@ -79,7 +79,8 @@ impl Sum {
         let places = if empty { 0 } else { (-bottom).max(0) };
         let last = -places;
         let digits = (last..=top.max(last)).rev();
-        let value = digits.fold(0, |sum, place| sum * i128::from(BASE) + i128::from(number.at(place)));
+        let value =
+            digits.fold(0, |sum, place| sum * i128::from(BASE) + i128::from(number.at(place)));
         let value = if number.sign == NEGATIVE { -value } else { value };
         Some(Self::Small { value, places: places as u16, scale: number.scale })
     }

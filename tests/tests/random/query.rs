@@ -21,7 +21,10 @@ pub(crate) const SCHEMA: &[&str] = &[
 /// What the router alone is told, after the statement that begins so.
 pub(crate) const SHARDED: &[(&str, &str)] = &[
     ("CREATE TABLE customers", "SELECT create_distributed_table('customers', 'id')"),
-    ("CREATE TABLE orders", "SELECT create_distributed_table('orders', 'customer_id', colocate_with => 'customers')"),
+    (
+        "CREATE TABLE orders",
+        "SELECT create_distributed_table('orders', 'customer_id', colocate_with => 'customers')",
+    ),
     ("CREATE TABLE items", "SELECT create_distributed_table('items', 'id')"),
     ("CREATE TABLE countries", "SELECT create_reference_table('countries')"),
 ];
@@ -54,12 +57,7 @@ const TABLES: &[Table] = &[
     },
     Table { name: "countries", ints: &[], texts: &["code", "title"], others: &[] },
     Table { name: "plain", ints: &["id"], texts: &["word"], others: &[] },
-    Table {
-        name: "parts",
-        ints: &["customer_id", "id"],
-        texts: &["note"],
-        others: &["amount"],
-    },
+    Table { name: "parts", ints: &["customer_id", "id"], texts: &["note"], others: &["amount"] },
     Table { name: "wholes", ints: &["least"], texts: &["note"], others: &["n"] },
 ];
 
@@ -101,7 +99,8 @@ pub(crate) struct Query {
 pub(crate) fn query(seed: u64) -> Query {
     let mut random = Random::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let bound = random.chance(25);
-    let mut maker = Maker { random: &mut random, aliases: 0, depth: 0, bound, parameters: Vec::new() };
+    let mut maker =
+        Maker { random: &mut random, aliases: 0, depth: 0, bound, parameters: Vec::new() };
     let (sql, ordered) = match maker.random.below(16) {
         0 => (maker.set_operation(), false),
         1 => (maker.with(), false),

@@ -12,9 +12,9 @@ use super::shard_plan::Stats;
 use super::tree::{Node, Value};
 use super::{Asked, Moved, shown_query};
 use crate::error::Failure;
-use crate::executor::{Conn, Statement};
 use crate::executor::borrow::{Source, pull_query};
 use crate::executor::many::Task;
+use crate::executor::{Conn, Statement};
 
 impl Conn {
     pub(super) async fn explain_borrowed(
