@@ -67,6 +67,8 @@ pub(crate) struct Analysis {
     pub(crate) uses: Vec<Use>,
     /// Pins flow from the first to the second.
     pub(crate) edges: Vec<(usize, usize)>,
+    /// `key IN (SELECT …)` among the conditions: the parenthesis, and whose key it is.
+    pub(crate) matched: Vec<(usize, usize)>,
     pub(crate) references: usize,
     pub(crate) home: Vec<String>,
     /// Those of `home` that stand in a FROM list.
@@ -351,7 +353,8 @@ impl Analysis {
                 let inside = at + 1..tokens.list[at].close;
                 match Query::read(tokens, inside) {
                     Ok(query) => {
-                        self.query(tokens, context, &query, scope)?;
+                        let inner = self.read_query(tokens, context, &query, scope)?;
+                        self.match_key(tokens, at, &query, &inner);
                         at = tokens.after(at);
                     }
                     // `((SELECT 1), 2)` is a row.

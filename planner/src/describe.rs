@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use crate::{
-    Action, Alone, Borrow, CarriedTo, CopyKey, CopyRows, CursorStatement, Declare, GatherPlace,
-    KeySource, KeyUse, Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan, Pull, RowCount,
-    StepPart, Target,
+    Action, Alone, Borrow, CarriedTo, CopiedTable, CopyKey, CopyRows, CursorStatement, Declare,
+    GatherPlace, KeySource, KeyUse, Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan, Pull,
+    RowCount, StepPart, Target,
 };
 
 /// How much of the cluster a plan needs.
@@ -45,6 +45,7 @@ impl Plan {
             | Action::Role(_)
             | Action::CopyIn(_)
             | Action::CopyOut(_) => Tier::Scatter,
+            Action::CopyQuery(copy) => copy.plan.tier(),
             Action::Borrow(_)
             | Action::Gather(_)
             | Action::Informed(_)
@@ -173,6 +174,11 @@ impl Plan {
                 };
                 copy.makes.iter().for_each(|made| write_make(out, &made.make));
                 write!(out, "\n  {} columns, {:?}", copy.columns, copy.format)
+            }
+            Action::CopyQuery(copy) => {
+                let _ = write!(out, "COPY {:?}, quoting {:?}: ", copy.format, copy.force_quote);
+                copy.plan.write(out);
+                Ok(())
             }
             Action::CopyOut(copy) => {
                 write!(out, "COPY out of {}\n  {:?}", target(&copy.target), copy.format)
@@ -321,7 +327,8 @@ fn write_many(out: &mut String, many: &ManyShards) {
             write!(out, "{}{ties}", limit_text(&ordered.limit))
         }
         Merge::Combine(combine) => {
-            let _ = write!(out, "\n  merge: combine {} columns: ", combine.columns());
+            let direct = if combine.direct.is_some() { ", or as they are" } else { "" };
+            let _ = write!(out, "\n  merge: combine {} columns{direct}: ", combine.columns());
             for piece in &combine.statement {
                 let _ = match piece {
                     Piece::Text(text) => write!(out, "{text}"),
@@ -352,17 +359,27 @@ fn write_borrow(out: &mut String, borrow: &Borrow) {
         let _ = write!(out, "\n  copy {}, which is the session's own", own.table);
     }
     write_pulls(out, &borrow.pulls, &borrow.sql);
+    for broadcast in &borrow.broadcasts {
+        out.push_str("\n  or, if small enough,");
+        for CopiedTable { pull, .. } in &broadcast.tables {
+            write_pull(out, pull);
+        }
+        let _ = write!(out, "\n  to {}", target(&broadcast.many.target));
+        write_many(out, &broadcast.many);
+    }
 }
 
 fn write_pulls(out: &mut String, pulls: &[Pull], sql: &str) {
-    for pull in pulls {
-        let columns = pull.columns.join(", ");
-        let _ = write!(out, "\n  copy {} ({columns}) from {}", pull.table, target(&pull.target));
-        if let Some(filter) = &pull.filter {
-            let _ = write!(out, " where {filter}");
-        }
-    }
+    pulls.iter().for_each(|pull| write_pull(out, pull));
     let _ = write!(out, "\n  run: {sql}");
+}
+
+fn write_pull(out: &mut String, pull: &Pull) {
+    let columns = pull.columns.join(", ");
+    let _ = write!(out, "\n  copy {} ({columns}) from {}", pull.table, target(&pull.target));
+    if let Some(filter) = &pull.filter {
+        let _ = write!(out, " where {filter}");
+    }
 }
 
 fn limit_text(limit: &Limit) -> String {

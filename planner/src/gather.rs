@@ -88,7 +88,7 @@ pub(crate) fn made_at_home(
         view::borrow(&inner, context, why)?
     } else {
         witness(&inner, context, &analysis, None)?;
-        borrow::plan(&inner, context, &query, &analysis, why)?
+        borrow::plan(&inner, context, &analysis, why)?
     };
     for pull in &mut borrow.pulls {
         if let Target::Keys { keys, .. } = &mut pull.target {

@@ -5,7 +5,8 @@
 //!              └─ token ─ classify ─ query ─ analyze ─┬─ route    one shard, own text
 //!                         utility    clauses  names,  ├─ scatter  many shards, spliced text
 //!                         statements          pins,   ├─ borrow   one server, copies of rows
-//!                                             views   ├─ insert   new rows, by their keys
+//!                                             views   ├─ broadcast many shards, copies of rows
+//!                                                     ├─ insert   new rows, by their keys
 //!                                                     └─ write    UPDATE, DELETE
 //! ```
 //!
@@ -18,6 +19,7 @@ mod aggregate;
 mod analyze;
 mod block;
 mod borrow;
+mod broadcast;
 mod classify;
 mod cluster;
 mod copy;
@@ -38,6 +40,7 @@ mod ordered;
 mod own;
 mod parse;
 mod plan;
+mod portable;
 mod query;
 mod resolve;
 mod route;
@@ -54,7 +57,7 @@ mod with;
 mod witness;
 mod write;
 
-use pgherd_shard_map::{ShardId, ShardMap, TableName};
+use pgherd_shard_map::{RelationKind, ShardId, ShardMap, TableName};
 
 pub use describe::Tier;
 pub use error::PlanError;
@@ -79,6 +82,8 @@ pub struct Context<'a> {
     pub pinned: Option<ShardId>,
     /// `[sharding] auto_distribute`: columns that distribute a new table.
     pub auto_distribute: &'a [Box<str>],
+    /// Names that a plan itself gives to what every shard has all rows of: they go before all others.
+    pub copies: &'a [(TableName, RelationKind)],
 }
 
 /// Scans the statement that starts at `from` (0, or just after the last one's semicolon) and

@@ -184,7 +184,9 @@ impl Here<'_, '_> {
         }
         let alone = analysis.uses.len() == 1;
         let inserts = !self.rows.is_empty();
-        if inserts && (!fed || alone) || !alone && !scatter::connected(analysis) {
+        if inserts && (!fed || alone)
+            || !alone && !scatter::connected(analysis, analysis.uses.len())
+        {
             return Err(refused(
                 "Source and target are not joined on their distribution columns, so that matches \
                  may be on other shards.",

@@ -146,6 +146,8 @@ pub enum Action {
     CopyIn(CopyIn),
     /// `COPY … TO STDOUT` of a distributed table or of a query over several shards.
     CopyOut(CopyOut),
+    /// `COPY (query) TO STDOUT` whose rows the router itself writes.
+    CopyQuery(Box<CopyQuery>),
     /// BEGIN, COMMIT, SET, SHOW, …: changes or reads the session, answered by the router where it
     /// can be.
     Session(SessionStatement),
@@ -201,6 +203,44 @@ pub struct Borrow {
     /// Views whose queries stand in `sql` in the place of their names: who runs it must be allowed
     /// to read them.
     pub views: Box<[TableName]>,
+    /// Ways that copy less, where the tables that they copy are small.
+    pub broadcasts: Box<[Broadcast]>,
+}
+
+/// Copies of some tables on each shard of the others, where the statement then runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Broadcast {
+    pub tables: Box<[CopiedTable]>,
+    /// The parameter of the first column's values; others follow.
+    pub first: u16,
+    /// The client's statement with the copies' names in place of those tables.
+    pub sql: Box<str>,
+    /// What each shard does of it, and what is made of the answers.
+    pub many: ManyShards,
+    /// It may need a primary key, which the copies have not.
+    pub needs_key: bool,
+}
+
+/// A table whose rows go with the statement: an array for each column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CopiedTable {
+    pub pull: Pull,
+    /// As `pull` has them.
+    pub columns: Box<[CopiedColumn]>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopiedColumn {
+    /// Of its type.
+    pub oid: u32,
+    /// The type's name in `pg_catalog`.
+    pub type_name: &'static str,
+    /// What the column's type has beside that, in parentheses.
+    pub modifiers: Box<str>,
+    /// Equal values have equal bytes.
+    pub exact: bool,
+    /// The statement compares it with something.
+    pub compared: bool,
 }
 
 /// One table that is copied.

@@ -9,8 +9,8 @@ use crate::token::{Range, Tokens};
 use crate::witness::{unread, witness};
 use crate::{
     Access, Action, Carried, CarriedTo, Context, Gather, KeySource, KeyUse, ManyShards, Merge,
-    OneShard, Otherwise, Plan, PlanError, Reuse, StatementKind, Target, borrow, functions, scatter,
-    table_from_query, view, with,
+    OneShard, Otherwise, Plan, PlanError, Reuse, StatementKind, Target, borrow, broadcast,
+    functions, scatter, table_from_query, view, with,
 };
 
 pub(crate) fn plan_of(
@@ -123,7 +123,13 @@ pub(crate) fn select_as(
     }
     let over_copies = |why: String| match analysis.ordered_view {
         true => view::borrow(tokens, context, why),
-        false => borrow::plan(tokens, context, &query, &analysis, why),
+        false => {
+            let mut borrow = borrow::plan(tokens, context, &analysis, why)?;
+            if analysis.home.is_empty() && !analysis.locks {
+                borrow.broadcasts = broadcast::ways(tokens, context, &query, &analysis).into();
+            }
+            Ok(borrow)
+        }
     };
     let borrowed = |error: PlanError| {
         // A copy must not be what a statement writes on or locks.
@@ -214,12 +220,13 @@ fn why_borrowed(error: &PlanError) -> String {
 }
 
 /// The shards that all distributed tables are pinned to, if all are.
-pub(crate) fn keys(uses: &[Use]) -> Option<Target> {
-    let first = uses.first()?;
-    if uses.iter().any(|u| !u.pinned || u.group != first.group || u.odd) {
+pub(crate) fn keys<'a>(uses: impl IntoIterator<Item = &'a Use, IntoIter: Clone>) -> Option<Target> {
+    let uses = uses.into_iter();
+    let first = uses.clone().next()?;
+    if uses.clone().any(|u| !u.pinned || u.group != first.group || u.odd) {
         return None;
     }
-    Some(keys_of(first.group, uses.iter().flat_map(|u| u.pins.iter().cloned())))
+    Some(keys_of(first.group, uses.flat_map(|u| u.pins.iter().cloned())))
 }
 
 /// The shards of these keys.
@@ -273,7 +280,11 @@ pub(crate) fn refuse_home(analysis: &Analysis) -> Result<(), PlanError> {
 /// `pgherd.scatter = off`, and statements that were sent to a given shard.
 pub(crate) fn check_scatter(plan: Plan, context: &Context<'_>) -> Result<Plan, PlanError> {
     let all = |many: &ManyShards| many.target == Target::All;
-    let refused = match &plan.action {
+    let action = match &plan.action {
+        Action::CopyQuery(copy) => &copy.plan.action,
+        action => action,
+    };
+    let refused = match action {
         Action::Many(many) => all(many) && plan.access != Access::Schema && scattered(many),
         Action::CopyOut(out) => out.target == Target::All,
         Action::Informed(informed) => {

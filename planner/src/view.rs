@@ -87,7 +87,7 @@ impl Context<'_> {
 
 /// Names in views' queries have their schemas with them.
 fn of_queries<'a>(context: &Context<'a>) -> Context<'a> {
-    Context { search_path: &[], temporary: &[], ..*context }
+    Context { search_path: &[], temporary: &[], copies: &[], ..*context }
 }
 
 fn read(view: &View, context: &Context<'_>, parts: &mut Parts) -> Option<Part> {
@@ -308,7 +308,7 @@ pub(crate) fn borrow(
         return Err(view_refused(name));
     }
     witness(&inner, context, &analysis, None)?;
-    let mut borrow = borrow::plan(&inner, context, &query, &analysis, why)?;
+    let mut borrow = borrow::plan(&inner, context, &analysis, why)?;
     for pull in &mut borrow.pulls {
         // Keys in the queries are none of the statement's literals.
         pull.target = Target::All;
@@ -402,6 +402,10 @@ fn whole_query(view: &View, context: &Context<'_>, depth: u32) -> Result<String,
 /// The rows are made apart from the client's transaction.
 fn refuse_writing(view: &View, tokens: &Tokens<'_>) -> Result<(), PlanError> {
     let could_write = |at: &usize| {
+        // Not a function: refused for what it is.
+        if *at > 0 && tokens.is(*at - 1, "tablesample") {
+            return false;
+        }
         let Some((nature, _)) = functions::called(tokens, *at) else { return false };
         match nature {
             Nature::Sequence => true,
@@ -411,6 +415,11 @@ fn refuse_writing(view: &View, tokens: &Tokens<'_>) -> Result<(), PlanError> {
     };
     match tokens.all().find(could_write) {
         None => Ok(()),
+        Some(at) if tokens.is(at, "operator") => Err(PlanError::unsupported(
+            "operators of your own are not supported in a view that is read over copies",
+            format!("The rows of {} are made of those of several shards.", view.name),
+            "Write the condition where the view is read.",
+        )),
         Some(at) => Err(PlanError::unsupported(
             format!(
                 "the function {}() is not supported in a view that is read over copies",

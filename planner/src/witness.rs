@@ -6,7 +6,7 @@
 //! count, so nothing of the changed text is ever sent anywhere.
 
 use crate::analyze::Analysis;
-use crate::query::starts_query;
+use crate::query::{fetches, may_be_cte, starts_query};
 use crate::token::{Kind, Range, Tokens};
 use crate::{Context, PlanError, parse};
 
@@ -26,26 +26,27 @@ pub(crate) fn witness(
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         context.spread(&parts).is_some()
     };
-    let seen = seen.iter().filter(|parts| sharded(parts)).count();
-    if seen < analysis.sharded() || (seen > analysis.sharded() && !shadowed(tokens)) {
+    let seen: Vec<&Vec<String>> = seen.iter().filter(|parts| sharded(parts)).collect();
+    // A CTE may have the name of a sharded table: then the parser counts more.
+    let hidden = |parts: &&&Vec<String>| matches!(&parts[..], [name] if may_be_cte(tokens, name));
+    let least = seen.len() - seen.iter().filter(hidden).count();
+    if !(least..=seen.len()).contains(&analysis.sharded()) {
         return Err(unread(tokens));
     }
     Ok(())
 }
 
-/// A CTE may have the name of a sharded table: then the parser counts more.
-fn shadowed(tokens: &Tokens<'_>) -> bool {
-    tokens.is(0, "with")
-}
-
 /// The statement in the parser's words.
 fn plain(tokens: &Tokens<'_>, locks: Option<&Range>) -> String {
     let mut sql = String::with_capacity(tokens.sql.len() + 16);
+    // Locking clauses hold table names only, and the parser knows few forms of them and of FETCH.
+    let cut: Vec<Range> = fetches(tokens).into_iter().chain(locks.cloned()).collect();
     let mut from = 0;
     let mut at = 0;
     while at < tokens.len() {
-        let locks = locks.filter(|locks| locks.start == at);
-        let Some((range, text)) = foreign(tokens, locks, at) else {
+        let gone = cut.iter().find(|range| range.start == at);
+        let found = gone.map(|range| (range.clone(), "")).or_else(|| foreign(tokens, at));
+        let Some((range, text)) = found else {
             at += 1;
             continue;
         };
@@ -60,11 +61,7 @@ fn plain(tokens: &Tokens<'_>, locks: Option<&Range>) -> String {
 }
 
 /// What stands here that the parser does not know, and what it may read instead.
-fn foreign(tokens: &Tokens<'_>, locks: Option<&Range>, at: usize) -> Option<(Range, &'static str)> {
-    if let Some(locks) = locks {
-        // They hold table names only, and the parser knows few of their forms.
-        return Some((locks.clone(), ""));
-    }
+fn foreign(tokens: &Tokens<'_>, at: usize) -> Option<(Range, &'static str)> {
     let before = |sign: &str| at > 0 && tokens.sign(at - 1, sign);
     let opens = at > 0 && tokens.kind(at - 1) == Some(Kind::Open);
     match tokens.word(at)? {

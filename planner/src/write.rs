@@ -547,7 +547,7 @@ fn informed(
     }
     let all = |_: &HomeUse| true;
     let home = borrow::home_copies(tokens, &analysis, "", all, &mut edits)?;
-    let (pulls, sql) = borrow::copies(tokens, context, None, &analysis, "", edits)?;
+    let (pulls, sql) = borrow::copies(tokens, context, &analysis, "", edits)?;
     let informed = Informed {
         same: own == 0 && target == Target::All,
         target,
@@ -564,6 +564,6 @@ fn informed(
 fn colocated(analysis: &Analysis) -> bool {
     match analysis.uses.len() {
         1 => !analysis.uses[0].odd,
-        _ => analysis.blocks == 0 && scatter::connected(analysis),
+        _ => analysis.blocks == 0 && scatter::connected(analysis, analysis.uses.len()),
     }
 }

@@ -267,6 +267,7 @@ fn answer(sql: &str, map: &ShardMap) -> String {
         pinned: None,
         temporary: &temporary,
         auto_distribute: if sql.contains("-- no auto") { &[] } else { &tenants },
+        copies: &[],
     };
     match plan(sql, &context) {
         Ok(plan) => plan.describe(),
@@ -365,6 +366,7 @@ fn own_answer(sql: &str, map: &ShardMap) -> String {
         scatter: true,
         pinned: None,
         auto_distribute: &[],
+        copies: &[],
         temporary: &[],
     };
     match owned_rows(sql, &context, ShardId(1)) {

@@ -194,6 +194,9 @@ pub struct QueryConfig {
     pub ddl_lock_timeout: Option<Duration>,
     /// How often it tries, at most.
     pub ddl_attempts: u32,
+    /// How many bytes of rows one statement may copy to each shard to run there.
+    #[serde(deserialize_with = "value::bytes", serialize_with = "value::show_bytes")]
+    pub broadcast_max: u64,
 }
 
 /// What is written to standard error.
@@ -383,6 +386,7 @@ impl Default for QueryConfig {
     fn default() -> Self {
         Self {
             borrow_max: 4 << 30,
+            broadcast_max: 16 << 20,
             ddl_lock_timeout: Some(Duration::from_secs(2)),
             ddl_attempts: 60,
         }

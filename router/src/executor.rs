@@ -12,8 +12,9 @@
 //! - `many`: several shards, merged. `ordered`, `ranked`: sorted rows. `combine`, `grouped`: partial
 //!   aggregates. `insert`: rows by their keys. `gather`: rows made at home, `own_sequences` with the
 //!   numbers of a sequence that is new.
-//! - `borrow`: copies of rows, and PostgreSQL over them. `informed`: writes with copies of what they
-//!   read. `carried`: MERGE with rows of other shards. `spelled`: rows as a WITH query.
+//! - `borrow`: copies of rows, and PostgreSQL over them. `broadcast`: copies of small tables on the
+//!   shards of a large one. `informed`: writes with copies of what they read. `carried`: MERGE with
+//!   rows of other shards. `spelled`: rows as a WITH query.
 //! - `steps`: WITH queries that write on several shards.
 //! - `forms`: what keeps rows from going between servers as text.
 //! - `rekey`: UPDATEs that change distribution columns, so that rows move.
@@ -34,6 +35,7 @@
 
 mod alone;
 mod borrow;
+mod broadcast;
 mod carried;
 mod cluster;
 mod combine;
@@ -91,6 +93,7 @@ use crate::wire::backend;
 use crate::wire::reply::ReplyScanner;
 use crate::worker::presence::Doing;
 use crate::worker::{Cancel, CancelTarget, Planning, Worker};
+pub use broadcast::Copies;
 pub use cluster::cluster_column;
 pub use kept::Kept;
 pub use relay::{Ready, RelayEnd};
@@ -138,6 +141,8 @@ pub struct Statement<'a> {
     pub literals: &'a [Literal],
     /// Bound parameters and result formats; the simple protocol has neither.
     pub portal: Option<&'a Portal>,
+    /// Rows that go to the shards with it.
+    pub copies: Option<&'a Copies>,
 }
 
 impl<'a> Statement<'a> {
@@ -145,7 +150,7 @@ impl<'a> Statement<'a> {
     fn bound(portal: &'a Portal) -> Self {
         let statement = &portal.statement;
         let (sql, literals) = (&statement.sql, &statement.literals);
-        Self { sql, plan: &statement.plan, literals, portal: Some(portal) }
+        Self { sql, plan: &statement.plan, literals, portal: Some(portal), copies: None }
     }
 
     /// Its parameters, for the planner.
@@ -576,6 +581,7 @@ impl Conn {
             Action::Role(role) => self.run_role(role, statement).await?,
             Action::CopyIn(copy) => self.copy_in(copy, statement).await?,
             Action::CopyOut(copy) => self.copy_out(copy, statement).await?,
+            Action::CopyQuery(copy) => Box::pin(self.copy_query(copy, statement)).await?,
             Action::Insert(insert) => self.run_split_insert(insert, statement).await?,
             Action::Informed(informed) => {
                 Box::pin(self.run_informed(informed, statement)).await?;

@@ -37,6 +37,11 @@ pub(super) enum Found {
 impl Context<'_> {
     /// What a name in a statement is; `None` for what the map does not list.
     pub(crate) fn relation(&self, parts: &[&str]) -> Option<(TableName, &RelationKind)> {
+        if let [name] = parts
+            && let Some((known, kind)) = self.copies.iter().find(|(known, _)| *known.name == **name)
+        {
+            return Some((known.clone(), kind));
+        }
         match parts {
             [name] if self.is_temporary(name) => None,
             [name] => self.search_path.iter().find_map(|schema| {

@@ -13,6 +13,22 @@ pub struct ManyShards {
     pub merge: Merge,
 }
 
+impl ManyShards {
+    /// The same with a WITH clause before what the shards run.
+    #[must_use]
+    pub fn with(&self, clause: &str) -> Self {
+        let mut many = self.clone();
+        let put = |text: &mut Box<str>| *text = format!("{clause}{text}").into();
+        many.sql.iter_mut().for_each(put);
+        match &mut many.merge {
+            Merge::Ordered(ordered) => put(&mut ordered.text[0]),
+            Merge::Combine(combine) => put(&mut combine.head),
+            _ => {}
+        }
+        many
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Merge {
     /// Every shard does the same and the client sees one answer, the home shard's (or that of the
@@ -154,6 +170,11 @@ pub struct Combine {
     pub statement: Box<[Piece]>,
     /// It has to see all groups at once: ORDER BY, LIMIT, DISTINCT.
     pub whole: bool,
+    /// The partial columns that are the client's as they are, once each group is there only once:
+    /// nothing is left to be computed.
+    pub direct: Option<Box<[u16]>>,
+    /// What stands before the shards' SELECT.
+    pub head: Box<str>,
     /// The shards' statement around the groups: the other columns up to the end of WHERE, and what
     /// follows GROUP BY.
     pub text: [Box<str>; 2],
@@ -199,7 +220,7 @@ impl Combine {
         };
         let groups = groups.collect::<Vec<String>>().join(", ");
         let comma = if groups.is_empty() || self.sums.is_empty() { "" } else { ", " };
-        format!("SELECT {groups}{comma}{body}{by}{tail}")
+        format!("{}SELECT {groups}{comma}{body}{by}{tail}", self.head)
     }
 }
 

@@ -67,6 +67,7 @@ pub const KEYS: &[Key] = &[
     text("query.borrow_max").live(),
     text("query.ddl_lock_timeout").live(),
     number("query.ddl_attempts").live(),
+    text("query.broadcast_max").live(),
     text("log.format"),
     text("log.level").live(),
     text("log.slow_statement").live(),

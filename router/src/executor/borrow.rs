@@ -48,10 +48,21 @@ impl Conn {
         self.take_ticket().await?;
         let home = self.planning.map.home;
         let at = self.server_for(home).await?;
-        self.refuse_unseen(borrow, at)?;
+        // What has been on that way already has come back from it.
+        let broadcast = !borrow.broadcasts.is_empty() && statement.copies.is_none();
+        let statement = Statement { copies: None, ..statement };
+        if !broadcast {
+            self.refuse_unseen(borrow, at)?;
+        }
         self.parse_first(at, statement).await?;
         self.check_views(borrow, at).await?;
         self.read_copies_together(borrow, statement).await?;
+        if broadcast {
+            if Box::pin(self.run_broadcast(borrow, statement)).await? {
+                return Ok(());
+            }
+            self.refuse_unseen(borrow, at)?;
+        }
         let sources = self.sources(borrow, statement).await?;
         let scratch = self.open_scratch(at, borrow.local).await?;
         let result = self.run_on(scratch, &sources, borrow, statement).await;

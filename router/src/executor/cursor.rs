@@ -5,6 +5,7 @@
 //! until they are wanted (`on_shards`). All others (groups, copies, what a write returns), and those
 //! of a cursor that goes back or outlives its transaction, are set aside first ([`Spool`]).
 
+mod copied;
 mod formats;
 mod on_shards;
 mod sql;

@@ -11,6 +11,7 @@
 //! `shard_plan` reads PostgreSQL's answers, `why` says the reasons, `tree` writes the whole.
 
 mod borrowed;
+mod broadcast;
 mod many;
 mod shard_plan;
 mod tree;
@@ -51,6 +52,8 @@ struct Asked<'a> {
     whole: Statement<'a>,
     /// Behind EXPLAIN.
     inner: Statement<'a>,
+    /// The distributed tables whose keys say where it runs.
+    tables: &'a [KeyColumn],
 }
 
 impl Asked<'_> {
@@ -121,8 +124,10 @@ impl Conn {
             plan: &explain.plan,
             literals: &scanned.literals,
             portal: whole.portal,
+            copies: None,
         };
-        let asked = Asked { explain, head: explain.head.of(whole.sql), whole, inner };
+        let (head, tables) = (explain.head.of(whole.sql), &*explain.tables);
+        let asked = Asked { explain, head, whole, inner, tables };
         self.take_ticket().await?;
         self.explain_plan(asked).await
     }
@@ -227,7 +232,7 @@ impl Conn {
         asked: Asked<'_>,
     ) -> Result<Vec<String>, Failure> {
         let params = asked.inner.params()?;
-        let (map, tables) = (&*self.planning.map, &*asked.explain.tables);
+        let (map, tables) = (&*self.planning.map, asked.tables);
         let why = Why { map, tables, statement: asked.inner, params: &params };
         Ok(why.of(target, own)?)
     }

@@ -64,7 +64,10 @@ impl Conn {
         {
             block.schema_changed = true;
         }
-        if matches!(many.merge, Merge::Concat { .. } | Merge::Ordered(_) | Merge::Combine(_)) {
+        // Copies that go with it have been read by then, in the same snapshots.
+        if statement.copies.is_none()
+            && matches!(many.merge, Merge::Concat { .. } | Merge::Ordered(_) | Merge::Combine(_))
+        {
             self.read_together(&shards, statement.plan).await?;
         }
         match &many.merge {
@@ -222,6 +225,10 @@ impl Conn {
                 (Some(_), Some(_)) => {
                     put_bound(&mut request, b"", task, shard, statement, Rows::AsAsked)?;
                     put_run(&mut request, task, false);
+                }
+                (None, Some(_)) if statement.copies.is_some() => {
+                    put_bound(&mut request, b"", task, shard, statement, Rows::AsAsked)?;
+                    put_run(&mut request, task, true);
                 }
                 _ => self.put_statement(&mut request, shard, sql, statement.portal),
             }
@@ -393,7 +400,10 @@ impl Conn {
                     _ if hidden_left > 0 || failure.is_some() => {}
                     b'T' if !described => {
                         described = true;
-                        let frame = self.with_home_oids(at, frame).await;
+                        let frame = match statement.copies {
+                            Some(copies) => copies.description.clone(),
+                            None => self.with_home_oids(at, frame).await,
+                        };
                         self.client.out.extend_from_slice(&frame);
                     }
                     b'D' => {
@@ -544,8 +554,9 @@ pub(super) fn put_bound(
     let binary = rows == Rows::Binary;
     let Some(portal) = statement.portal else {
         let results = rows.formats(&[0, 0]);
+        let parameters = with_copies(&[0, 0, 0, 0], statement)?;
         frontend::put_parse(request, b"", sql, &[]);
-        frontend::put_bind(request, name, b"", &[0, 0, 0, 0], results);
+        frontend::put_bind(request, name, b"", &parameters, results);
         return Ok(());
     };
     let types = match task.sql.is_some() && !binary {
@@ -557,8 +568,19 @@ pub(super) fn put_bound(
     let tail = tail.map_err(|error| ErrorInfo::protocol(error.to_string()))?;
     let results = rows.formats(tail.results);
     frontend::put_parse(request, b"", sql, &types);
-    frontend::put_bind(request, name, b"", tail.parameters, results);
+    frontend::put_bind(request, name, b"", &with_copies(tail.parameters, statement)?, results);
     Ok(())
+}
+
+/// Bind's parameters with the copies that go with the statement.
+fn with_copies<'a>(
+    parameters: &'a [u8],
+    statement: Statement<'_>,
+) -> Result<Cow<'a, [u8]>, ErrorInfo> {
+    match statement.copies {
+        None => Ok(Cow::Borrowed(parameters)),
+        Some(copies) => copies.behind(parameters).map(Cow::Owned),
+    }
 }
 
 /// Runs what [`put_bound`] has bound.
