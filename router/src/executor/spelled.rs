@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(
             rows.with_query("s", &[column("id", "integer"), column("A", "text")]),
             "s AS (SELECT CAST(c0 AS integer) AS \"id\", CAST(c1 AS text) AS \"A\" FROM \
-             unnest('{\"1\",NULL}'::pg_catalog.text[], \
+             unnest('{\"1\",NULL}'::pg_catalog.text[],  \
              E'{\"a\\\\\"b,{}\",\"\"}'::pg_catalog.text[]) AS copies(c0, c1))"
         );
     }

@@ -82,7 +82,14 @@ impl Conn {
         self.tell_commit(&mut root, &shards, asked);
         root.text("Source Query", shown_query(&carried.borrow.sql));
         let to = match &carried.to {
-            CarriedTo::ByKey { column, .. } => format!("the shard of their \"{column}\""),
+            CarriedTo::ByKey { column, .. } if carried.inserts => {
+                format!("the shard of their \"{column}\"")
+            }
+            CarriedTo::ByKey { column, .. } => {
+                format!(
+                    "the shard of their \"{column}\"; all shards if it has another type than the key"
+                )
+            }
             CarriedTo::All | CarriedTo::Same => "all shards".to_owned(),
             CarriedTo::Keys(_) => "the shard of the key".to_owned(),
             CarriedTo::Home => "the home shard".to_owned(),
