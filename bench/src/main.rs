@@ -36,10 +36,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // `pgherd-bench serve` is `pgherd serve`: the local cluster starts its router from this very
-    // binary, so the router that is measured is always of the same build.
-    // So is what guards its servers.
-    let own = ["serve", "dev-guard"];
-    if std::env::args_os().nth(1).is_some_and(|argument| own.iter().any(|own| argument == *own)) {
+    // binary, so the router that is measured is always of the same build. So is what removes the
+    // cluster's directory if this program is killed.
+    if std::env::args_os().nth(1).is_some_and(|word| word == "serve" || word == "dev-guard") {
         return pgherd::cli::run();
     }
     match cli::run() {

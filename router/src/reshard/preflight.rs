@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pgherd_shard_map::store::{Move, MovedTable};
-use pgherd_shard_map::{GroupId, RelationKind, ShardId, ShardMap, TableKind};
+use pgherd_shard_map::{GroupId, KeyType, RelationKind, ShardId, ShardMap, TableKind};
 use tokio_postgres::Client;
 
 use super::stream::quoted;
@@ -43,8 +43,7 @@ pub(super) async fn tables(
             else {
                 continue;
             };
-            let hashed = map.group(group).and_then(|group| group.key_type.hash_expression("key"));
-            if hashed.is_none() {
+            if map.group(group).is_some_and(|group| group.key_type == KeyType::Enum) {
                 return Err(Problem::new(
                     format!("table {name} is distributed by an enum, and its rows cannot move"),
                     "PostgreSQL does not hold the hash of an enum for immutable. Move the other \

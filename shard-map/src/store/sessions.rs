@@ -25,7 +25,7 @@ const END_WAIT: Duration = Duration::from_secs(10);
 #[must_use]
 pub fn enter_sql(router: &str, epoch: Epoch) -> String {
     format!(
-        "BEGIN READ WRITE; SELECT pgherd.enter('{router}', {epoch}); COMMIT; \
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pgherd.enter('{router}', {epoch}); COMMIT; \
          SELECT epoch FROM pgherd.local"
     )
 }

@@ -1,5 +1,6 @@
-//! Routers, the source and the target are killed in every step of a run, while clients write. Each
-//! time one side is in charge, the same command goes on, and what was acknowledged is there once.
+//! Routers, the source and the target are killed in every step of a run, and all links to the latter
+//! cut, while clients write. Each time one side is in charge, the same command goes on, and what was
+//! acknowledged is there once.
 //!
 //! A share of the cases runs each time. All of them, or one:
 //! `PGHERD_RESHARD_KILLS=all cargo nextest run -p pgherd-tests --test reshard whoever_is_killed`
@@ -9,9 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pgherd::dev::LocalCluster;
+use pgherd_tests::proxy::FaultProxy;
 use pgherd_tests::wire::Client;
 use pgherd_tests::{program, run, wait_until};
 
@@ -28,10 +31,16 @@ enum Victim {
     Router,
     Source,
     Target,
+    /// Those of routers, of the command, and of each to the other.
+    Links,
 }
 
-const VICTIMS: [(Victim, &str); 3] =
-    [(Victim::Router, "router"), (Victim::Source, "source"), (Victim::Target, "target")];
+const VICTIMS: [(Victim, &str); 4] = [
+    (Victim::Router, "router"),
+    (Victim::Source, "source"),
+    (Victim::Target, "target"),
+    (Victim::Links, "links"),
+];
 
 /// Commands of a run, and the steps of each that tell of themselves.
 const STEPS: [(&str, &[&str]); 4] = [
@@ -120,9 +129,34 @@ fn ends(number: usize) -> (u32, u32) {
     if number.is_multiple_of(2) { (1, 2) } else { (2, 1) }
 }
 
-fn kill_and_restart(cluster: &mut LocalCluster, victim: Victim, number: usize) {
+/// A cluster whose shards 1 and 2 are behind links that can be cut.
+struct Linked {
+    cluster: LocalCluster,
+    links: [FaultProxy; 2],
+}
+
+impl Linked {
+    fn new() -> Self {
+        let cluster = cluster(3, CLIENTS);
+        let links = [1, 2].map(|shard: usize| {
+            let port = cluster.file.shards[shard].port;
+            let link = FaultProxy::start(([127, 0, 0, 1], port).into(), Arc::default());
+            let sql = format!(
+                "SELECT pgherd.set_dsn({shard}, 'postgres://{}/{}', epoch) FROM pgherd.cluster",
+                link.address, cluster.file.database
+            );
+            run(&cluster.file.catalog.dsn, &sql);
+            link
+        });
+        Self { cluster, links }
+    }
+}
+
+fn kill_and_restart(linked: &mut Linked, victim: Victim, number: usize) {
     let (source, target) = ends(number);
+    let cluster = &mut linked.cluster;
     match victim {
+        Victim::Links => linked.links.iter().for_each(FaultProxy::cut),
         Victim::Router => {
             cluster.crash_router(number % 2);
             cluster.restart_router(number % 2).expect("the router starts again");
@@ -136,11 +170,11 @@ fn kill_and_restart(cluster: &mut LocalCluster, victim: Victim, number: usize) {
 }
 
 /// Runs a command; at `step` the victim is killed. Whether it ended well.
-fn command(cluster: &mut LocalCluster, args: &[String], kill: Option<(&Case, usize)>) -> bool {
+fn command(linked: &mut Linked, args: &[String], kill: Option<(&Case, usize)>) -> bool {
     let mut child = Command::new(program())
         .arg("reshard")
         .args(args)
-        .args(["--json", "--max-pause", "2s", "--catalog", &cluster.file.catalog.dsn])
+        .args(["--json", "--max-pause", "2s", "--catalog", &linked.cluster.file.catalog.dsn])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -151,7 +185,7 @@ fn command(cluster: &mut LocalCluster, args: &[String], kill: Option<(&Case, usi
         if let Some((case, number)) = kill
             && line.contains(&format!("\"step\":\"{}\"", case.step))
         {
-            kill_and_restart(cluster, case.victim, number);
+            kill_and_restart(linked, case.victim, number);
             kill = None;
         }
     }
@@ -172,11 +206,11 @@ fn range_of(cluster: &LocalCluster, shard: u32) -> String {
     run(&cluster.file.catalog.dsn, &sql).replace('|', ":")
 }
 
-fn go_through(cluster: &mut LocalCluster, case: &Case, number: usize) {
+fn go_through(linked: &mut Linked, case: &Case, number: usize) {
     let (from, to) = ends(number);
     let begin = [
         "start".to_owned(),
-        format!("--range={}", range_of(cluster, from)),
+        format!("--range={}", range_of(&linked.cluster, from)),
         "--to".to_owned(),
         to.to_string(),
     ];
@@ -189,21 +223,21 @@ fn go_through(cluster: &mut LocalCluster, case: &Case, number: usize) {
     let mut kill = Some((case, number));
     for verb in verbs {
         wait_until(&format!("{case:?}: {verb}"), || {
-            let begun = *verb != "start" || !matches!(&*phase(cluster), "" | "finished");
+            let begun = *verb != "start" || !matches!(&*phase(&linked.cluster), "" | "finished");
             let args = if begun { vec![(*verb).to_owned()] } else { begin.to_vec() };
             let kill = if *verb == case.command { kill.take() } else { None };
-            command(cluster, &args, kill)
+            command(linked, &args, kill)
         });
     }
-    assert_eq!(phase(cluster), "finished", "{case:?}");
+    assert_eq!(phase(&linked.cluster), "finished", "{case:?}");
 }
 
 #[test]
 fn whoever_is_killed_in_a_run_it_goes_on_and_no_acknowledged_write_is_lost() {
     let cases = cases();
     assert!(!cases.is_empty(), "PGHERD_RESHARD_KILLS names no case");
-    let mut cluster = cluster(3, CLIENTS);
-    let routers: Vec<SocketAddr> = cluster.file.routers.iter().map(|r| r.listen).collect();
+    let mut linked = Linked::new();
+    let routers: Vec<SocketAddr> = linked.cluster.file.routers.iter().map(|r| r.listen).collect();
     let over = AtomicBool::new(false);
     let notes: Vec<Notes> = std::thread::scope(|scope| {
         let (over, routers) = (&over, &routers);
@@ -212,7 +246,7 @@ fn whoever_is_killed_in_a_run_it_goes_on_and_no_acknowledged_write_is_lost() {
         let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for (number, case) in cases.iter().enumerate() {
                 println!("PGHERD_RESHARD_KILLS='{}:{}' ({})", case.name, case.step, case.command);
-                go_through(&mut cluster, case, number);
+                go_through(&mut linked, case, number);
             }
         }));
         over.store(true, Ordering::Relaxed);
@@ -220,6 +254,7 @@ fn whoever_is_killed_in_a_run_it_goes_on_and_no_acknowledged_write_is_lost() {
         worked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         notes
     });
+    let cluster = &linked.cluster;
     let mut found: BTreeMap<String, u32> = BTreeMap::new();
     for note in run(cluster.dsn(), "SELECT note FROM notes").lines() {
         *found.entry(note.to_owned()).or_default() += 1;
@@ -239,6 +274,6 @@ fn whoever_is_killed_in_a_run_it_goes_on_and_no_acknowledged_write_is_lost() {
     };
     assert!(found.keys().all(known), "a note that nobody wrote");
     println!("{} notes, {} cases", found.len(), cases.len());
-    assert_placed(&cluster, &TABLES);
-    assert_clean(&cluster);
+    assert_placed(cluster, &TABLES);
+    assert_clean(cluster);
 }
