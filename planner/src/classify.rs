@@ -387,6 +387,9 @@ fn setting(tokens: &Tokens<'_>, at: usize) -> (Box<str>, usize) {
     if tokens.are(at, &["session", "authorization"]) {
         return ("session_authorization".into(), at + 2);
     }
+    if tokens.are(at, &["xml", "option"]) {
+        return ("xmloption".into(), at + 2);
+    }
     if tokens.is(at, "names") {
         return ("client_encoding".into(), at + 1);
     }

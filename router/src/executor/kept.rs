@@ -100,7 +100,7 @@ impl Conn {
     }
 
     /// Whether the session has the server that called `nextval()` for it, or can have it again.
-    fn has_sequences(&mut self, home: pgherd_shard_map::ShardId) -> bool {
+    pub(super) fn has_sequences(&mut self, home: pgherd_shard_map::ShardId) -> bool {
         let ours = self.session.sequences;
         if let Some(server) = self.servers.iter().find(|server| server.shard == home) {
             return server.kept || (server.same_user && ours == Sequences::On(server.pid));

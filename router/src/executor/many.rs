@@ -83,7 +83,13 @@ impl Conn {
             Merge::Same | Merge::SameInBlock => {
                 self.open_for(statement.plan);
                 let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
-                self.run_same(tasks, statement).await
+                if !self.may_name_temporary(statement.sql) {
+                    return self.run_same(tasks, statement).await;
+                }
+                let others: Vec<usize> = tasks.iter().skip(1).map(|task| task.at).collect();
+                self.check_bodies(&others, "off").await?;
+                self.run_same(tasks, statement).await?;
+                self.check_bodies(&others, "DEFAULT").await
             }
             Merge::HomeFills { elsewhere } => {
                 self.open_implicit();
@@ -117,6 +123,28 @@ impl Conn {
                 Box::pin(self.run_combined(tasks, statement, combine)).await
             }
         }
+    }
+
+    /// A function's body may name temporary tables, which only the home shard has: that it is right,
+    /// the home shard says.
+    fn may_name_temporary(&self, sql: &str) -> bool {
+        let mut words = sql.split_ascii_whitespace().skip(1);
+        let makes = words.find(|word| {
+            !["or", "replace"].iter().any(|skipped| word.eq_ignore_ascii_case(skipped))
+        });
+        !self.session.temporary.is_empty()
+            && makes.is_some_and(|word| {
+                ["function", "procedure"].iter().any(|made| word.eq_ignore_ascii_case(made))
+            })
+            && self.session.settings.value("check_function_bodies").is_none()
+    }
+
+    async fn check_bodies(&mut self, servers: &[usize], value: &str) -> Result<(), Failure> {
+        for at in servers {
+            self.join(*at).await?;
+            self.query(*at, &format!("SET LOCAL check_function_bodies TO {value}")).await?;
+        }
+        Ok(())
     }
 
     /// CREATE or ALTER ROLE with a password: every shard gets the same verifier, so that a client's

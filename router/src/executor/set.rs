@@ -251,6 +251,7 @@ impl Conn {
                     let message = "DISCARD ALL cannot run inside a transaction block";
                     return Err(ErrorInfo::new("25001", message).into());
                 }
+                self.forget_sequences().await?;
                 self.clean_kept().await?;
                 self.session.statements.clear();
                 self.session.portals.clear();
@@ -267,6 +268,7 @@ impl Conn {
             Discard::Sequences | Discard::Temp => {
                 if what == Discard::Sequences {
                     self.session.drawn = None;
+                    self.forget_sequences().await?;
                 }
                 for at in 0..self.servers.len() {
                     if self.servers[at].kept || self.servers[at].joined {
@@ -277,6 +279,17 @@ impl Conn {
             }
         }
         self.client.complete(tag);
+        Ok(())
+    }
+
+    /// Where the session could have the server again that knows its numbers.
+    async fn forget_sequences(&mut self) -> Result<(), Failure> {
+        let home = self.planning.map.home;
+        if self.has_sequences(home)
+            && let Some(at) = self.servers.iter().position(|server| server.shard == home)
+        {
+            self.query(at, "DISCARD SEQUENCES").await?;
+        }
         Ok(())
     }
 

@@ -104,3 +104,12 @@ SELECT by_config('standard_conforming_strings', 'off');
 SHOW standard_conforming_strings;
 SELECT 'a\b';
 RESET ALL;
+-- A body over a temporary table, and settings of other functions beside it.
+CREATE TEMP TABLE here (a int);
+INSERT INTO here VALUES (1), (2);
+CREATE FUNCTION over_temporary() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM here';
+SELECT over_temporary();
+CREATE FUNCTION wrong() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM nowhere';
+DROP TABLE here;
+CREATE FUNCTION wrong() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM here';
+DROP FUNCTION over_temporary();
