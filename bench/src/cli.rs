@@ -6,10 +6,14 @@ use clap::{Parser, Subcommand};
 
 use crate::case::{Protocol, Workload};
 use crate::compare::{self, CompareOptions};
+use crate::consistency::{self, ConsistencyOptions};
+use crate::copy::{self, CopyOptions};
 use crate::load::{self, LoadOptions, LoadProtocol};
+use crate::reshard::{self, ReshardOptions};
 use crate::same_servers::{self, SameServersOptions};
 use crate::scatter::{self, ScatterOptions};
 use crate::slow_reader::{self, SlowReaderOptions};
+use crate::transfers::{self, TransfersOptions};
 use crate::{idle, interrupt, lookup};
 
 #[derive(Debug, Parser)]
@@ -70,6 +74,71 @@ enum Command {
         rounds: u32,
         #[arg(long, default_value_t = 4)]
         shards: u32,
+    },
+    /// Move money between two shards: two-phase commit beside one plain server.
+    #[command(after_help = "Examples:\n  pgherd-bench transfers\n  \
+        pgherd-bench transfers --clients 1 --seconds 2 --rounds 1 --shards 2")]
+    Transfers {
+        #[arg(long, value_delimiter = ',', default_value = "1,8,32",
+              value_parser = clap::value_parser!(u32).range(1..=64))]
+        clients: Vec<u32>,
+        /// Of each turn
+        #[arg(long, default_value_t = 10)]
+        seconds: u32,
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+        #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..))]
+        accounts: u32,
+        #[arg(long, default_value_t = 4)]
+        shards: u32,
+    },
+    /// Load rows with COPY FROM, beside one plain server.
+    #[command(after_help = "Examples:\n  pgherd-bench copy\n  \
+        pgherd-bench copy --megabytes 20 --rounds 1")]
+    Copy {
+        /// Of rows, in units of 1000000 bytes
+        #[arg(long, default_value_t = 200)]
+        megabytes: u32,
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        #[arg(long, default_value_t = 4)]
+        shards: u32,
+    },
+    /// Count the rows of all shards with each pgherd.read_consistency.
+    #[command(after_help = "Examples:\n  pgherd-bench consistency\n  \
+        pgherd-bench consistency --rows 1000 --clients 1 --seconds 2 --rounds 1")]
+    Consistency {
+        #[arg(long, value_delimiter = ',', default_value = "1000,1000000")]
+        rows: Vec<u32>,
+        #[arg(long, value_delimiter = ',', default_value = "1,8")]
+        clients: Vec<u32>,
+        /// Of each turn
+        #[arg(long, default_value_t = 5)]
+        seconds: u32,
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+        #[arg(long, default_value_t = 4)]
+        shards: u32,
+    },
+    /// Copy a table to another server while it is written: pgherd reshard beside pg_dump | psql and
+    /// a subscription of PostgreSQL's own.
+    #[command(after_help = "Examples:\n  pgherd-bench reshard\n  \
+        pgherd-bench reshard --scale 50 --rounds 3 --rate 500")]
+    Reshard {
+        /// pgbench's: 100000 rows each
+        #[arg(long, default_value_t = 20)]
+        scale: u32,
+        /// Every way has one turn in each round
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// Updates per second, of all writers together
+        #[arg(long, default_value_t = 200.0)]
+        rate: f64,
+        #[arg(long, default_value_t = 4)]
+        clients: u32,
+        /// Rows that are changed while the flow is held
+        #[arg(long, default_value_t = 100_000)]
+        changes: u32,
     },
     /// Read large results slowly and watch the memory of PgBouncer and pgherd.
     #[command(after_help = "Example:\n  pgherd-bench slow-reader --megabytes 500 --rate 50")]
@@ -221,6 +290,18 @@ pub(crate) fn run() -> Result<(), String> {
         Command::Lookup => lookup::run(),
         Command::Scatter { rows, rounds, shards } => {
             scatter::run(&ScatterOptions { rows, rounds, shards })
+        }
+        Command::Transfers { clients, seconds, rounds, accounts, shards } => {
+            transfers::run(&TransfersOptions { clients, seconds, rounds, accounts, shards })
+        }
+        Command::Copy { megabytes, rounds, shards } => {
+            copy::run(&CopyOptions { megabytes, rounds, shards })
+        }
+        Command::Consistency { rows, clients, seconds, rounds, shards } => {
+            consistency::run(&ConsistencyOptions { rows, clients, seconds, rounds, shards })
+        }
+        Command::Reshard { scale, rounds, rate, clients, changes } => {
+            reshard::run(&ReshardOptions { scale, rounds, rate, clients, changes })
         }
         Command::SlowReader { megabytes, rate, shards } => {
             slow_reader::run(&SlowReaderOptions { megabytes, rate, shards })

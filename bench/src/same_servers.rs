@@ -11,11 +11,10 @@ mod transaction;
 
 use std::time::{Duration, Instant};
 
-use pgherd_shard_map::{GroupId, KeyInput, RelationKind, ShardMap, TableKind, TableName, store};
-
 use crate::case::{Protocol, Workload};
 use crate::compare::{Measurement, MiddleCost, order};
 use crate::contenders::{Contender, Contenders};
+use crate::key_shards::KeyShards;
 use crate::load::random_key;
 use crate::procfs::CpuTime;
 use crate::stats::{Latencies, median, median_ratio};
@@ -56,7 +55,7 @@ pub(crate) fn run(options: &SameServersOptions) -> Result<(), String> {
     };
     let contenders = Contenders::start(options.shards, false)?;
     tables::load_pgherd(&contenders, options.workload.layout(), options.scale)?;
-    let keys = KeyShards::load(contenders.catalog(), u64::from(options.scale) * per_branch)?;
+    let keys = KeyShards::load(contenders.catalog(), TABLE, u64::from(options.scale) * per_branch)?;
     let mut table = Table::new(
         2,
         [
@@ -112,48 +111,6 @@ fn most(contender: Contender, protocol: Protocol) -> u32 {
     match (contender, protocol) {
         (Contender::Direct, _) | (Contender::PgBouncer, Protocol::Prepared) => BACKENDS_MOST,
         _ => u32::MAX,
-    }
-}
-
-/// Which shard holds which key: found once, so that clients pay no more than a look.
-struct KeyShards(Vec<u8>);
-
-impl KeyShards {
-    fn load(catalog: &str, keys: u64) -> Result<Self, String> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| error.to_string())?;
-        let catalog = store::Target::plain(catalog).map_err(|error| error.to_string())?;
-        let map = runtime.block_on(async { store::Catalog::connect(catalog).await?.load().await });
-        let map = map.map_err(|error| format!("the shard map: {error}"))?;
-        let group = group_of(&map).ok_or_else(|| format!("{TABLE} is not distributed"))?;
-        let shard = |key: u64| {
-            let text = key.to_string();
-            let shard = map.shard_for(group, KeyInput::Text(text.as_bytes()));
-            let shard = shard.map_err(|error| error.to_string())?;
-            let at = map.shards().position(|known| known.id == shard);
-            at.and_then(|at| u8::try_from(at).ok()).ok_or_else(|| "too many shards".to_owned())
-        };
-        Ok(Self((0..=keys).map(shard).collect::<Result<_, String>>()?))
-    }
-
-    fn keys(&self) -> u64 {
-        self.0.len() as u64 - 1
-    }
-
-    fn shard(&self, key: u64) -> usize {
-        usize::from(self.0[key as usize])
-    }
-}
-
-fn group_of(map: &ShardMap) -> Option<GroupId> {
-    match map.relation(&TableName::new("public", TABLE))? {
-        RelationKind::Sharded(table) => match table.kind {
-            TableKind::Distributed { group, .. } => Some(group),
-            TableKind::Reference => None,
-        },
-        _ => None,
     }
 }
 

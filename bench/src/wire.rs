@@ -20,6 +20,9 @@ use replies::Replies;
 /// A server that says nothing for so long is taken for dead.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// As psql and libpq send it, more or less.
+const COPY_PIECE: usize = 64 * 1024;
+
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -137,6 +140,27 @@ impl Connection {
     pub(crate) fn start_query(&mut self, sql: &str) -> Result<(), String> {
         frontend::query(sql, &mut self.output).map_err(io_error)?;
         self.flush()
+    }
+
+    /// Runs a `COPY … FROM STDIN` with all of its data.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub(crate) fn copy_in(&mut self, sql: &str, data: &[u8]) -> Result<(), String> {
+        self.start_query(sql)?;
+        while !self.replies.take_copy() {
+            if self.read_some()?.1 {
+                return Err(format!("{sql} asks for no data"));
+            }
+        }
+        for piece in data.chunks(COPY_PIECE) {
+            let message = frontend::CopyData::new(piece).map_err(io_error)?;
+            message.write(&mut self.output);
+            self.flush()?;
+        }
+        frontend::copy_done(&mut self.output);
+        self.flush()?;
+        self.finish()
     }
 
     /// Prepares `sql` for [`Self::execute`].

@@ -86,6 +86,10 @@ const EXPRESSION_WORDS: &[&str] = &[
 struct Parts {
     /// The partial row's expressions.
     columns: Vec<String>,
+    /// The column of the aggregate that was met last, if that is all that it needs.
+    last: Option<usize>,
+    /// For each of the client's columns, the partial column that it is.
+    direct: Vec<Option<u16>>,
     statement: Vec<Piece>,
 }
 
@@ -118,13 +122,17 @@ impl Builder<'_, '_, '_> {
             body.push_str(" WHERE ");
             body.push_str(self.tokens.text(filter));
         }
+        let whole = limited
+            || !self.query.order.is_empty()
+            || self.select.distinct == Distinct::Yes
+            || groups.is_empty();
+        let direct = parts.direct.iter().copied().collect::<Option<Box<[u16]>>>();
         let combine = Combine {
+            direct: direct.filter(|_| !whole && self.select.having.is_none()),
             groups: groups.iter().map(|group| self.tokens.text(group).into()).collect(),
             sums: sums.collect(),
-            whole: limited
-                || !self.query.order.is_empty()
-                || self.select.distinct == Distinct::Yes
-                || groups.is_empty(),
+            whole,
+            head: Box::default(),
             text: [body.into(), self.mention_limits(limit).into()],
             statement: parts.statement.clone().into(),
         };
@@ -154,7 +162,13 @@ impl Builder<'_, '_, '_> {
             if number > 0 {
                 parts.text(", ");
             }
-            self.rewrite(parts, &groups, &unlabelled(tokens, item))?;
+            let item = unlabelled(tokens, item);
+            parts.last = None;
+            self.rewrite(parts, &groups, &item)?;
+            let group = self.group_at(&groups, &item, item.start);
+            let group = group.filter(|(_, after)| *after == item.end).map(|(group, _)| group);
+            let alone = group.or_else(|| parts.last.filter(|_| self.is_call(&item)));
+            parts.direct.push(alone.map(|column| column as u16));
         }
         if self.select.items.is_empty() {
             return Err(refuse("this form of SELECT over several shards is not supported"));
@@ -279,10 +293,11 @@ impl Builder<'_, '_, '_> {
                 at = after;
                 continue;
             }
-            if let Some((name, open)) = functions::call(tokens, at) {
-                match name.map_or(Nature::Unknown, functions::nature) {
+            if let Some((nature, open)) = functions::called(tokens, at) {
+                match nature {
                     Nature::Combined => {
-                        at = self.partial(parts, name.unwrap_or_default(), open)?;
+                        let name = tokens.name(at).unwrap_or_default();
+                        at = self.partial(parts, name, open)?;
                         continue;
                     }
                     Nature::Immutable | Nature::Stable | Nature::Volatile => {}
@@ -407,24 +422,39 @@ impl Builder<'_, '_, '_> {
         match name {
             "count" => {
                 let n = column("count");
+                parts.last = Some(n);
                 parts.text(&format!("coalesce(sum(c{n}), 0)::int8"));
             }
             "sum" => {
                 let n = column("sum");
+                parts.last = Some(n);
                 parts.text(&format!("sum(c{n})::"));
                 parts.statement.push(Piece::TypeOf(n as u16));
             }
             "avg" => {
                 let (sum, count, avg) = (column("sum"), column("count"), column("avg"));
+                parts.last = None;
                 parts.text(&format!("(sum(c{sum}) / nullif(sum(c{count}), 0))::"));
                 parts.statement.push(Piece::TypeOf(avg as u16));
             }
             _ => {
                 let n = column(name);
+                parts.last = Some(n);
                 parts.text(&format!("{name}(c{n})"));
             }
         }
         Ok(after)
+    }
+
+    /// One call of an aggregate, with its FILTER, and nothing around it.
+    fn is_call(&self, range: &Range) -> bool {
+        let tokens = self.tokens;
+        let Some((_, open)) = functions::call(tokens, range.start) else { return false };
+        let mut after = tokens.after(open);
+        if tokens.is(after, "filter") && after < range.end {
+            after = tokens.after(after + 1);
+        }
+        after == range.end
     }
 
     /// Values of the distribution column are on one shard each, so their numbers add up.

@@ -46,6 +46,13 @@ impl Use {
     }
 }
 
+/// A relation of the home shard in a FROM list.
+pub(crate) struct HomeUse {
+    pub(crate) place: Range,
+    pub(crate) alias: Option<String>,
+    pub(crate) odd: bool,
+}
+
 /// A view that no shard has a part of: its rows are made of those of several shards together.
 pub(crate) struct Whole {
     pub(crate) view: Arc<View>,
@@ -60,8 +67,12 @@ pub(crate) struct Analysis {
     pub(crate) uses: Vec<Use>,
     /// Pins flow from the first to the second.
     pub(crate) edges: Vec<(usize, usize)>,
+    /// `key IN (SELECT …)` among the conditions: the parenthesis, and whose key it is.
+    pub(crate) matched: Vec<(usize, usize)>,
     pub(crate) references: usize,
     pub(crate) home: Vec<String>,
+    /// Those of `home` that stand in a FROM list.
+    pub(crate) home_uses: Vec<HomeUse>,
     /// One whose query is not known.
     pub(crate) view_over_distributed: Option<TableName>,
     pub(crate) wholes: Vec<Whole>,
@@ -209,7 +220,7 @@ impl Analysis {
         match item {
             From::Table { parts, place, alias, odd } => {
                 let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-                let wholes = self.wholes.len();
+                let (wholes, home) = (self.wholes.len(), self.home.len());
                 let item = self.table(context, &parts, alias.as_deref(), *odd, scope)?;
                 if let Some(used) = scope.items[item].used {
                     self.uses[used].place = Some(place.clone());
@@ -219,6 +230,9 @@ impl Analysis {
                 {
                     whole.place = Some(place.clone());
                     whole.alias.clone_from(alias);
+                } else if self.home.len() > home {
+                    let (place, alias) = (place.clone(), alias.clone());
+                    self.home_uses.push(HomeUse { place, alias, odd: *odd });
                 }
                 Ok(vec![item])
             }
@@ -339,7 +353,8 @@ impl Analysis {
                 let inside = at + 1..tokens.list[at].close;
                 match Query::read(tokens, inside) {
                     Ok(query) => {
-                        self.query(tokens, context, &query, scope)?;
+                        let inner = self.read_query(tokens, context, &query, scope)?;
+                        self.match_key(tokens, at, &query, &inner);
                         at = tokens.after(at);
                     }
                     // `((SELECT 1), 2)` is a row.

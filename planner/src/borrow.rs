@@ -9,17 +9,19 @@
 //! (unless a `*`, a whole row or a NATURAL join needs all), only the shards of the keys that a table
 //! is pinned to, and only rows that pass the conditions of WHERE that speak of that table alone.
 
+mod filter;
+
 use std::collections::BTreeSet;
 
-use pgherd_shard_map::{Column, Table, quoted};
+use pgherd_shard_map::{Column, Table, TableName, quoted};
 
-use crate::analyze::{Analysis, Use, split_and};
-use crate::functions::{self, Nature};
-use crate::plan::{Borrow, Pull};
-use crate::query::{From, JoinKind, Query, starts_query};
-use crate::temporary::is_temporary_schema;
+use crate::analyze::{Analysis, HomeUse, Use};
+use crate::functions;
+use crate::plan::{Borrow, HomeCopy, Pull};
+use crate::route::refuse_home;
+use crate::temporary::TEMPORARY_SCHEMA;
 use crate::token::{Kind, Range, Tokens};
-use crate::{Context, PlanError, Target, route};
+use crate::{Context, PlanError, Target, portable, route};
 
 /// A scratch table's columns differ from these: a statement that names them is refused.
 const SYSTEM_COLUMNS: &[&str] = &["tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"];
@@ -41,7 +43,6 @@ fn refuse(what: &'static str, why: &'static str) -> PlanError {
 pub(crate) fn plan(
     tokens: &Tokens<'_>,
     context: &Context<'_>,
-    query: &Query,
     analysis: &Analysis,
     why: String,
 ) -> Result<Borrow, PlanError> {
@@ -51,42 +52,56 @@ pub(crate) fn plan(
             "They would be those of a copy.",
         ));
     }
-    if let Some(name) = analysis.home.iter().find(|name| is_temporary(context, name)) {
-        return Err(PlanError::unsupported(
-            "distributed tables cannot be joined with temporary relations",
-            format!("The relation {name} lives in this session on the home shard only."),
-            "Use a reference table, or a WITH query instead of the temporary relation.",
-        ));
-    }
-    let (pulls, sql) = copies(tokens, context, Some(query), analysis, "pg_temp.")?;
+    let temporary = |used: &HomeUse| {
+        let parts = tokens.qualified(used.place.start);
+        parts.is_some_and(|(parts, _)| context.names_temporary(&parts))
+    };
+    let mut edits = Vec::new();
+    let is_temporary =
+        |name: &&String| context.names_temporary(&name.split('.').collect::<Vec<_>>());
+    let temporaries = analysis.home.iter().filter(is_temporary).count();
+    let own = match temporaries {
+        0 => Vec::new(),
+        _ => home_copies(tokens, analysis, "pg_temp.", temporary, &mut edits)?,
+    };
+    let own: Vec<Pull> = own.iter().map(own_pull).collect();
+    let (pulls, sql) = copies(tokens, context, analysis, "pg_temp.", edits)?;
+    let held_to_reading = !functions::reads_only(tokens, &tokens.all())
+        && functions::reads_at_most(tokens, &tokens.all());
     Ok(Borrow {
         why: why.into(),
         pulls: pulls.into(),
+        own: own.into(),
         sql: sql.into(),
-        local: !analysis.home.is_empty() || analysis.references > 0,
+        local: analysis.home.len() > temporaries || analysis.references > 0 || held_to_reading,
+        held_to_reading,
         grouped: tokens.all().any(|at| tokens.are(at, &["group", "by"])),
         views: Box::default(),
+        broadcasts: Box::default(),
     })
 }
 
 /// What is copied of the distributed tables, and the statement with the copies' names in their
-/// places. `schema` is where the copies will be.
+/// places. `schema` is where the copies will be; `edits` are others of the text.
 pub(crate) fn copies(
     tokens: &Tokens<'_>,
     context: &Context<'_>,
-    query: Option<&Query>,
     analysis: &Analysis,
     schema: &str,
+    mut edits: Vec<(std::ops::Range<usize>, String)>,
 ) -> Result<(Vec<Pull>, String), PlanError> {
     let read = Reading::of(tokens, analysis)?;
     let mut pulls: Vec<Pull> = Vec::new();
-    let mut edits: Vec<(std::ops::Range<usize>, String)> = Vec::new();
     for used in &analysis.uses {
         let place = place(tokens, used)?;
         let number = match pulls.iter().position(|pull| pull.table == used.table.name) {
             Some(number) => number,
             None => {
-                pulls.push(pull(tokens, context, query, analysis, &read, used, pulls.len()));
+                let name = &used.table.name;
+                let uses = analysis.uses.iter();
+                let same: Vec<&Use> = uses.filter(|other| other.table.name == *name).collect();
+                let scratch = format!("pgherd_scratch_{}", pulls.len());
+                pulls.push(read.pull(tokens, context, analysis, &same, scratch));
                 pulls.len() - 1
             }
         };
@@ -101,6 +116,14 @@ pub(crate) fn copies(
         };
         edits.push((tokens.bytes(&place), text));
     }
+    Ok((pulls, edited(tokens, edits)))
+}
+
+/// The statement's text with others in some places. What is put at one place stays in order.
+pub(crate) fn edited(
+    tokens: &Tokens<'_>,
+    mut edits: Vec<(std::ops::Range<usize>, String)>,
+) -> String {
     edits.sort_by_key(|(bytes, _)| bytes.start);
     let mut sql = String::with_capacity(tokens.sql.len() + 64);
     let mut from = 0;
@@ -110,17 +133,65 @@ pub(crate) fn copies(
         from = bytes.end;
     }
     sql.push_str(&tokens.sql[from..]);
-    Ok((pulls, sql))
+    sql
 }
 
-/// The server that runs the statement is not the session's, and has none of its relations.
-fn is_temporary(context: &Context<'_>, name: &str) -> bool {
-    context.is_temporary(name)
-        || name.split_once('.').is_some_and(|(schema, _)| is_temporary_schema(schema))
+fn own_pull(copy: &HomeCopy) -> Pull {
+    let name = Tokens::new(&copy.name);
+    let name = name
+        .qualified(0)
+        .and_then(|(parts, _)| Some(TableName::new(TEMPORARY_SCHEMA, parts.last()?)));
+    Pull {
+        table: name.unwrap_or_else(|| TableName::new(TEMPORARY_SCHEMA, &copy.name)),
+        scratch: copy.scratch.clone(),
+        columns: Box::default(),
+        alias: copy.scratch.clone(),
+        filter: None,
+        target: Target::Home,
+        binary: false,
+    }
+}
+
+/// Copies of relations of the home shard, for servers that do not see them. `schema` is where the
+/// copies will be; their names are added to `edits`.
+pub(crate) fn home_copies(
+    tokens: &Tokens<'_>,
+    analysis: &Analysis,
+    schema: &str,
+    wanted: impl Fn(&HomeUse) -> bool,
+    edits: &mut Vec<(std::ops::Range<usize>, String)>,
+) -> Result<Vec<HomeCopy>, PlanError> {
+    // One that stands elsewhere, `TABLE t` say, has no place that is known.
+    let sure = |used: &HomeUse| {
+        !used.odd && !tokens.sign(used.place.end, "*") && !tokens.is(used.place.start - 1, "table")
+    };
+    if analysis.home_uses.len() != analysis.home.len()
+        || !analysis.home_uses.iter().filter(|used| wanted(used)).all(sure)
+    {
+        refuse_home(analysis)?;
+    }
+    let mut copies: Vec<HomeCopy> = Vec::new();
+    for used in analysis.home_uses.iter().filter(|used| wanted(used)) {
+        let name = tokens.text(&used.place);
+        let known = copies.iter().position(|copy| *copy.name == *name);
+        let number = known.unwrap_or_else(|| {
+            let scratch = format!("pgherd_home_{}", copies.len()).into();
+            copies.push(HomeCopy { name: name.into(), scratch });
+            copies.len() - 1
+        });
+        let scratch = &copies[number].scratch;
+        let last = tokens.name(used.place.end - 1).unwrap_or_default();
+        let text = match &used.alias {
+            None => format!("{schema}{scratch} AS {}", quoted(last)),
+            Some(_) => format!("{schema}{scratch}"),
+        };
+        edits.push((tokens.bytes(&used.place), text));
+    }
+    Ok(copies)
 }
 
 /// Where the table's name stands.
-fn place(tokens: &Tokens<'_>, used: &Use) -> Result<Range, PlanError> {
+pub(crate) fn place(tokens: &Tokens<'_>, used: &Use) -> Result<Range, PlanError> {
     let place = used.place.clone().filter(|place| {
         // `t *` is an old way to say that children count, too.
         !used.odd && !tokens.sign(place.end, "*")
@@ -134,7 +205,7 @@ fn place(tokens: &Tokens<'_>, used: &Use) -> Result<Range, PlanError> {
 }
 
 /// What the statement says of columns in general.
-struct Reading<'a> {
+pub(crate) struct Reading<'a> {
     names: BTreeSet<&'a str>,
     /// Tokens that define a table's name or alias.
     defining: BTreeSet<usize>,
@@ -143,7 +214,7 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn of(tokens: &'a Tokens<'_>, analysis: &Analysis) -> Result<Self, PlanError> {
+    pub(crate) fn of(tokens: &'a Tokens<'_>, analysis: &Analysis) -> Result<Self, PlanError> {
         let names = tokens.all().filter_map(|at| tokens.name(at)).collect();
         let all = tokens.all().any(|at| {
             tokens.is_any(at, &["natural", "table"])
@@ -183,12 +254,40 @@ impl<'a> Reading<'a> {
     }
 
     /// The table's name or alias stands by itself: its whole row is meant, or a column.
-    fn whole_row(&self, tokens: &Tokens<'_>, name: &str) -> bool {
+    pub(crate) fn whole_row(&self, tokens: &Tokens<'_>, name: &str) -> bool {
         tokens.all().any(|at| {
             tokens.name(at) == Some(name)
                 && !self.defining.contains(&at)
                 && !tokens.sign(at + 1, ".")
         })
+    }
+
+    /// What is copied of a table for these uses of it.
+    pub(crate) fn pull(
+        &self,
+        tokens: &Tokens<'_>,
+        context: &Context<'_>,
+        analysis: &Analysis,
+        same: &[&Use],
+        scratch: String,
+    ) -> Pull {
+        let table = &same[0].table;
+        let columns = self.columns(tokens, analysis, table);
+        let conditions = match same {
+            [used] => filter::of(tokens, context, used),
+            _ => Vec::new(),
+        };
+        let conditions: Vec<&str> = conditions.iter().map(|part| tokens.text(part)).collect();
+        Pull {
+            table: table.name.clone(),
+            scratch: scratch.into(),
+            binary: columns.iter().all(|column| is_portable(&column.type_name)),
+            columns: columns.into_iter().map(|column| column.name).collect(),
+            alias: called(same[0]).into(),
+            filter: (!conditions.is_empty())
+                .then(|| format!("({})", conditions.join(") AND (")).into()),
+            target: target(same),
+        }
     }
 
     fn columns(&self, tokens: &Tokens<'_>, analysis: &Analysis, table: &Table) -> Vec<Column> {
@@ -209,7 +308,7 @@ fn is_star(tokens: &Tokens<'_>, at: usize) -> bool {
     let Some(before) = at.checked_sub(1) else { return true };
     match tokens.kind(before) {
         Some(Kind::Open) => tokens.kind(at + 1) != Some(Kind::Close),
-        Some(Kind::Word) => tokens.is_any(before, &["select", "distinct", "all"]),
+        Some(Kind::Word) => tokens.is_any(before, &["select", "distinct", "all", "returning"]),
         Some(Kind::Quoted | Kind::Literal { .. } | Kind::Param(_)) => false,
         // `DISTINCT ON (…) *` looks like a product.
         _ => true,
@@ -217,36 +316,20 @@ fn is_star(tokens: &Tokens<'_>, at: usize) -> bool {
 }
 
 /// What the statement calls this use of a table.
-fn called(used: &Use) -> &str {
+pub(crate) fn called(used: &Use) -> &str {
     used.alias.as_deref().unwrap_or(&used.table.name.name)
 }
 
-fn pull(
-    tokens: &Tokens<'_>,
-    context: &Context<'_>,
-    query: Option<&Query>,
-    analysis: &Analysis,
-    read: &Reading<'_>,
-    used: &Use,
-    number: usize,
-) -> Pull {
-    let table = &used.table;
-    let columns = read.columns(tokens, analysis, table);
-    let same: Vec<&Use> =
-        analysis.uses.iter().filter(|other| other.table.name == table.name).collect();
-    let filter = match (same.as_slice(), query) {
-        ([_], Some(query)) => Filter { tokens, context, query, analysis, used }.build(),
-        _ => None,
+/// What rows of this use have passed already where they are copied, as far as it says something of
+/// them.
+pub(crate) fn passed(tokens: &Tokens<'_>, context: &Context<'_>, used: &Use) -> Vec<Range> {
+    let own = |at: usize| {
+        let columns = &used.table.columns;
+        tokens.name(at).is_some_and(|name| columns.iter().any(|column| *column.name == *name))
     };
-    Pull {
-        table: table.name.clone(),
-        scratch: format!("pgherd_scratch_{number}").into(),
-        binary: columns.iter().all(|column| is_portable(&column.type_name)),
-        columns: columns.into_iter().map(|column| column.name).collect(),
-        alias: called(used).into(),
-        filter: filter.map(Into::into),
-        target: target(&same),
-    }
+    let mut conditions = filter::of(tokens, context, used);
+    conditions.retain(|part| part.clone().any(own));
+    conditions
 }
 
 /// The shards whose rows can matter: those of the keys, where each use is pinned.
@@ -258,187 +341,7 @@ fn target(same: &[&Use]) -> Target {
     route::keys_of(same[0].group, keys)
 }
 
-/// Types whose binary form is the same on every server: those of users have OIDs of their own,
-/// which arrays and composites carry.
+/// Whether values, or arrays of them, have a binary form that every server understands.
 fn is_portable(type_name: &str) -> bool {
-    let element = type_name.trim_end_matches("[]");
-    let plain = element.split_once('(').map_or(element, |(head, _)| head).trim_end();
-    matches!(
-        plain,
-        "smallint"
-            | "integer"
-            | "bigint"
-            | "numeric"
-            | "real"
-            | "double precision"
-            | "text"
-            | "character"
-            | "character varying"
-            | "boolean"
-            | "bytea"
-            | "uuid"
-            | "date"
-            | "time"
-            | "time without time zone"
-            | "timestamp"
-            | "timestamp without time zone"
-            | "timestamp with time zone"
-            | "interval"
-            | "json"
-            | "jsonb"
-            | "inet"
-            | "cidr"
-    ) || (element.starts_with("timestamp(") || element.starts_with("time("))
+    portable::find(type_name.trim_end_matches("[]")).is_some()
 }
-
-/// The conditions of WHERE that only rows of one table decide.
-struct Filter<'a> {
-    tokens: &'a Tokens<'a>,
-    context: &'a Context<'a>,
-    query: &'a Query,
-    analysis: &'a Analysis,
-    used: &'a Use,
-}
-
-impl Filter<'_> {
-    fn build(&self) -> Option<String> {
-        let select = self.query.only_select()?;
-        if !self.query.ctes.is_empty() || self.analysis.blocks != 1 {
-            return None;
-        }
-        let mut items = Vec::new();
-        for item in &select.from {
-            self.items(item, false, &mut items)?;
-        }
-        let name = called(self.used);
-        let mut own = items.iter().filter(|item| item.name == name);
-        match (own.next(), own.next()) {
-            (Some(item), None) if !item.nullable => {}
-            _ => return None,
-        }
-        let filter = select.filter.as_ref()?;
-        let parts: Vec<&str> = split_and(self.tokens, filter)
-            .iter()
-            .filter(|part| self.decides(part, &items))
-            .map(|part| self.tokens.text(part))
-            .collect();
-        (!parts.is_empty()).then(|| format!("({})", parts.join(") AND (")))
-    }
-
-    /// The tables of a FROM list; `None` where columns of something else could be meant.
-    fn items<'q>(&self, from: &'q From, nullable: bool, out: &mut Vec<Named<'q>>) -> Option<()>
-    where
-        Self: 'q,
-    {
-        match from {
-            From::Table { parts, alias, odd: false, .. } => {
-                let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-                let table = self.context.spread(&parts)?;
-                let name = alias.as_deref().or_else(|| parts.last().copied())?;
-                let columns = table.columns.iter().map(|column| column.name.to_string()).collect();
-                out.push(Named { name, columns, nullable });
-                Some(())
-            }
-            From::Join { left, right, kind, .. } => {
-                let (left_may, right_may) = match kind {
-                    JoinKind::Inner => (false, false),
-                    JoinKind::Left => (false, true),
-                    JoinKind::Right => (true, false),
-                    JoinKind::Full => (true, true),
-                };
-                self.items(left, nullable || left_may, out)?;
-                self.items(right, nullable || right_may, out)
-            }
-            From::Table { .. } | From::Subquery { .. } | From::Function { .. } => None,
-        }
-    }
-
-    fn decides(&self, part: &Range, items: &[Named<'_>]) -> bool {
-        let tokens = self.tokens;
-        let mut at = part.start;
-        while at < part.end {
-            if tokens.kind(at) == Some(Kind::Open) && starts_query(tokens, at + 1) {
-                return false;
-            }
-            if let Some((name, open)) = functions::call(tokens, at) {
-                if name.is_none_or(|name| functions::nature(name) != Nature::Immutable) {
-                    return false;
-                }
-                at = open;
-                continue;
-            }
-            match tokens.kind(at) {
-                Some(Kind::Param(_) | Kind::Semicolon) => return false,
-                Some(Kind::Word) if PLAIN_WORDS.contains(&&*tokens.list[at].text) => {}
-                Some(Kind::Word | Kind::Quoted) => {
-                    let Some((parts, after)) = tokens.qualified(at) else { return false };
-                    if !self.is_own(&parts, items) {
-                        return false;
-                    }
-                    at = after;
-                    continue;
-                }
-                _ => {}
-            }
-            at += 1;
-        }
-        true
-    }
-
-    fn is_own(&self, parts: &[&str], items: &[Named<'_>]) -> bool {
-        let name = called(self.used);
-        match parts {
-            [alias, column] => {
-                *alias == name && self.used.table.columns.iter().any(|c| *c.name == **column)
-            }
-            [column] => {
-                let mut owners =
-                    items.iter().filter(|item| item.columns.iter().any(|c| c == column));
-                matches!((owners.next(), owners.next()), (Some(item), None) if item.name == name)
-            }
-            _ => false,
-        }
-    }
-}
-
-/// A table in FROM.
-struct Named<'q> {
-    name: &'q str,
-    columns: Vec<String>,
-    /// On a side of an outer join that may be missing.
-    nullable: bool,
-}
-
-/// Words of conditions that are no columns and mean the same everywhere.
-const PLAIN_WORDS: &[&str] = &[
-    "and",
-    "or",
-    "not",
-    "null",
-    "true",
-    "false",
-    "is",
-    "in",
-    "like",
-    "ilike",
-    "between",
-    "case",
-    "when",
-    "then",
-    "else",
-    "end",
-    "distinct",
-    "from",
-    "unknown",
-    "date",
-    "interval",
-    "timestamp",
-    "similar",
-    "to",
-    "escape",
-    "symmetric",
-    "any",
-    "all",
-    "some",
-    "array",
-];

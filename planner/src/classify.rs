@@ -4,13 +4,14 @@
 use pgherd_shard_map::{RelationKind, ShardId};
 
 use crate::query::{keyword, starts_query};
-use crate::route::{home, one, plan_of, unread};
+use crate::route::{home, one, plan_of};
 use crate::token::{Kind, Range, Tokens};
+use crate::witness::unread;
 use crate::{
-    Access, Action, BeginWord, ClusterFunction, Context, Discard, Isolation, ManyShards, Merge,
-    OneShard, Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Stateful, StatementKind,
-    Target, block, cluster, copy, cursor, ddl, explain, functions, insert, live, merge_into, route,
-    temporary, with, write,
+    Access, Action, Alone, BeginWord, ClusterFunction, Context, Discard, Isolation, ManyShards,
+    Merge, OneShard, Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Stateful,
+    StatementKind, Target, block, cluster, copy, cursor, ddl, explain, functions, insert, live,
+    merge_into, route, temporary, with, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -126,7 +127,8 @@ fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErro
         "select" => match cluster::read(tokens, context)? {
             Some(function) => {
                 let access = match function {
-                    ClusterFunction::TransactionOutcome { .. } => Access::Read,
+                    ClusterFunction::TransactionOutcome { .. }
+                    | ClusterFunction::CreateDistributedConcurrently { .. } => Access::Read,
                     _ => Access::Schema,
                 };
                 let kind = StatementKind::Utility;
@@ -462,7 +464,11 @@ pub(crate) fn everywhere(merge: Merge) -> Action {
 fn maintenance(tokens: &Tokens<'_>, context: &Context<'_>) -> Plan {
     // Those that could run in a transaction block gain nothing from one.
     let alone = !tokens.is_any(0, &["analyze", "analyse", "checkpoint"]);
-    let merge = if alone { Merge::EachAlone } else { Merge::Same };
+    let again = match tokens.all().any(|at| tokens.is(at, "concurrently")) {
+        true => Alone::Rest,
+        false => Alone::Again,
+    };
+    let merge = if alone { Merge::EachAlone(again) } else { Merge::Same };
     let action = match names_home(tokens, context) {
         // Empty elsewhere.
         true => Action::One(OneShard { target: Target::Home, otherwise: None }),

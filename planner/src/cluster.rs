@@ -11,6 +11,7 @@ const NAMES: &[&str] = &[
     "create_reference_table",
     "undistribute_table",
     "pgherd_transaction_outcome",
+    "create_distributed_table_concurrently",
 ];
 
 /// The function, if the statement is a SELECT of one.
@@ -52,8 +53,12 @@ pub(crate) fn read(
             _ => plain.push(argument(tokens, &part)?),
         }
     }
-    let wanted = if tokens.is(at, NAMES[0]) { 2 } else { 1 };
-    if plain.len() < wanted || plain.len() > if wanted == 2 { 3 } else { 1 } {
+    let most = match () {
+        () if tokens.is(at, NAMES[0]) => 3,
+        () if tokens.is(at, NAMES[4]) => 2,
+        () => 1,
+    };
+    if plain.len() < most.min(2) || plain.len() > most {
         return Err(misuse("the number of arguments is wrong"));
     }
     if tokens.is(at, NAMES[3]) {
@@ -62,14 +67,22 @@ pub(crate) fn read(
     }
     let distribution = distribution.or_else(|| plain.get(2).cloned());
     let table = table(&plain[0], context)?;
+    let colocate_with = match colocate_with.as_deref() {
+        None | Some("default") => None,
+        Some(name) => Some(self::table(name, context)?),
+    };
     Ok(Some(match tokens.word(at) {
+        Some("create_distributed_table_concurrently") => {
+            if distribution.is_some_and(|distribution| &*distribution != "hash") {
+                return Err(misuse("only distribution by hash can be made concurrently"));
+            }
+            let column = fold(&plain[1]);
+            ClusterFunction::CreateDistributedConcurrently { table, column, colocate_with }
+        }
         Some("create_distributed_table") => ClusterFunction::CreateDistributedTable {
             table,
             column: fold(&plain[1]),
-            colocate_with: match colocate_with.as_deref() {
-                None | Some("default") => None,
-                Some(name) => Some(self::table(name, context)?),
-            },
+            colocate_with,
             distribution: distribution.unwrap_or_else(|| "hash".into()),
         },
         Some("create_reference_table") => ClusterFunction::CreateReferenceTable { table },

@@ -8,9 +8,9 @@ use crate::query::starts_query;
 use crate::route::{home, one, plan_of};
 use crate::token::{Kind, Range, Tokens};
 use crate::{
-    Access, Action, Context, CopyFormat, CopyIn, CopyKey, CopyMake, CopyOut, CopyRows, Make,
-    ManyShards, Merge, OneShard, Plan, PlanError, Reuse, StatementKind, Target, functions, route,
-    write,
+    Access, Action, Context, CopyFormat, CopyIn, CopyKey, CopyMake, CopyOut, CopyQuery, CopyRows,
+    ForceQuote, Make, ManyShards, Merge, OneShard, Plan, PlanError, Reuse, StatementKind, Target,
+    functions, route, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -187,25 +187,34 @@ fn query_out(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErr
             "Use COPY (SELECT …) TO STDOUT.",
         ));
     }
-    let inner = Tokens::new(tokens.text(&inner_range));
+    let inner = Tokens::known(tokens.text(&inner_range), context);
     let plan = route::select(&inner, context)?;
-    match plan.action {
+    match &plan.action {
         // No literal stands before the query, so their numbers are those of the whole.
-        Action::One(one) => {
-            let action = Action::One(OneShard { otherwise: None, ..one });
+        Action::One(one) if !several(one) => {
+            let action = Action::One(OneShard { otherwise: None, ..one.clone() });
             Ok(plan_of(context, action, plan.access, plan.reuse, kind))
         }
-        Action::Many(many) if plain_concat(&many) => {
+        Action::Many(many) if plain_concat(many) => {
             let (format, _) = options(tokens, close + 3, &nothing())?;
-            let out = CopyOut { target: many.target, format };
+            let out = CopyOut { target: many.target.clone(), format };
             Ok(plan_of(context, Action::CopyOut(out), plan.access, Reuse::SameText, kind))
         }
-        _ => Err(PlanError::unsupported(
-            "COPY of a query that merges several shards is not supported",
-            "Its rows would have to be sorted, limited or aggregated.",
-            "Pin the distribution column in the query, or run the SELECT itself.",
-        )),
+        _ => {
+            let (format, force_quote) = written(tokens, close + 3)?;
+            let (query, tail) = (2..close, close + 1..tokens.len());
+            let access = plan.access;
+            let (query, tail) = (tokens.span(&query), tokens.span(&tail));
+            let copy = CopyQuery { query, plan, tail, format, force_quote };
+            let action = Action::CopyQuery(Box::new(copy));
+            Ok(plan_of(context, action, access, Reuse::SameText, kind))
+        }
     }
+}
+
+/// Keys of several shards, where that is known from the text.
+fn several(one: &OneShard) -> bool {
+    one.otherwise.is_some() && matches!(&one.target, Target::Keys { keys, .. } if keys.len() > 1)
 }
 
 fn plain_concat(many: &ManyShards) -> bool {
@@ -223,11 +232,25 @@ fn nothing() -> Table {
 
 /// The format, and whether there is a WHERE. Both spellings: `WITH (FORMAT csv, HEADER)` and the
 /// old `WITH CSV HEADER DELIMITER AS ','`.
-fn options(
+fn options(tokens: &Tokens<'_>, at: usize, table: &Table) -> Result<(CopyFormat, bool), PlanError> {
+    let (seen, at) = read_options(tokens, at, table)?;
+    Ok((seen.format()?, tokens.is(at, "where")))
+}
+
+/// The format that the router itself is to write.
+fn written(tokens: &Tokens<'_>, at: usize) -> Result<(CopyFormat, ForceQuote), PlanError> {
+    let (mut seen, _) = read_options(tokens, at, &nothing())?;
+    let quoted = std::mem::take(&mut seen.force_quote);
+    let quoted = quoted.unwrap_or_else(|| ForceQuote::Columns(Box::default()));
+    Ok((seen.format()?, quoted))
+}
+
+/// What is said of the format, and the token after it.
+fn read_options(
     tokens: &Tokens<'_>,
     mut at: usize,
     table: &Table,
-) -> Result<(CopyFormat, bool), PlanError> {
+) -> Result<(Options, usize), PlanError> {
     let mut seen = Options::default();
     if tokens.is(1, "binary") {
         seen.format = Some("binary".into());
@@ -279,11 +302,12 @@ fn options(
             }
         }
     }
-    Ok((seen.format()?, tokens.is(at, "where")))
+    Ok((seen, at))
 }
 
 #[derive(Default)]
 struct Options {
+    force_quote: Option<ForceQuote>,
     format: Option<String>,
     delimiter: Option<u8>,
     null: Option<Box<[u8]>>,
@@ -352,7 +376,14 @@ impl Options {
             "header" => self.header = on()?,
             "force_not_null" => self.force_not_null_key = names_key(),
             "force_null" => self.force_null_key = names_key(),
-            "freeze" | "force_quote" => {}
+            "freeze" => {}
+            "force_quote" => {
+                let names = value.clone().filter_map(|at| tokens.name(at)).map(Into::into);
+                self.force_quote = Some(match tokens.sign(value.start, "*") {
+                    true => ForceQuote::All,
+                    false => ForceQuote::Columns(names.collect()),
+                });
+            }
             "encoding" => {
                 let encoding = text()?.to_ascii_lowercase();
                 if !matches!(encoding.as_slice(), b"utf8" | b"utf-8") {

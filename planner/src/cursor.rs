@@ -4,8 +4,9 @@
 //! with it. Of one over rows of other shards the router takes care: its query is planned like any
 //! other. Which of the two a name means is known when FETCH runs, not when it is planned.
 
-use crate::route::{check_scatter, home, plan_of, unread};
+use crate::route::{check_scatter, home, plan_of};
 use crate::token::{Kind, Range, Tokens};
+use crate::witness::unread;
 use crate::{
     Access, Action, Context, CursorStatement, Declare, Move, Plan, PlanError, Reuse, StatementKind,
     Step, Target, classify, functions,
@@ -89,7 +90,7 @@ fn declare(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError
         plan_for(context, statement, access)
     };
     let query = tokens.span(&(head.query..tokens.len()));
-    let mut inner = Tokens::new(query.of(tokens.sql));
+    let mut inner = Tokens::known(query.of(tokens.sql), context);
     inner.hints.extend(tokens.hints.iter().copied());
     let plan = classify::plan(&inner, context);
     if !spread {

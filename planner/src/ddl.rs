@@ -5,14 +5,16 @@ use pgherd_shard_map::{Table, TableKind, TableName};
 use crate::classify::everywhere;
 use crate::route::{home, plan_of};
 use crate::token::{Kind, Range, Tokens};
+use crate::witness::unread;
 use crate::{
-    Access, Action, ClusterFunction, Context, Merge, Plan, PlanError, Reuse, Role, StatementKind,
-    functions, literal, table_from_query,
+    Access, Action, Alone, ClusterFunction, Context, Merge, Numbering, Plan, PlanError, Reuse,
+    Role, StatementKind, functions, literal, table_from_query,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
     refuse_kinds(tokens)?;
     let mut then = None;
+    let mut numbering = None;
     let object = object_word(tokens);
     match (
         tokens.word(0).unwrap_or_default(),
@@ -20,8 +22,7 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     ) {
         ("create", "table") => {
             let at = object.unwrap_or(1);
-            let after = named(tokens, at + 1).map_or(at + 1, |(_, after)| after);
-            if let Some(plan) = table_from_query::create_as(tokens, context, after)? {
+            if let Some(plan) = table_from_query::create_as(tokens, context, at)? {
                 return Ok(plan);
             }
             then = create_table(tokens, context, at)?;
@@ -57,7 +58,7 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
                 "Write the other statement in the application, or in a transaction.",
             ));
         }
-        ("alter", "table") => alter_table(tokens, context)?,
+        ("alter", "table") => numbering = alter_table(tokens, context)?,
         _ => {}
     }
     if let Some(role) = role_password(tokens)? {
@@ -65,11 +66,48 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
         return Ok(plan_of(context, Action::Role(role), Access::Write, Reuse::Once, kind));
     }
     let alone = tokens.all().any(|at| tokens.is(at, "concurrently"));
-    let merge = if alone { Merge::EachAlone } else { Merge::Same };
+    let merge = match (alone, numbering) {
+        (true, _) => Merge::EachAlone(resumed(tokens)?),
+        (false, Some(numbering)) => Merge::Numbered(numbering),
+        (false, None) => Merge::Same,
+    };
     let mut plan =
         plan_of(context, everywhere(merge), Access::Schema, Reuse::Once, StatementKind::Ddl);
     plan.then = then;
     Ok(plan)
+}
+
+/// How a statement goes on that has not run on all shards.
+fn resumed(tokens: &Tokens<'_>) -> Result<Alone, PlanError> {
+    let at = tokens.find(&tokens.all(), |at| tokens.is(at, "concurrently"));
+    let Some((name, after)) = at.and_then(|at| written(tokens, at)) else {
+        return Ok(Alone::Rest);
+    };
+    if tokens.is(0, "drop") {
+        return Ok(Alone::NoIndex { name });
+    }
+    if !tokens.is(0, "create") {
+        return Ok(Alone::Rest);
+    }
+    if tokens.is(after - 1, "on") {
+        return Err(refused(
+            "CREATE INDEX CONCURRENTLY without a name is not supported",
+            "If it fails on one shard, an index is left there that could not be told from others.",
+            "Give the index a name.",
+        ));
+    }
+    let table = tokens.is(after, "on").then(|| written(tokens, after)).flatten();
+    Ok(table.map_or(Alone::Rest, |(table, _)| Alone::Index { name, table }))
+}
+
+/// A name behind `at` as it is written, past IF [NOT] EXISTS and ONLY, and where it ends.
+fn written(tokens: &Tokens<'_>, at: usize) -> Option<(Box<str>, usize)> {
+    let mut from = at + 1;
+    while tokens.is_any(from, &["if", "not", "exists", "only"]) {
+        from += 1;
+    }
+    let (_, after) = tokens.qualified(from)?;
+    Some((tokens.text(&(from..after)).into(), after))
 }
 
 /// A trigger of a distributed table works where the row is; of a reference table it would work on
@@ -240,12 +278,12 @@ fn unique(tokens: &Tokens<'_>, table: &Table, columns: &Range) -> Result<(), Pla
     ))
 }
 
-fn alter_table(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<(), PlanError> {
-    let Some((parts, after)) = named(tokens, 2) else { return Ok(()) };
+fn alter_table(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<Numbering>, PlanError> {
+    let Some((parts, after)) = named(tokens, 2) else { return Ok(None) };
     let table = context.sharded(&parts);
     let actions = after..tokens.len();
     foreign_keys(tokens, context, table.map(|t| &**t), &actions)?;
-    let Some(table) = table else { return Ok(()) };
+    let Some(table) = table else { return Ok(None) };
     if tokens.is(after, "rename") || tokens.are(after, &["set", "schema"]) {
         let column = tokens.is(after + 1, "column") || tokens.is(after + 2, "to");
         let is_key = table.key_column().is_some_and(|key| {
@@ -259,12 +297,56 @@ fn alter_table(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<(), PlanErr
                 "Undistribute the table, rename, and distribute it again.",
             ));
         }
-        return Ok(());
+        return Ok(None);
     }
+    let mut columns = Vec::new();
     for action in tokens.split(&actions) {
         alter_action(tokens, table, &action)?;
+        columns.extend(numbered(tokens, table, &action)?);
     }
-    Ok(())
+    let unique = |at| tokens.is_any(at, &["unique", "primary", "exclude"]);
+    if !columns.is_empty() && actions.clone().any(unique) {
+        return Err(refused(
+            "a column that is filled from a sequence and a unique constraint cannot be added at once",
+            "Rows get their numbers shard by shard, when the constraint would be there already.",
+            "Add the constraint in a second ALTER TABLE.",
+        ));
+    }
+    let table = table.name.clone();
+    Ok((!columns.is_empty()).then(|| Numbering { table, columns: columns.into() }))
+}
+
+/// A new column that a sequence of its own fills, in rows that are there already, too.
+fn numbered(
+    tokens: &Tokens<'_>,
+    table: &Table,
+    action: &Range,
+) -> Result<Option<Box<str>>, PlanError> {
+    if !tokens.is(action.start, "add")
+        || tokens.is(action.start + 1, "constraint")
+        || table.kind == TableKind::Reference
+    {
+        return Ok(None);
+    }
+    if action.clone().any(|at| tokens.is(at, "nextval") && tokens.kind(at + 1) == Some(Kind::Open))
+    {
+        return Err(refused(
+            "a distributed table cannot get a column that is filled from another's sequence",
+            "Each shard would number the rows that it has by itself.",
+            "Use serial or GENERATED … AS IDENTITY; or add the column without a default, fill it, \
+             and then use ALTER COLUMN … SET DEFAULT nextval(…).",
+        ));
+    }
+    let types = ["serial", "bigserial", "smallserial", "serial2", "serial4", "serial8"];
+    let numbers = |at| tokens.is_any(at, &types) || tokens.are(at, &["as", "identity"]);
+    let mut at = action.start + 1;
+    while tokens.is_any(at, &["column", "if", "not", "exists"]) {
+        at += 1;
+    }
+    match (at + 1..action.end).any(numbers) {
+        false => Ok(None),
+        true => Ok(Some(tokens.name(at).ok_or_else(|| unread(tokens))?.into())),
+    }
 }
 
 fn alter_action(tokens: &Tokens<'_>, table: &Table, action: &Range) -> Result<(), PlanError> {
@@ -307,22 +389,6 @@ fn alter_action(tokens: &Tokens<'_>, table: &Table, action: &Range) -> Result<()
             || action
                 .clone()
                 .any(|at| tokens.is_any(at, &["serial", "bigserial", "smallserial", "identity"]));
-        let numbers = action.clone().any(|at| {
-            tokens.is_any(
-                at,
-                &["serial", "bigserial", "smallserial", "serial4", "serial8", "identity"],
-            ) || (tokens.is(at, "nextval") && tokens.kind(at + 1) == Some(Kind::Open))
-        });
-        if numbers
-            && table.kind != TableKind::Reference
-            && !tokens.is(action.start + 1, "constraint")
-        {
-            return Err(refused(
-                "a distributed table cannot get a column that is filled from a sequence",
-                "Each shard would number the rows that it has by itself.",
-                "Add the column without a default, fill it, and then use ALTER COLUMN … SET DEFAULT nextval(…) or ADD GENERATED … AS IDENTITY.",
-            ));
-        }
         if table.kind == TableKind::Reference
             && differs
             && action.clone().any(|at| {

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use crate::{
-    Action, Borrow, CopyKey, CopyRows, CursorStatement, Declare, GatherPlace, KeySource, KeyUse,
-    Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan, Pull, RowCount, Target,
+    Action, Alone, Borrow, CarriedTo, CopiedTable, CopyKey, CopyRows, CursorStatement, Declare,
+    GatherPlace, KeySource, KeyUse, Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan, Pull,
+    RowCount, StepPart, Target,
 };
 
 /// How much of the cluster a plan needs.
@@ -44,7 +45,13 @@ impl Plan {
             | Action::Role(_)
             | Action::CopyIn(_)
             | Action::CopyOut(_) => Tier::Scatter,
-            Action::Borrow(_) | Action::Gather(_) | Action::Informed(_) => Tier::Borrow,
+            Action::CopyQuery(copy) => copy.plan.tier(),
+            Action::Borrow(_)
+            | Action::Gather(_)
+            | Action::Informed(_)
+            | Action::Carried(_)
+            | Action::Steps(_)
+            | Action::MadeTable(_) => Tier::Borrow,
             Action::Session(_) | Action::Empty => Tier::Session,
             Action::Cluster(_) | Action::Live(_) => Tier::Cluster,
             Action::Explain(explain) => explain.plan.tier(),
@@ -110,7 +117,38 @@ impl Plan {
             }
             Action::Informed(informed) => {
                 let _ = write!(out, "write on {}, with copies", target(&informed.target));
+                for copy in &informed.home {
+                    let _ = write!(out, "\n  copy {} of the home shard", copy.name);
+                }
                 write_pulls(out, &informed.pulls, &informed.sql);
+                Ok(())
+            }
+            Action::Carried(carried) => {
+                out.push_str("make the source's rows on the home shard");
+                write_borrow(out, &carried.borrow);
+                let _ = match &carried.to {
+                    CarriedTo::ByKey { column, .. } => {
+                        write!(out, "\n  each to the shard of its \"{column}\"")
+                    }
+                    CarriedTo::Keys(keys) => write!(out, "\n  all to {}", target(keys)),
+                    CarriedTo::All => write!(out, "\n  all to all shards"),
+                    CarriedTo::Same => write!(out, "\n  all to all shards, one answer"),
+                    CarriedTo::Home => write!(out, "\n  all to the home shard"),
+                };
+                carried.numbers.iter().for_each(|make| write_make(out, make));
+                write!(out, "\n  there: {}", carried.sql)
+            }
+            Action::MadeTable(made) => {
+                write!(out, "one after another\n  {}\n  and then: {}", made.create, made.fill)
+            }
+            Action::Steps(steps) => {
+                out.push_str("one after another");
+                for step in &steps.steps {
+                    let _ = write!(out, "\n  {}: ", step.name);
+                    write_step(out, &step.text);
+                }
+                out.push_str("\n  and then: ");
+                write_step(out, &steps.last);
                 Ok(())
             }
             Action::Gather(gather) => {
@@ -136,6 +174,11 @@ impl Plan {
                 };
                 copy.makes.iter().for_each(|made| write_make(out, &made.make));
                 write!(out, "\n  {} columns, {:?}", copy.columns, copy.format)
+            }
+            Action::CopyQuery(copy) => {
+                let _ = write!(out, "COPY {:?}, quoting {:?}: ", copy.format, copy.force_quote);
+                copy.plan.write(out);
+                Ok(())
             }
             Action::CopyOut(copy) => {
                 write!(out, "COPY out of {}\n  {:?}", target(&copy.target), copy.format)
@@ -197,9 +240,23 @@ fn target(target: &Target) -> String {
         Target::Shard(shard) => format!("shard {shard}"),
         Target::All => "all shards".into(),
         Target::Keys { keys, why, .. } => {
-            let keys: Vec<String> = keys.iter().map(key).collect();
-            let new = if *why == KeyUse::NewRow { "new key" } else { "key" };
-            format!("the shard of {new} {}", keys.join(", "))
+            let filters = match why {
+                KeyUse::Filter => keys.len(),
+                KeyUse::NewRow => 0,
+                KeyUse::Both { filters } => *filters as usize,
+            };
+            let (old, new) = keys.split_at(filters.min(keys.len()));
+            let list = |what: &str, keys: &[KeySource]| {
+                let keys: Vec<String> = keys.iter().map(key).collect();
+                format!("{what} {}", keys.join(", "))
+            };
+            match (old, new) {
+                (old, []) => format!("the shard of {}", list("key", old)),
+                ([], new) => format!("the shard of {}", list("new key", new)),
+                (old, new) => {
+                    format!("the shard of {} and {}", list("key", old), list("new key", new))
+                }
+            }
         }
     }
 }
@@ -227,7 +284,21 @@ fn write_many(out: &mut String, many: &ManyShards) {
         Merge::HomeFills { elsewhere } => {
             write!(out, "\n  merge: one answer\n  other shards: {elsewhere}")
         }
-        Merge::EachAlone => write!(out, "\n  merge: one answer, outside any transaction block"),
+        Merge::EachAlone(alone) => {
+            let _ = write!(out, "\n  merge: one answer, outside any transaction block");
+            match alone {
+                Alone::Again => Ok(()),
+                Alone::Rest => write!(out, "; can be resumed"),
+                Alone::Index { name, table } => write!(out, "; index {name} on {table} to resume"),
+                Alone::NoIndex { name } => write!(out, "; no index {name} to resume"),
+            }
+        }
+        Merge::Numbered(numbering) => write!(
+            out,
+            "\n  merge: one answer, then {} of {} get their numbers shard by shard",
+            numbering.columns.join(", "),
+            numbering.table
+        ),
         Merge::Sum => write!(out, "\n  merge: counts added"),
         Merge::Rekeyed(rekey) => {
             let to = rekey.to.as_ref().map_or_else(|| "whatever it is".into(), key);
@@ -256,7 +327,8 @@ fn write_many(out: &mut String, many: &ManyShards) {
             write!(out, "{}{ties}", limit_text(&ordered.limit))
         }
         Merge::Combine(combine) => {
-            let _ = write!(out, "\n  merge: combine {} columns: ", combine.columns());
+            let direct = if combine.direct.is_some() { ", or as they are" } else { "" };
+            let _ = write!(out, "\n  merge: combine {} columns{direct}: ", combine.columns());
             for piece in &combine.statement {
                 let _ = match piece {
                     Piece::Text(text) => write!(out, "{text}"),
@@ -270,22 +342,44 @@ fn write_many(out: &mut String, many: &ManyShards) {
     };
 }
 
+fn write_step(out: &mut String, parts: &[StepPart]) {
+    for part in parts {
+        let _ = match part {
+            StepPart::Text(text) => write!(out, "{text}"),
+            StepPart::Rows(number) => write!(out, "<rows of step {}>", number + 1),
+        };
+    }
+}
+
 fn write_borrow(out: &mut String, borrow: &Borrow) {
     for view in &borrow.views {
         let _ = write!(out, "\n  for who may read {view}");
     }
+    for own in &borrow.own {
+        let _ = write!(out, "\n  copy {}, which is the session's own", own.table);
+    }
     write_pulls(out, &borrow.pulls, &borrow.sql);
+    for broadcast in &borrow.broadcasts {
+        out.push_str("\n  or, if small enough,");
+        for CopiedTable { pull, .. } in &broadcast.tables {
+            write_pull(out, pull);
+        }
+        let _ = write!(out, "\n  to {}", target(&broadcast.many.target));
+        write_many(out, &broadcast.many);
+    }
 }
 
 fn write_pulls(out: &mut String, pulls: &[Pull], sql: &str) {
-    for pull in pulls {
-        let columns = pull.columns.join(", ");
-        let _ = write!(out, "\n  copy {} ({columns}) from {}", pull.table, target(&pull.target));
-        if let Some(filter) = &pull.filter {
-            let _ = write!(out, " where {filter}");
-        }
-    }
+    pulls.iter().for_each(|pull| write_pull(out, pull));
     let _ = write!(out, "\n  run: {sql}");
+}
+
+fn write_pull(out: &mut String, pull: &Pull) {
+    let columns = pull.columns.join(", ");
+    let _ = write!(out, "\n  copy {} ({columns}) from {}", pull.table, target(&pull.target));
+    if let Some(filter) = &pull.filter {
+        let _ = write!(out, " where {filter}");
+    }
 }
 
 fn limit_text(limit: &Limit) -> String {

@@ -24,7 +24,7 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
     }
     let statement = tokens.span(&(at..tokens.len()));
     let text = &tokens.sql[statement.start as usize..statement.end as usize];
-    let mut inner = Tokens::new(text);
+    let mut inner = Tokens::known(text, context);
     inner.hints.extend(tokens.hints.iter().copied());
     let plan = route::check_scatter(classify::plan(&inner, context)?, context)?;
     if let Action::Cursor(statement) = &plan.action {
@@ -36,6 +36,13 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
             )),
             _ => Ok(home(context, Access::Read, StatementKind::Explain)),
         };
+    }
+    if let Action::MadeTable(_) = plan.action {
+        return Err(PlanError::unsupported(
+            "EXPLAIN of a table that is made from rows of several shards is not supported",
+            "It is made first, and then filled.",
+            "Explain the query alone.",
+        ));
     }
     if makes_table(&plan) {
         return match options.analyze {

@@ -1,5 +1,10 @@
-//! What built-in functions do, as far as planning must know. Whatever is not listed is unknown:
-//! it may write, be an aggregate, or keep session state.
+//! What functions do, as far as planning must know. Of PostgreSQL's own, `functions/builtin.txt` says
+//! it as `pg_proc` does, and the lists here add what that does not know, or where planning sees it
+//! otherwise; of users' own, the map says it. Whatever is in neither is unknown: it may write, be an
+//! aggregate, or keep session state.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use crate::literal::decode_str;
 use crate::query::keyword;
@@ -61,177 +66,43 @@ const WINDOW: &[&str] =
 
 const SEQUENCE: &[&str] = &["nextval", "setval"];
 
-/// Same arguments, same result, on every server.
+/// Same arguments, same result, on every server of a cluster, whose settings are the client's.
 const IMMUTABLE: &[&str] = &[
-    "abs",
-    "array_append",
-    "array_cat",
-    "array_length",
-    "array_position",
-    "array_prepend",
-    "array_remove",
-    "array_replace",
     "array_to_string",
-    "ascii",
-    "btrim",
-    "cardinality",
     "cast",
-    "cbrt",
-    "ceil",
-    "ceiling",
-    "char_length",
-    "character_length",
-    "chr",
     "coalesce",
     "concat",
     "concat_ws",
     "date_part",
     "date_trunc",
-    "decode",
-    "degrees",
-    "div",
-    "encode",
-    "exp",
     "extract",
-    "floor",
     "format",
     "greatest",
-    "hashint4",
-    "hashint8",
-    "hashtext",
-    "initcap",
-    "isfinite",
-    "json_array_length",
     "json_build_array",
     "json_build_object",
-    "json_extract_path",
-    "json_extract_path_text",
-    "json_typeof",
-    "jsonb_array_length",
     "jsonb_build_array",
     "jsonb_build_object",
-    "jsonb_extract_path",
-    "jsonb_extract_path_text",
-    "jsonb_insert",
-    "jsonb_pretty",
-    "jsonb_set",
-    "jsonb_strip_nulls",
-    "jsonb_typeof",
     "least",
-    "left",
     "length",
-    "ln",
-    "log",
-    "lower",
-    "lpad",
-    "ltrim",
-    "make_date",
-    "make_interval",
-    "make_time",
-    "make_timestamp",
-    "md5",
-    "mod",
     "nullif",
-    "num_nonnulls",
-    "num_nulls",
-    "octet_length",
-    "overlay",
-    "pi",
-    "position",
-    "power",
-    "quote_ident",
     "quote_literal",
-    "radians",
-    "regexp_match",
-    "regexp_replace",
-    "repeat",
-    "replace",
-    "reverse",
-    "right",
-    "round",
     "row",
     "row_to_json",
-    "rpad",
-    "rtrim",
-    "sha256",
-    "sign",
-    "split_part",
-    "sqrt",
-    "starts_with",
-    "string_to_array",
-    "strpos",
-    "substr",
-    "substring",
     "to_char",
     "to_date",
-    "to_hex",
     "to_json",
     "to_jsonb",
     "to_number",
     "to_timestamp",
-    "translate",
     "trim",
-    "trunc",
-    "upper",
-    "width_bucket",
 ];
 
-/// Reads only, but differs by time, session or server.
-const STABLE: &[&str] = &[
-    "age",
-    "col_description",
-    "current_database",
-    "current_schema",
-    "current_schemas",
-    "current_setting",
-    "format_type",
-    "has_table_privilege",
-    "inet_server_addr",
-    "inet_server_port",
-    "now",
-    "obj_description",
-    "pg_backend_pid",
-    "pg_encoding_to_char",
-    "pg_get_constraintdef",
-    "pg_get_expr",
-    "pg_get_indexdef",
-    "pg_get_serial_sequence",
-    "pg_get_userbyid",
-    "pg_get_viewdef",
-    "pg_is_in_recovery",
-    "pg_relation_size",
-    "pg_table_is_visible",
-    "pg_table_size",
-    "pg_total_relation_size",
-    "pg_type_is_visible",
-    "pg_typeof",
-    "statement_timestamp",
-    "to_regclass",
-    "transaction_timestamp",
-    "version",
-];
+/// Volatile for PostgreSQL, but they only read.
+const STABLE: &[&str] =
+    &["pg_is_in_recovery", "pg_relation_size", "pg_table_size", "pg_total_relation_size"];
 
 /// Another result for each row, and nothing is written.
 const VOLATILE: &[&str] = &["clock_timestamp", "gen_random_uuid", "random", "timeofday"];
-
-const SET_RETURNING: &[&str] = &[
-    "generate_series",
-    "generate_subscripts",
-    "json_array_elements",
-    "json_array_elements_text",
-    "json_each",
-    "json_each_text",
-    "json_object_keys",
-    "jsonb_array_elements",
-    "jsonb_array_elements_text",
-    "jsonb_each",
-    "jsonb_each_text",
-    "jsonb_object_keys",
-    "regexp_matches",
-    "regexp_split_to_table",
-    "string_to_table",
-    "unnest",
-];
 
 /// Not functions, though a parenthesis follows.
 const NOT_FUNCTIONS: &[&str] = &[
@@ -329,24 +200,52 @@ pub(crate) enum Nature {
     Combined,
     OtherAggregate,
     Window,
+    /// A user's, which reads at most: it could be an aggregate, and read tables of the home shard.
+    Reading,
     /// It writes nothing but a sequence, which is on the home shard.
     Sequence,
     Unknown,
 }
 
-pub(crate) fn nature(name: &str) -> Nature {
+static BUILTIN: LazyLock<HashMap<&str, Nature>> = LazyLock::new(|| {
+    let lines = include_str!("functions/builtin.txt").lines();
+    let entries = lines.filter_map(|line| line.split_once(' '));
+    let natures = entries.filter_map(|(nature, name)| match nature {
+        "immutable" => Some((name, Nature::Immutable)),
+        "stable" => Some((name, Nature::Stable)),
+        "set" => Some((name, Nature::SetReturning)),
+        _ => None,
+    });
     let lists = [
         (IMMUTABLE, Nature::Immutable),
         (STABLE, Nature::Stable),
         (VOLATILE, Nature::Volatile),
-        (SET_RETURNING, Nature::SetReturning),
         (COMBINED, Nature::Combined),
         (OTHER_AGGREGATES, Nature::OtherAggregate),
         (WINDOW, Nature::Window),
         (SEQUENCE, Nature::Sequence),
     ];
-    let found = lists.iter().find(|(names, _)| names.contains(&name));
-    found.map_or(Nature::Unknown, |(_, nature)| *nature)
+    let ours = lists.iter().flat_map(|(names, nature)| names.iter().map(|name| (*name, *nature)));
+    natures.chain(ours).collect()
+});
+
+/// What a call means, by the function's name.
+fn nature(tokens: &Tokens<'_>, at: usize, builtin: bool) -> Nature {
+    let Some(name) = tokens.name(at) else { return Nature::Unknown };
+    if let Some(nature) = BUILTIN.get(name).filter(|_| builtin) {
+        return *nature;
+    }
+    match tokens.functions {
+        Some(users) if users.immutable.contains(name) => Nature::Immutable,
+        Some(users) if users.reading.contains(name) => Nature::Reading,
+        _ => Nature::Unknown,
+    }
+}
+
+/// The function called at this word, if one is: what it does, and its opening parenthesis.
+pub(crate) fn called(tokens: &Tokens<'_>, at: usize) -> Option<(Nature, usize)> {
+    let (name, open) = call(tokens, at)?;
+    Some((nature(tokens, at, name.is_some()), open))
 }
 
 /// The function called at this word, if one is: its plain name (of another schema than pg_catalog:
@@ -360,9 +259,10 @@ pub(crate) fn call<'t>(tokens: &'t Tokens<'_>, at: usize) -> Option<(Option<&'t 
     if !qualified && tokens.kind(at) == Some(Kind::Word) && NOT_FUNCTIONS.contains(&name) {
         return None;
     }
-    // `x::numeric(10, 2)`, `AS t(a, b)`, `(…) t(a, b)`, `WITH name (columns) AS (`.
+    // `x::numeric(10, 2)`, `AS t(a, b)`, `(…) t(a, b)`, `THEN INSERT (a, b)`, `WITH name (columns) AS (`.
     if at > 0
         && (tokens.sign(at - 1, "::")
+            || tokens.are(at - 1, &["then", "insert"])
             || keyword(tokens, at - 1, "as")
             || tokens.kind(at - 1) == Some(Kind::Close))
     {
@@ -385,11 +285,10 @@ pub(crate) fn call<'t>(tokens: &'t Tokens<'_>, at: usize) -> Option<(Option<&'t 
 pub(crate) fn worst(tokens: &Tokens<'_>, range: &Range) -> (Nature, String) {
     let mut worst = (Nature::Immutable, String::new());
     for at in range.clone() {
-        if let Some((name, _)) = call(tokens, at) {
-            let nature = name.map_or(Nature::Unknown, nature);
-            if nature > worst.0 {
-                worst = (nature, tokens.list[at].text.to_string());
-            }
+        if let Some((nature, _)) = called(tokens, at)
+            && nature > worst.0
+        {
+            worst = (nature, tokens.list[at].text.to_string());
         }
     }
     worst
@@ -397,13 +296,20 @@ pub(crate) fn worst(tokens: &Tokens<'_>, range: &Range) -> (Nature, String) {
 
 /// This nature, if a function of it is called in these tokens.
 pub(crate) fn worst_of(tokens: &Tokens<'_>, range: &Range, wanted: Nature) -> Option<Nature> {
-    range.clone().find_map(|at| {
-        let (name, _) = call(tokens, at)?;
-        (name.map_or(Nature::Unknown, nature) == wanted).then_some(wanted)
+    range.clone().find_map(|at| (called(tokens, at)?.0 == wanted).then_some(wanted))
+}
+
+/// Nothing is called but PostgreSQL's own functions that write nothing.
+pub(crate) fn reads_only(tokens: &Tokens<'_>, range: &Range) -> bool {
+    range.clone().all(|at| {
+        call(tokens, at).is_none_or(|(name, _)| {
+            name.and_then(|name| BUILTIN.get(name)).is_some_and(|n| *n < Nature::Unknown)
+        })
     })
 }
 
-pub(crate) fn reads_only(tokens: &Tokens<'_>, range: &Range) -> bool {
+/// As [`reads_only`], and users' functions that read at most.
+pub(crate) fn reads_at_most(tokens: &Tokens<'_>, range: &Range) -> bool {
     worst(tokens, range).0 < Nature::Unknown
 }
 
@@ -556,8 +462,34 @@ fn listed_setting(tokens: &Tokens<'_>, at: usize) -> Option<usize> {
 pub(crate) fn reading_call(tokens: &Tokens<'_>, context: &Context<'_>) -> Option<usize> {
     tokens.all().find(|at| {
         tokens.kind(at + 1) == Some(Kind::Open)
-            && tokens.name(*at).is_some_and(|name| context.map.is_reading_function(name))
+            && tokens.name(*at).is_some_and(|name| context.map.functions.sharded.contains(name))
     })
+}
+
+/// Functions that read what a string names or says: tables as XML, statistics of a query's words.
+const READ_BY_STRING: &[&str] = &[
+    "cursor_to_xml",
+    "database_to_xml",
+    "database_to_xml_and_xmlschema",
+    "query_to_xml",
+    "query_to_xml_and_xmlschema",
+    "schema_to_xml",
+    "schema_to_xml_and_xmlschema",
+    "table_to_xml",
+    "table_to_xml_and_xmlschema",
+    "ts_stat",
+];
+
+/// The word that calls a function which runs a query that is a string.
+fn string_call(tokens: &Tokens<'_>, context: &Context<'_>) -> Option<usize> {
+    let mut calls = tokens.all().filter(|at| call(tokens, *at).is_some());
+    calls
+        .find(|at| {
+            tokens.is_any(*at, READ_BY_STRING)
+                || tokens.is(*at, "ts_rewrite")
+                    && tokens.split(&(at + 2..tokens.list[at + 1].close)).len() == 2
+        })
+        .filter(|_| context.map.has_sharded())
 }
 
 /// Wherever such a function runs, it would see one server's part of the table.
@@ -568,6 +500,16 @@ pub(crate) fn refuse_reading(tokens: &Tokens<'_>, context: &Context<'_>) -> Resu
         Some("alter" | "drop" | "comment" | "grant" | "revoke" | "security" | "reassign") => false,
         _ => true,
     };
+    if let Some(at) = string_call(tokens, context).filter(|_| runs) {
+        return Err(PlanError::unsupported(
+            format!(
+                "the function {}() is not supported in a sharded database",
+                tokens.list[at].text
+            ),
+            "It runs a query that is a string, and would see the rows of one server only.",
+            "Write the query into the statement; or SET pgherd.shard, if one shard has all the rows.",
+        ));
+    }
     let called = if runs { reading_call(tokens, context) } else { None };
     match called {
         None => Ok(()),

@@ -9,13 +9,16 @@ use pgherd_shard_map::{ColumnDefault, RelationKind, TableKind, TableName, quoted
 
 use crate::analyze::Analysis;
 use crate::borrow;
+use crate::functions::Nature;
 use crate::insert::{Insert, has_query, make_of};
 use crate::query::Query;
-use crate::route::{plan_of, unread, witness};
+use crate::route::plan_of;
+use crate::temporary::TEMPORARY_SCHEMA;
 use crate::token::{Kind, Tokens};
+use crate::witness::{unread, witness};
 use crate::write::view_not_written;
 use crate::{
-    Access, Action, Context, Gather, GatherPlace, KeySource, Make, Plan, PlanError, Reuse,
+    Access, Action, Borrow, Context, Gather, GatherPlace, KeySource, Make, Plan, PlanError, Reuse,
     ScratchColumn, StatementKind, Target, functions, view,
 };
 
@@ -28,46 +31,15 @@ pub(crate) fn plan(
     insert: &Insert<'_>,
 ) -> Result<Plan, PlanError> {
     let source = insert.source..insert.tail;
-    let inner = Tokens::new(tokens.text(&source));
-    let read = inner.strip_parens(&inner.all());
-    let query = Query::read(&inner, read).map_err(|_| unread(tokens))?;
-    let analysis = Analysis::of_query(&inner, context, &query).map_err(|_| unread(tokens))?;
-    let over_views = analysis.view_read_whole().is_some() || analysis.ordered_view;
-    if analysis.data_modifying_cte || analysis.into || analysis.locks {
-        return Err(unread(tokens));
-    }
-    if !functions::reads_only(&inner, &inner.all()) {
-        let (_, name) = functions::worst(&inner, &inner.all());
-        return Err(PlanError::unsupported(
-            format!("the function {name}() is not supported in this INSERT"),
-            "Its rows are made apart from the transaction, where the function could write.",
-            "Run the SELECT, and insert its rows with VALUES.",
-        ));
-    }
     let tail = insert.tail..tokens.len();
     if has_query(tokens, &tail) {
         return Err(unread(tokens)
             .with_detail("A subquery in RETURNING or ON CONFLICT could need another shard."));
     }
-    let why = "rows for other shards than they are read from".to_owned();
-    let mut borrow = if over_views {
-        view::borrow(&inner, context, why)?
-    } else {
-        witness(&inner, context, &analysis, None)?;
-        borrow::plan(&inner, context, &query, &analysis, why)?
-    };
     let before = (0..source.start)
         .filter(|at| matches!(tokens.kind(*at), Some(Kind::Literal { .. })))
         .count() as u32;
-    for pull in &mut borrow.pulls {
-        if let Target::Keys { keys, .. } = &mut pull.target {
-            keys.iter_mut().for_each(|key| {
-                if let KeySource::Literal { index, .. } = key {
-                    *index += before;
-                }
-            });
-        }
-    }
+    let mut borrow = made_at_home(tokens.text(&source), context, before)?;
     let target = Receiver::of(context, insert)?;
     let list = insert.columns.as_ref().map_or_else(String::new, |names| {
         let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
@@ -86,6 +58,50 @@ pub(crate) fn plan(
     Ok(plan_of(context, action, Access::Write, Reuse::SameText, kind))
 }
 
+/// What makes the rows of a query on the home shard. `before` is how many of the statement's literals
+/// come before it.
+pub(crate) fn made_at_home(
+    sql: &str,
+    context: &Context<'_>,
+    before: u32,
+) -> Result<Borrow, PlanError> {
+    let inner = Tokens::known(sql, context);
+    let read = inner.strip_parens(&inner.all());
+    let query = Query::read(&inner, read).map_err(|_| unread(&inner))?;
+    let analysis = Analysis::of_query(&inner, context, &query).map_err(|_| unread(&inner))?;
+    let over_views = analysis.view_read_whole().is_some() || analysis.ordered_view;
+    if analysis.data_modifying_cte || analysis.into || analysis.locks {
+        return Err(unread(&inner));
+    }
+    let (worst, name) = functions::worst(&inner, &inner.all());
+    let reading = functions::worst_of(&inner, &inner.all(), Nature::Reading);
+    if worst == Nature::Unknown || reading.is_some() {
+        return Err(PlanError::unsupported(
+            format!("the function {name}() is not supported in this statement"),
+            "Its rows are made apart from the transaction, where the function could write.",
+            "Declare a function that depends on its arguments only IMMUTABLE; or run the SELECT, and \
+             write its rows with VALUES.",
+        ));
+    }
+    let why = "rows for other shards than they are read from".to_owned();
+    let mut borrow = if over_views {
+        view::borrow(&inner, context, why)?
+    } else {
+        witness(&inner, context, &analysis, None)?;
+        borrow::plan(&inner, context, &analysis, why)?
+    };
+    for pull in &mut borrow.pulls {
+        if let Target::Keys { keys, .. } = &mut pull.target {
+            keys.iter_mut().for_each(|key| {
+                if let KeySource::Literal { index, .. } = key {
+                    *index += before;
+                }
+            });
+        }
+    }
+    Ok(borrow)
+}
+
 /// The table that the rows are for.
 struct Receiver {
     table: TableName,
@@ -95,6 +111,10 @@ struct Receiver {
 
 impl Receiver {
     fn of(context: &Context<'_>, insert: &Insert<'_>) -> Result<Self, PlanError> {
+        if let Some(name) = insert.table.last().filter(|_| context.names_temporary(&insert.table)) {
+            let table = TableName::new(TEMPORARY_SCHEMA, name);
+            return Ok(Self { table, columns: Vec::new(), place: GatherPlace::Home });
+        }
         let (table, kind) = context.relation(&insert.table).ok_or_else(|| {
             let name = insert.table.join(".");
             PlanError::new("42P01", format!("relation \"{name}\" does not exist"))

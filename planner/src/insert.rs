@@ -14,8 +14,9 @@ use smallvec::SmallVec;
 use crate::analyze::{Analysis, value};
 use crate::literal::decode_str;
 use crate::query::{Query, Unread, starts_query};
-use crate::route::{home, keys, plan_of, unread, witness};
+use crate::route::{home, keys, plan_of};
 use crate::token::{Kind, Range, Tokens};
+use crate::witness::{unread, witness};
 use crate::write::{
     refuse_default, refuse_differing, refuse_key_change, refuse_rounded_key, refuse_sequences,
     same_everywhere, sharded_target,
@@ -152,7 +153,7 @@ fn insert_home(
     }
     let whole = analysis.view_read_whole().is_some();
     if analysis.data_modifying_cte && (whole || analysis.sharded() > 0) {
-        return Err(crate::route::unread(tokens));
+        return Err(crate::witness::unread(tokens));
     }
     if whole || !analysis.uses.is_empty() {
         return gather::plan(tokens, context, insert);
@@ -253,7 +254,7 @@ impl<'c> Values<'_, 'c> {
         }
         let Kind::Literal { kind, .. } = tokens.kind(open + 1)? else { return None };
         let text = decode_str(&tokens.list[open + 1].text, kind)?;
-        let inner = Tokens::new(&text);
+        let inner = Tokens::known(&text, self.context);
         let (parts, end) = inner.qualified(0)?;
         let (sequence, _) = self.context.relation(&parts).filter(|_| end == inner.len())?;
         Some(self.make(Make::Number { sequence, identity: None }))

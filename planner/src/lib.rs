@@ -5,7 +5,8 @@
 //!              └─ token ─ classify ─ query ─ analyze ─┬─ route    one shard, own text
 //!                         utility    clauses  names,  ├─ scatter  many shards, spliced text
 //!                         statements          pins,   ├─ borrow   one server, copies of rows
-//!                                             views   ├─ insert   new rows, by their keys
+//!                                             views   ├─ broadcast many shards, copies of rows
+//!                                                     ├─ insert   new rows, by their keys
 //!                                                     └─ write    UPDATE, DELETE
 //! ```
 //!
@@ -18,6 +19,7 @@ mod aggregate;
 mod analyze;
 mod block;
 mod borrow;
+mod broadcast;
 mod classify;
 mod cluster;
 mod copy;
@@ -32,32 +34,38 @@ mod insert;
 mod lex;
 mod literal;
 mod live;
+mod merge_from;
 mod merge_into;
 mod ordered;
 mod own;
 mod parse;
 mod plan;
+mod portable;
 mod query;
 mod resolve;
 mod route;
 mod scan;
 mod scatter;
 mod sequences;
+mod steps;
 mod table_from_query;
 mod temporary;
 mod token;
 mod touches;
 mod view;
 mod with;
+mod witness;
 mod write;
 
-use pgherd_shard_map::{ShardId, ShardMap, TableName};
+use pgherd_shard_map::{RelationKind, ShardId, ShardMap, TableName};
 
 pub use describe::Tier;
 pub use error::PlanError;
+pub use merge_from::{NUMBER, SOURCE};
 pub use plan::*;
 pub use scan::{Literal, LiteralKind, Scan};
 pub use sequences::{NumberCall, number_calls};
+pub use temporary::TEMPORARY_SCHEMA;
 
 /// What planning depends on beside the statement: the same context and text give the same plan.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +82,8 @@ pub struct Context<'a> {
     pub pinned: Option<ShardId>,
     /// `[sharding] auto_distribute`: columns that distribute a new table.
     pub auto_distribute: &'a [Box<str>],
+    /// Names that a plan itself gives to what every shard has all rows of: they go before all others.
+    pub copies: &'a [(TableName, RelationKind)],
 }
 
 /// Scans the statement that starts at `from` (0, or just after the last one's semicolon) and
@@ -101,7 +111,7 @@ pub fn resolve(name: &str, context: &Context<'_>) -> Option<TableName> {
 /// # Errors
 /// As [`plan`].
 pub fn plan_borrowed(statement: &str, context: &Context<'_>) -> Result<Plan, PlanError> {
-    let tokens = token::Tokens::new(statement);
+    let tokens = token::Tokens::known(statement, context);
     let plan = route::select_as(&tokens, context, true)?;
     route::check_scatter(plan, context)
 }
@@ -124,7 +134,7 @@ pub fn owned_rows(
 /// # Errors
 /// [`PlanError`] for what no tier covers: never a plan that leaves a clause out.
 pub fn plan(statement: &str, context: &Context<'_>) -> Result<Plan, PlanError> {
-    let tokens = token::Tokens::new(statement);
+    let tokens = token::Tokens::known(statement, context);
     let mut plan = route::check_scatter(classify::plan(&tokens, context)?, context)?;
     if !matches!(&plan.action, Action::Explain(explain) if !explain.options.analyze) {
         plan.touches = touches::read(&tokens, context);

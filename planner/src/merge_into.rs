@@ -1,4 +1,5 @@
-//! MERGE: on one shard, or on every shard by itself where source and target are co-located.
+//! MERGE: on one shard, or on every shard by itself where source and target are co-located. Else
+//! the source's rows are carried to the target's (`merge_from`).
 //!
 //! A source row that finds no match becomes a new row, and its shard must be the one that looked
 //! for the match: the new row's key is the source's own, or a value that pins the shard.
@@ -8,24 +9,25 @@ use pgherd_shard_map::{Table, TableKind};
 use crate::analyze::{Analysis, Scope, Side, value};
 use crate::insert::made_by_shards;
 use crate::query::{Unread, read_from_item};
-use crate::route::{home, keys, plan_of, refuse_home, unread, view_refused, witness};
+use crate::route::{home, keys, plan_of, with_new_keys};
 use crate::token::{Kind, Range, Tokens};
+use crate::witness::{unread, witness};
 use crate::write::{
     refuse_default, refuse_differing_subqueries, refuse_key_change, refuse_rounded_key,
     refuse_sequences, same_everywhere, sharded_target,
 };
 use crate::{
-    Access, Action, Context, KeySource, KeyUse, ManyShards, Merge, OneShard, Plan, PlanError,
-    Reuse, StatementKind, Target, borrow, scatter,
+    Access, Action, Context, KeySource, ManyShards, Merge, OneShard, Plan, PlanError, Reuse,
+    StatementKind, Target, borrow, merge_from, scatter,
 };
 
 const KIND: StatementKind = StatementKind::Merge;
 
-struct Statement<'t> {
-    table: Vec<&'t str>,
-    alias: Option<&'t str>,
-    source: Range,
-    on: Range,
+pub(crate) struct Statement<'t> {
+    pub(crate) table: Vec<&'t str>,
+    pub(crate) alias: Option<&'t str>,
+    pub(crate) source: Range,
+    pub(crate) on: Range,
     /// What each WHEN does: behind its THEN.
     actions: Vec<Range>,
 }
@@ -82,90 +84,149 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
         return Ok(home(context, Access::Write, KIND));
     }
     tokens.check_limits()?;
+    plan_after(tokens, context, "")
+}
+
+/// `with`: what stands before the MERGE.
+pub(crate) fn plan_after(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    with: &str,
+) -> Result<Plan, PlanError> {
     refuse_sequences(tokens, &tokens.all())?;
     let statement = read(tokens).ok_or_else(|| unread(tokens))?;
     let table = sharded_target(context, &statement.table, KIND)?;
     let (analysis, scope) =
         analyze(tokens, context, &statement).map_err(|Unread| unread(tokens))?;
-    if let Some(view) = analysis.view_read_whole() {
-        return Err(view_refused(view));
-    }
+    // The parser knows OVERRIDING in an INSERT of its own only.
+    let overriding = |at: &usize| tokens.is(*at, "overriding") && tokens.is(*at + 2, "value");
+    let cut =
+        tokens.all().filter(overriding).map(|at| (tokens.bytes(&(at..at + 3)), String::new()));
+    let known = borrow::edited(tokens, cut.collect());
+    witness(&Tokens::new(&known), context, &analysis, None)?;
     let Some(table) = table else {
-        if !analysis.uses.is_empty() {
-            return Err(refused("Its target is not distributed, and what it reads is."));
+        if with.is_empty() && analysis.uses.is_empty() && analysis.view_read_whole().is_none() {
+            return Ok(home(context, Access::Write, KIND));
         }
-        return Ok(home(context, Access::Write, KIND));
+        return merge_from::plan(tokens, context, with, &statement, None, None);
     };
-    refuse_home(&analysis)?;
+    let rows = check_actions(tokens, &statement, &table)?;
+    let alone = with.is_empty() && analysis.view_read_whole().is_none();
+    if alone && analysis.home.is_empty() {
+        let plan = Here { tokens, context, statement: &statement, table: &table, rows: &rows }
+            .plan(&analysis, &scope);
+        match plan {
+            Err(error) if error.sqlstate == "0A000" => {}
+            plan => return plan,
+        }
+    }
+    // Literals of the WITH are not counted here.
+    let own = analysis.uses.get(..1).filter(|own| with.is_empty() && own[0].place.is_none());
+    let looked_for = own.and_then(keys);
+    merge_from::plan(tokens, context, with, &statement, Some((&table, &rows)), looked_for)
+}
+
+/// What no MERGE on sharded tables may do, and the rows that it makes.
+fn check_actions(
+    tokens: &Tokens<'_>,
+    statement: &Statement<'_>,
+    table: &Table,
+) -> Result<Vec<NewRow>, PlanError> {
+    let mut rows = Vec::new();
     for action in &statement.actions {
         if tokens.are(action.start, &["update", "set"]) {
             let set = action.start + 2..action.end;
-            refuse_default(tokens, &set, &table)?;
+            refuse_default(tokens, &set, table)?;
             if let Some(key) = table.key_column() {
                 refuse_key_change(tokens, &set, &key.name)?;
             }
         }
-    }
-    if table.kind == TableKind::Reference {
-        if !analysis.uses.is_empty() {
-            return Err(refused("Every shard would have to read rows of all the others."));
+        if let Some(row) = NewRow::read(tokens, action, table)? {
+            rows.push(row);
         }
-        for action in &statement.actions {
-            if let Some(insert) = NewRow::read(tokens, action, &table)? {
-                insert.refuse_made(tokens, &table)?;
-            }
-        }
-        witness(tokens, context, &analysis, None)?;
-        return same_everywhere(tokens, context, KIND, &table, &tokens.all());
     }
-    refuse_rounded_key(&table)?;
-    let mut inserts = false;
-    let mut fed = true;
-    let mut pins = Vec::new();
-    for action in &statement.actions {
-        let Some(row) = NewRow::read(tokens, action, &table)? else { continue };
-        row.refuse_made(tokens, &table)?;
-        inserts = true;
-        match row.key(tokens, &table)? {
-            NewKey::Value(pin) => {
-                fed = false;
-                pins.push(pin);
+    if matches!(table.kind, TableKind::Distributed { .. }) {
+        refuse_rounded_key(table)?;
+    }
+    Ok(rows)
+}
+
+/// A MERGE whose source rows are where the target's are.
+struct Here<'a, 'c> {
+    tokens: &'a Tokens<'a>,
+    context: &'a Context<'c>,
+    statement: &'a Statement<'a>,
+    table: &'a Table,
+    rows: &'a [NewRow],
+}
+
+impl Here<'_, '_> {
+    fn plan(&self, analysis: &Analysis, scope: &Scope) -> Result<Plan, PlanError> {
+        let Self { tokens, context, statement, table, .. } = self;
+        if table.kind == TableKind::Reference {
+            if !analysis.uses.is_empty() {
+                return Err(refused("Every shard would have to read rows of all the others."));
             }
-            NewKey::Column(name) => {
-                // The source's distribution column, not the target's own.
-                let column = analysis.column(tokens, &scope, &name);
-                if !matches!(column, Some((1.., _))) {
-                    return Err(refused_row(&table));
+            for row in self.rows {
+                row.refuse_made(tokens, table)?;
+            }
+            return same_everywhere(tokens, context, KIND, table, &tokens.all());
+        }
+        for row in self.rows {
+            row.refuse_made(tokens, table)?;
+        }
+        let (fed, pins) = self.new_keys(analysis, scope)?;
+        if let Some(target) = keys(&analysis.uses) {
+            // Where all of them name one shard, the match is looked for where the new row goes.
+            let target = with_new_keys(target, &pins);
+            let action = Action::One(OneShard { target, otherwise: None });
+            return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, KIND));
+        }
+        let alone = analysis.uses.len() == 1;
+        let inserts = !self.rows.is_empty();
+        if inserts && (!fed || alone)
+            || !alone && !scatter::connected(analysis, analysis.uses.len())
+        {
+            return Err(refused(
+                "Source and target are not joined on their distribution columns, so that matches \
+                 may be on other shards.",
+            ));
+        }
+        // A subquery could need rows of other shards.
+        if analysis.blocks > 0 && analysis.uses.len() > 1
+            || analysis.uses.iter().any(|used| used.odd)
+        {
+            return Err(refused("It reads distributed tables in subqueries."));
+        }
+        if borrow::names_system_column(tokens) {
+            return Err(refused("System columns have other values on each shard."));
+        }
+        refuse_differing_subqueries(tokens, &statement.source)?;
+        let many = ManyShards { target: Target::All, sql: None, merge: Merge::Sum };
+        Ok(plan_of(context, Action::Many(many), Access::Write, Reuse::AnyLiterals, KIND))
+    }
+
+    /// Whether all new rows have the source's own keys, and the values that are the keys of others.
+    fn new_keys(
+        &self,
+        analysis: &Analysis,
+        scope: &Scope,
+    ) -> Result<(bool, Vec<KeySource>), PlanError> {
+        let mut pins = Vec::new();
+        for row in self.rows {
+            match row.key(self.tokens, self.table)? {
+                NewKey::Value(pin) => pins.push(pin),
+                NewKey::Column(name) => {
+                    // The source's distribution column, not the target's own.
+                    let column = analysis.column(self.tokens, scope, &name);
+                    if !matches!(column, Some((1.., _))) {
+                        return Err(refused_row(self.table));
+                    }
                 }
             }
         }
+        Ok((pins.is_empty(), pins))
     }
-    witness(tokens, context, &analysis, None)?;
-    if let Some(Target::Keys { group, keys, why }) = keys(&analysis.uses) {
-        // Where all of them name one shard, the match is looked for where the new row goes.
-        let why = if pins.is_empty() { why } else { KeyUse::NewRow };
-        let keys = keys.iter().chain(&pins).cloned().collect();
-        let target = Target::Keys { group, keys, why };
-        let action = Action::One(OneShard { target, otherwise: None });
-        return Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, KIND));
-    }
-    let alone = analysis.uses.len() == 1;
-    if inserts && (!fed || alone) || !alone && !scatter::connected(&analysis) {
-        return Err(refused(
-            "Source and target are not joined on their distribution columns, so that matches may \
-             be on other shards.",
-        ));
-    }
-    // A subquery could need rows of other shards.
-    if analysis.blocks > 0 && analysis.uses.len() > 1 || analysis.uses.iter().any(|used| used.odd) {
-        return Err(refused("It reads distributed tables in subqueries."));
-    }
-    if borrow::names_system_column(tokens) {
-        return Err(refused("System columns have other values on each shard."));
-    }
-    refuse_differing_subqueries(tokens, &statement.source)?;
-    let many = ManyShards { target: Target::All, sql: None, merge: Merge::Sum };
-    Ok(plan_of(context, Action::Many(many), Access::Write, Reuse::AnyLiterals, KIND))
 }
 
 fn analyze(
@@ -193,13 +254,16 @@ fn analyze(
 }
 
 /// What one INSERT action makes.
-struct NewRow {
-    columns: Option<Vec<String>>,
+pub(crate) struct NewRow {
+    pub(crate) columns: Option<Vec<String>>,
     /// Empty for DEFAULT VALUES.
-    values: Vec<Range>,
+    pub(crate) values: Vec<Range>,
+    pub(crate) overrides: bool,
+    /// The word VALUES.
+    pub(crate) word: usize,
 }
 
-enum NewKey {
+pub(crate) enum NewKey {
     Value(KeySource),
     Column(Range),
 }
@@ -221,11 +285,12 @@ impl NewRow {
             columns = Some(names.collect::<Option<Vec<_>>>().ok_or_else(|| unread(tokens))?);
             at = tokens.after(at);
         }
-        if tokens.is(at, "overriding") {
+        let overrides = tokens.is(at, "overriding");
+        if overrides {
             at += 3;
         }
         if tokens.are(at, &["default", "values"]) {
-            return Ok(Some(Self { columns, values: Vec::new() }));
+            return Ok(Some(Self { columns, values: Vec::new(), overrides, word: at + 1 }));
         }
         if !tokens.is(at, "values") || tokens.kind(at + 1) != Some(Kind::Open) {
             return Err(unread(tokens));
@@ -234,11 +299,11 @@ impl NewRow {
         if values.len() > table.columns.len() {
             return Err(unread(tokens));
         }
-        Ok(Some(Self { columns, values }))
+        Ok(Some(Self { columns, values, overrides, word: at }))
     }
 
     /// What is written into a column of the table.
-    fn value_of(&self, table: &Table, at: usize) -> Option<&Range> {
+    pub(crate) fn value_of(&self, table: &Table, at: usize) -> Option<&Range> {
         let field = match &self.columns {
             Some(names) => names.iter().position(|name| **name == *table.columns[at].name)?,
             None => at,
@@ -247,12 +312,8 @@ impl NewRow {
     }
 
     /// Values that no shard may make for itself.
-    fn refuse_made(&self, tokens: &Tokens<'_>, table: &Table) -> Result<(), PlanError> {
-        let given = |at| {
-            let default = |value: &Range| value.len() == 1 && tokens.is(value.start, "default");
-            self.value_of(table, at).is_some_and(|value| !default(value))
-        };
-        match made_by_shards(table, given) {
+    pub(crate) fn refuse_made(&self, tokens: &Tokens<'_>, table: &Table) -> Result<(), PlanError> {
+        match made_by_shards(table, |at| self.gives(tokens, table, at)) {
             None => Ok(()),
             Some(column) => Err(refused(&format!(
                 "Column \"{}\" of {} has a default that shards must not compute.",
@@ -261,7 +322,13 @@ impl NewRow {
         }
     }
 
-    fn key(&self, tokens: &Tokens<'_>, table: &Table) -> Result<NewKey, PlanError> {
+    /// The row says what the column gets.
+    pub(crate) fn gives(&self, tokens: &Tokens<'_>, table: &Table, at: usize) -> bool {
+        let default = |value: &Range| value.len() == 1 && tokens.is(value.start, "default");
+        self.value_of(table, at).is_some_and(|value| !default(value))
+    }
+
+    pub(crate) fn key(&self, tokens: &Tokens<'_>, table: &Table) -> Result<NewKey, PlanError> {
         let TableKind::Distributed { key, key_type, .. } = table.kind else {
             return Err(unread(tokens));
         };
@@ -274,16 +341,16 @@ impl NewRow {
     }
 }
 
-fn refused(detail: &str) -> PlanError {
+pub(crate) fn refused(detail: &str) -> PlanError {
     PlanError::unsupported(
         "this MERGE is not supported on sharded tables",
         detail.to_owned(),
-        "Join co-located tables on their distribution columns, compare these with one value, or \
-         use INSERT … ON CONFLICT, UPDATE and DELETE.",
+        "Join on the target's distribution column, and give new rows the source's column that it is \
+         compared with; or use INSERT … ON CONFLICT, UPDATE and DELETE.",
     )
 }
 
-fn refused_row(table: &Table) -> PlanError {
+pub(crate) fn refused_row(table: &Table) -> PlanError {
     let key = table.key_column().map_or("", |column| &*column.name);
     refused(&format!(
         "A new row's \"{key}\" must be the distribution column of the source, or the value that \

@@ -326,7 +326,9 @@ pub(crate) fn is_key(
             return false;
         }
     }
-    analysis.uses.iter().any(|used| {
+    // Not one of a subquery, which may be called the same.
+    let here = |place: &Range| select.from_range.contains(&place.start);
+    analysis.uses.iter().filter(|used| used.place.as_ref().is_some_and(here)).any(|used| {
         let alias = used.alias.as_deref().unwrap_or(&used.table.name.name);
         !used.odd && used.key_name() == Some(*column) && named(alias) && full.contains(&alias)
     })

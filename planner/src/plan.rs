@@ -135,11 +135,19 @@ pub enum Action {
     Gather(Gather),
     /// UPDATE or DELETE that reads rows of other shards.
     Informed(Informed),
+    /// MERGE with rows of other shards.
+    Carried(Carried),
+    /// WITH queries that write on several shards.
+    Steps(Steps),
+    /// A table that is made and filled from a query over several shards.
+    MadeTable(MadeTable),
     /// CREATE or ALTER ROLE with a password, on every shard.
     Role(Role),
     CopyIn(CopyIn),
     /// `COPY … TO STDOUT` of a distributed table or of a query over several shards.
     CopyOut(CopyOut),
+    /// `COPY (query) TO STDOUT` whose rows the router itself writes.
+    CopyQuery(Box<CopyQuery>),
     /// BEGIN, COMMIT, SET, SHOW, …: changes or reads the session, answered by the router where it
     /// can be.
     Session(SessionStatement),
@@ -180,16 +188,59 @@ pub struct Borrow {
     /// What no shard can answer by itself, for people: `window functions`.
     pub why: Box<str>,
     pub pulls: Box<[Pull]>,
+    /// Temporary relations of the client's session, which no other connection sees: all of their
+    /// columns are copied, which are not known here.
+    pub own: Box<[Pull]>,
     /// The client's statement with scratch tables in place of the distributed ones.
     pub sql: Box<str>,
     /// It reads tables of the home shard, or reference tables, where they are.
     pub local: bool,
+    /// It calls functions of users that say that they only read: they are held to it.
+    pub held_to_reading: bool,
     /// It has a GROUP BY, where PostgreSQL lets a primary key stand for the table's other columns:
     /// the copies need theirs.
     pub grouped: bool,
     /// Views whose queries stand in `sql` in the place of their names: who runs it must be allowed
     /// to read them.
     pub views: Box<[TableName]>,
+    /// Ways that copy less, where the tables that they copy are small.
+    pub broadcasts: Box<[Broadcast]>,
+}
+
+/// Copies of some tables on each shard of the others, where the statement then runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Broadcast {
+    pub tables: Box<[CopiedTable]>,
+    /// The parameter of the first column's values; others follow.
+    pub first: u16,
+    /// The client's statement with the copies' names in place of those tables.
+    pub sql: Box<str>,
+    /// What each shard does of it, and what is made of the answers.
+    pub many: ManyShards,
+    /// It may need a primary key, which the copies have not.
+    pub needs_key: bool,
+}
+
+/// A table whose rows go with the statement: an array for each column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CopiedTable {
+    pub pull: Pull,
+    /// As `pull` has them.
+    pub columns: Box<[CopiedColumn]>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopiedColumn {
+    /// Of its type.
+    pub oid: u32,
+    /// The type's name in `pg_catalog`.
+    pub type_name: &'static str,
+    /// What the column's type has beside that, in parentheses.
+    pub modifiers: Box<str>,
+    /// Equal values have equal bytes.
+    pub exact: bool,
+    /// The statement compares it with something.
+    pub compared: bool,
 }
 
 /// One table that is copied.
@@ -236,6 +287,8 @@ pub enum KeyUse {
     Filter,
     /// The key of a new row: NULL is 23502, a value that cannot be hashed is refused.
     NewRow,
+    /// So many first ones are [`KeyUse::Filter`]s, those behind them keys of new rows.
+    Both { filters: u32 },
 }
 
 /// Where the value of a key stands.
@@ -283,6 +336,12 @@ pub enum ClusterFunction {
         column: Box<str>,
         colocate_with: Option<TableName>,
         distribution: Box<str>,
+    },
+    /// With its rows, while it is used.
+    CreateDistributedConcurrently {
+        table: TableName,
+        column: Box<str>,
+        colocate_with: Option<TableName>,
     },
     CreateReferenceTable {
         table: TableName,

@@ -26,6 +26,8 @@ pub(crate) struct Query {
 #[derive(Debug)]
 pub(crate) struct Cte {
     pub(crate) name: String,
+    /// The token of its name.
+    pub(crate) start: usize,
     /// `None`: INSERT, UPDATE, DELETE or MERGE.
     pub(crate) query: Option<Query>,
     pub(crate) range: Range,
@@ -147,6 +149,31 @@ fn any_keyword(tokens: &Tokens<'_>, at: usize, words: &[&str]) -> bool {
     words.iter().any(|word| keyword(tokens, at, word))
 }
 
+/// A WITH query may hide a table of this name.
+pub(crate) fn may_be_cte(tokens: &Tokens<'_>, name: &str) -> bool {
+    tokens.all().any(|at| {
+        at > 0
+            && tokens.name(at) == Some(name)
+            && (tokens.is_any(at - 1, &["with", "recursive"]) || tokens.sign(at - 1, ","))
+            && (tokens.is(at + 1, "as") || tokens.kind(at + 1) == Some(Kind::Open))
+    })
+}
+
+/// `FETCH FIRST … ROWS WITH TIES` and its kin, wherever they stand.
+pub(crate) fn fetches(tokens: &Tokens<'_>) -> Vec<Range> {
+    let end = |at: usize| {
+        let rows = tokens.find(&(at..tokens.len()), |at| tokens.is_any(at, &["row", "rows"]))?;
+        match (tokens.is(rows + 1, "only"), tokens.are(rows + 1, &["with", "ties"])) {
+            (true, _) => Some(rows + 2),
+            (_, true) => Some(rows + 3),
+            _ => None,
+        }
+    };
+    let starts =
+        |at: &usize| keyword(tokens, *at, "fetch") && tokens.is_any(at + 1, &["first", "next"]);
+    tokens.all().filter(starts).filter_map(|at| Some(at..end(at)?)).collect()
+}
+
 pub(crate) fn starts_query(tokens: &Tokens<'_>, at: usize) -> bool {
     let mut at = at;
     while tokens.kind(at) == Some(Kind::Open) {
@@ -251,6 +278,7 @@ pub(crate) fn read_ctes(
     let mut ctes = Vec::new();
     loop {
         let name = tokens.name(at).ok_or(Unread)?.to_owned();
+        let start = at;
         at += 1;
         if tokens.kind(at) == Some(Kind::Open) {
             at = tokens.after(at);
@@ -273,7 +301,7 @@ pub(crate) fn read_ctes(
             true => Some(Query::read(tokens, range.clone())?),
             false => None,
         };
-        ctes.push(Cte { name, query, range });
+        ctes.push(Cte { name, start, query, range });
         at = tokens.after(at);
         if tokens.is_any(at, &["search", "cycle"]) {
             return Err(Unread);

@@ -26,7 +26,11 @@ impl Target {
             Self::Shard(shard) => Ok(ShardSet::Some(SmallVec::from_slice(&[*shard]))),
             Self::Keys { group, keys, why } => {
                 let mut search = Search { map, group: *group, why: *why, found: SmallVec::new() };
-                for key in keys {
+                for (at, key) in keys.iter().enumerate() {
+                    if let KeyUse::Both { filters } = *why {
+                        let filter = at < filters as usize;
+                        search.why = if filter { KeyUse::Filter } else { KeyUse::NewRow };
+                    }
                     if !search.source(key, statement, literals, params)? {
                         return Ok(ShardSet::All);
                     }
@@ -127,13 +131,11 @@ impl Search<'_> {
                 Err(KeyError::Null | KeyError::Uncovered | KeyError::Invalid { .. }),
                 KeyUse::Filter,
             )
-            | (Err(KeyError::Invalid { .. }), KeyUse::NewRow) => Ok(true),
+            | (Err(KeyError::Invalid { .. }), _) => Ok(true),
             (Err(KeyError::Unsupported { .. }), KeyUse::Filter) => Ok(false),
-            (Err(error @ KeyError::Null), KeyUse::NewRow) => {
-                Err(PlanError::new("23502", error.to_string())
-                    .with_detail("The distribution column decides which shard holds the row."))
-            }
-            (Err(error), KeyUse::NewRow) => {
+            (Err(error @ KeyError::Null), _) => Err(PlanError::new("23502", error.to_string())
+                .with_detail("The distribution column decides which shard holds the row.")),
+            (Err(error), _) => {
                 let code = if error == KeyError::Uncovered { "23514" } else { "0A000" };
                 let refused = PlanError::new(code, error.to_string());
                 Err(match error.hint() {
@@ -147,7 +149,7 @@ impl Search<'_> {
     fn unknown(&self, reason: &'static str) -> Result<bool, PlanError> {
         match self.why {
             KeyUse::Filter => Ok(false),
-            KeyUse::NewRow => Err(PlanError::unsupported(
+            KeyUse::NewRow | KeyUse::Both { .. } => Err(PlanError::unsupported(
                 "cannot tell the shard of the new row",
                 format!("The value of the distribution column is not clear: {reason}."),
                 "Write the value as a plain literal or parameter.",

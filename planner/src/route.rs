@@ -6,10 +6,11 @@ use crate::analyze::{Analysis, Use};
 use crate::query::{Cte, Query, Unread, keyword};
 use crate::sequences::{self, Sequences};
 use crate::token::{Range, Tokens};
+use crate::witness::{unread, witness};
 use crate::{
-    Access, Action, Context, Gather, KeySource, KeyUse, ManyShards, Merge, OneShard, Otherwise,
-    Plan, PlanError, Reuse, StatementKind, Target, borrow, functions, parse, scatter,
-    table_from_query, view, with,
+    Access, Action, Carried, CarriedTo, Context, Gather, KeySource, KeyUse, ManyShards, Merge,
+    OneShard, Otherwise, Plan, PlanError, Reuse, StatementKind, Target, borrow, broadcast,
+    functions, scatter, table_from_query, view, with,
 };
 
 pub(crate) fn plan_of(
@@ -71,8 +72,10 @@ pub(crate) fn select_as(
     let kind = StatementKind::Select;
     let writes = |query: &Query| query.locks.is_some() || query.ctes.iter().any(writing);
     let sequences = sequences::used(tokens, context);
-    let copies = functions::reads_only(tokens, &all);
-    let reads = copies && sequences == Sequences::Nothing;
+    // On one server it costs nothing to think that a function of a user could write, whatever it
+    // says; on several it is taken at its word, and held to it over copies.
+    let copies = functions::reads_at_most(tokens, &all);
+    let reads = functions::reads_only(tokens, &all) && sequences == Sequences::Nothing;
     let Some(_) = named else {
         if sequences == Sequences::Sets {
             return Ok(set_sequence(context));
@@ -92,7 +95,7 @@ pub(crate) fn select_as(
     let query = query.ok_or_else(|| unread(tokens))?;
     let analysis = Analysis::of_query(tokens, context, &query).map_err(|Unread| unread(tokens))?;
     if analysis.into {
-        return Err(table_from_query::unsupported());
+        return table_from_query::select_into(tokens, context);
     }
     if let Some(view) = &analysis.view_over_distributed {
         return Err(view_refused(view));
@@ -101,7 +104,7 @@ pub(crate) fn select_as(
         return with::plan(tokens, context, kind);
     }
     if let Some(name) = analysis.view_read_whole() {
-        if !reads || analysis.locks {
+        if !copies || sequences != Sequences::Nothing || analysis.locks {
             return Err(view_refused(name));
         }
         let why = format!("the view {name}");
@@ -120,12 +123,20 @@ pub(crate) fn select_as(
     }
     let over_copies = |why: String| match analysis.ordered_view {
         true => view::borrow(tokens, context, why),
-        false => borrow::plan(tokens, context, &query, &analysis, why),
+        false => {
+            let mut borrow = borrow::plan(tokens, context, &analysis, why)?;
+            if analysis.home.is_empty() && !analysis.locks {
+                borrow.broadcasts = broadcast::ways(tokens, context, &query, &analysis).into();
+            }
+            Ok(borrow)
+        }
     };
-    let borrowed = |error: PlanError| match access {
+    let borrowed = |error: PlanError| {
         // A copy must not be what a statement writes on or locks.
-        Access::Read if error.sqlstate == "0A000" => over_copies(why_borrowed(&error)),
-        _ => Err(error),
+        if copies && !analysis.locks && error.sqlstate == "0A000" {
+            return over_copies(why_borrowed(&error));
+        }
+        Err(error)
     };
     if copies && !analysis.locks && sequences != Sequences::Nothing {
         let why = "numbers of a sequence".to_owned();
@@ -134,12 +145,13 @@ pub(crate) fn select_as(
         let access = if sets { Access::Schema } else { Access::Write };
         return Ok(plan_of(context, action, access, Reuse::SameText, kind));
     }
-    if several_shards && access != Access::Read {
+    if several_shards && (!copies || analysis.locks) {
         return Err(unread(tokens));
     }
+    let together = if copies && !analysis.locks { Access::Read } else { Access::Write };
     if let Err(error) = refuse_home(&analysis) {
         let action = Action::Borrow(borrowed(error)?);
-        return Ok(plan_of(context, action, access, Reuse::SameText, kind));
+        return Ok(plan_of(context, action, together, Reuse::SameText, kind));
     }
     if several_shards {
         let why = match on_each_shard(tokens, &query, &analysis) {
@@ -147,7 +159,7 @@ pub(crate) fn select_as(
             Ok(_) => "arrays or rows that must be combined".to_owned(),
         };
         let action = Action::Borrow(over_copies(why)?);
-        return Ok(plan_of(context, action, access, Reuse::SameText, kind));
+        return Ok(plan_of(context, action, together, Reuse::SameText, kind));
     }
     if let Some(target) = keys(&analysis.uses) {
         let several = matches!(&target, Target::Keys { keys, .. } if several(keys));
@@ -173,7 +185,7 @@ pub(crate) fn select_as(
         Ok((many, reuse)) => (Action::Many(many), reuse),
         Err(error) => (Action::Borrow(borrowed(error)?), Reuse::SameText),
     };
-    Ok(plan_of(context, action, access, reuse, kind))
+    Ok(plan_of(context, action, together, reuse, kind))
 }
 
 /// What each shard does by itself, where rows that follow each other as they come are the answer.
@@ -208,12 +220,13 @@ fn why_borrowed(error: &PlanError) -> String {
 }
 
 /// The shards that all distributed tables are pinned to, if all are.
-pub(crate) fn keys(uses: &[Use]) -> Option<Target> {
-    let first = uses.first()?;
-    if uses.iter().any(|u| !u.pinned || u.group != first.group || u.odd) {
+pub(crate) fn keys<'a>(uses: impl IntoIterator<Item = &'a Use, IntoIter: Clone>) -> Option<Target> {
+    let uses = uses.into_iter();
+    let first = uses.clone().next()?;
+    if uses.clone().any(|u| !u.pinned || u.group != first.group || u.odd) {
         return None;
     }
-    Some(keys_of(first.group, uses.iter().flat_map(|u| u.pins.iter().cloned())))
+    Some(keys_of(first.group, uses.flat_map(|u| u.pins.iter().cloned())))
 }
 
 /// The shards of these keys.
@@ -228,6 +241,18 @@ pub(crate) fn keys_of(group: GroupId, pins: impl Iterator<Item = KeySource>) -> 
     Target::Keys { group, keys: keys.into(), why: KeyUse::Filter }
 }
 
+/// The one shard of rows that are looked for by these keys and of new ones with those.
+pub(crate) fn with_new_keys(target: Target, new: &[KeySource]) -> Target {
+    match target {
+        Target::Keys { group, keys, .. } if !new.is_empty() => {
+            let filters = keys.len() as u32;
+            let keys = keys.iter().chain(new).cloned().collect();
+            Target::Keys { group, keys, why: KeyUse::Both { filters } }
+        }
+        target => target,
+    }
+}
+
 fn several(keys: &[KeySource]) -> bool {
     keys.len() > 1 || keys.iter().any(|key| matches!(key, KeySource::ParamArray { .. }))
 }
@@ -239,43 +264,6 @@ fn writing(cte: &Cte) -> bool {
 /// `(SELECT …)` is that SELECT.
 fn strip(tokens: &Tokens<'_>, range: &Range) -> Range {
     tokens.strip_parens(range)
-}
-
-/// The parser must accept the statement and name as many sharded relations as we found.
-pub(crate) fn witness(
-    tokens: &Tokens<'_>,
-    context: &Context<'_>,
-    analysis: &Analysis,
-    locks: Option<&Range>,
-) -> Result<(), PlanError> {
-    let mut sql = tokens.sql.to_owned();
-    if tokens.is(0, "table") {
-        sql.insert_str(tokens.list[0].start, "SELECT * FROM ");
-        let word = tokens.list[0].start + "SELECT * FROM ".len();
-        sql.replace_range(word..word + "table".len(), "");
-    } else if let Some(locks) = locks {
-        // Locking clauses hold table names only, and the parser knows few of their forms.
-        let bytes = tokens.bytes(locks);
-        sql.replace_range(bytes, "");
-    }
-    let seen = parse::relations(&sql).map_err(|error| {
-        unread(tokens)
-            .with_detail(format!("It names a sharded table and cannot be parsed: {error}."))
-    })?;
-    let sharded = |parts: &Vec<String>| {
-        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-        context.spread(&parts).is_some()
-    };
-    let seen = seen.iter().filter(|parts| sharded(parts)).count();
-    if seen < analysis.sharded() || (seen > analysis.sharded() && !shadowed(tokens)) {
-        return Err(unread(tokens));
-    }
-    Ok(())
-}
-
-/// A CTE may have the name of a sharded table: then the parser counts more.
-fn shadowed(tokens: &Tokens<'_>) -> bool {
-    tokens.is(0, "with")
 }
 
 pub(crate) fn refuse_home(analysis: &Analysis) -> Result<(), PlanError> {
@@ -292,7 +280,11 @@ pub(crate) fn refuse_home(analysis: &Analysis) -> Result<(), PlanError> {
 /// `pgherd.scatter = off`, and statements that were sent to a given shard.
 pub(crate) fn check_scatter(plan: Plan, context: &Context<'_>) -> Result<Plan, PlanError> {
     let all = |many: &ManyShards| many.target == Target::All;
-    let refused = match &plan.action {
+    let action = match &plan.action {
+        Action::CopyQuery(copy) => &copy.plan.action,
+        action => action,
+    };
+    let refused = match action {
         Action::Many(many) => all(many) && plan.access != Access::Schema && scattered(many),
         Action::CopyOut(out) => out.target == Target::All,
         Action::Informed(informed) => {
@@ -300,9 +292,10 @@ pub(crate) fn check_scatter(plan: Plan, context: &Context<'_>) -> Result<Plan, P
             (informed.target == Target::All && !informed.same)
                 || pulls.any(|pull| pull.target == Target::All)
         }
-        Action::Gather(Gather { borrow, .. }) | Action::Borrow(borrow) => {
-            borrow.pulls.iter().any(|pull| pull.target == Target::All)
-        }
+        Action::Carried(Carried { to: CarriedTo::All | CarriedTo::ByKey { .. }, .. }) => true,
+        Action::Gather(Gather { borrow, .. })
+        | Action::Carried(Carried { borrow, .. })
+        | Action::Borrow(borrow) => borrow.pulls.iter().any(|pull| pull.target == Target::All),
         _ => false,
     };
     if refused && !context.scatter {
@@ -316,15 +309,9 @@ pub(crate) fn check_scatter(plan: Plan, context: &Context<'_>) -> Result<Plan, P
 }
 
 fn scattered(many: &ManyShards) -> bool {
-    !matches!(many.merge, Merge::Same | Merge::SameInBlock | Merge::EachAlone)
-}
-
-pub(crate) fn unread(tokens: &Tokens<'_>) -> PlanError {
-    let start: String = tokens.sql.trim_start().chars().take(40).collect();
-    PlanError::unsupported(
-        "the statement is not supported on sharded tables",
-        format!("Its clauses cannot be told apart with certainty: \"{start}\"."),
-        "Write it in a simpler form, or pin it to one shard with SET pgherd.shard.",
+    !matches!(
+        many.merge,
+        Merge::Same | Merge::SameInBlock | Merge::EachAlone(_) | Merge::Numbered(_)
     )
 }
 

@@ -126,18 +126,18 @@ pub(crate) fn joins_stay(select: &Select, analysis: &Analysis) -> Result<(), Pla
     for item in &select.from {
         spread(item, analysis, &mut inside)?;
     }
-    if analysis.uses.len() != inside {
-        return Err(refuse(
-            "subqueries on distributed tables over several shards are not supported",
-        ));
-    }
     if analysis.uses.iter().any(|u| u.odd) {
         return Err(refuse(
             "column aliases, ONLY and TABLESAMPLE over several shards are not supported",
         ));
     }
-    if !connected(analysis) {
+    if !connected(analysis, inside) {
         return Err(refuse("distributed tables can be joined only on their distribution columns"));
+    }
+    if !subqueries_stay(analysis, inside) {
+        return Err(refuse(
+            "subqueries on distributed tables over several shards are not supported",
+        ));
     }
     Ok(())
 }
@@ -151,13 +151,19 @@ fn functions_allowed(tokens: &Tokens<'_>, range: &Range, stay: bool) -> Result<(
     let (nature, name) = functions::worst(tokens, range);
     match nature {
         Nature::Window => Err(refuse("window functions over several shards are not supported")),
-        Nature::OtherAggregate | Nature::Unknown if stay => Ok(()),
+        Nature::OtherAggregate | Nature::Reading | Nature::Unknown if stay => Ok(()),
         Nature::OtherAggregate => {
             Err(refuse(format!("the aggregate {name}() over several shards is not supported")))
         }
-        Nature::Sequence | Nature::Unknown => Err(refuse(format!(
-            "the function {name}() over several shards is not supported: it could be an aggregate"
-        ))),
+        Nature::Reading => {
+            Err(refuse(format!("the function {name}() over several shards is not supported")))
+        }
+        Nature::Sequence | Nature::Unknown => Err(PlanError::unsupported(
+            format!("the function {name}() over several shards is not supported: it could write"),
+            "The statement needs rows of several shards together.",
+            "Declare a function that only reads STABLE or IMMUTABLE; or compare the distribution \
+             column with one value, so that one shard has all the rows.",
+        )),
         _ => Ok(()),
     }
 }
@@ -202,9 +208,9 @@ fn spread(from: &From, analysis: &Analysis, seen: &mut usize) -> Result<bool, Pl
     }
 }
 
-/// All distributed tables hang together by equal keys.
-pub(crate) fn connected(analysis: &Analysis) -> bool {
-    let mut reached = vec![false; analysis.uses.len()];
+/// The first `inside` distributed tables hang together by equal keys: those of one FROM list.
+pub(crate) fn connected(analysis: &Analysis, inside: usize) -> bool {
+    let mut reached = vec![false; inside];
     if reached.is_empty() || analysis.uses.iter().any(|u| u.odd) {
         return false;
     }
@@ -213,9 +219,27 @@ pub(crate) fn connected(analysis: &Analysis) -> bool {
     while changed {
         changed = false;
         for (a, b) in &analysis.edges {
-            if reached[*a] != reached[*b] {
+            if *a < inside && *b < inside && reached[*a] != reached[*b] {
                 reached[*a] = true;
                 reached[*b] = true;
+                changed = true;
+            }
+        }
+    }
+    reached.iter().all(|r| *r)
+}
+
+/// Of the distributed tables in subqueries, only rows matter whose key is that of the row outside:
+/// they are on its shard. That one key follows from another is said from outside inwards only: two
+/// tables that one NOT EXISTS compares with a third have not the same key.
+fn subqueries_stay(analysis: &Analysis, inside: usize) -> bool {
+    let mut reached: Vec<bool> = (0..analysis.uses.len()).map(|used| used < inside).collect();
+    let mut changed = true;
+    while changed {
+        changed = false;
+        for (from, to) in &analysis.edges {
+            if reached[*from] && !reached[*to] {
+                reached[*to] = true;
                 changed = true;
             }
         }

@@ -35,6 +35,13 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<
         return Ok(None);
     }
     let others = context.may_name_sharded(tokens, &rest);
+    let table = object_word(tokens).filter(|at| creates && tokens.is(*at, "table"));
+    if let (Some(table), Some(_)) = (table, &others)
+        && tokens.all().any(|at| tokens.is(at, "as"))
+    {
+        return table_from_query::create_temporary(tokens, context, table)
+            .map(|made| Some(made.unwrap_or_else(|| leaves(context))));
+    }
     if !alike || others.is_some() {
         return Err(PlanError::unsupported(
             "temporary relations cannot be named together with others here",
@@ -42,9 +49,12 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<
             "Use a statement for each of them, and names that differ.",
         ));
     }
-    let kind = StatementKind::Ddl;
+    Ok(Some(leaves(context)))
+}
+
+fn leaves(context: &Context<'_>) -> Plan {
     let action = Action::Stateful(Stateful::Leaves);
-    Ok(Some(plan_of(context, action, Access::Write, Reuse::Once, kind)))
+    plan_of(context, action, Access::Write, Reuse::Once, StatementKind::Ddl)
 }
 
 /// Whether a name may be that of a relation where it stands: columns and types have names, too.
@@ -110,6 +120,9 @@ fn creates_temporary(tokens: &Tokens<'_>, context: &Context<'_>) -> bool {
         _ => schema(target.start),
     })
 }
+
+/// What a session calls its temporary schema.
+pub const TEMPORARY_SCHEMA: &str = "pg_temp";
 
 pub(crate) fn is_temporary_schema(name: &str) -> bool {
     name.starts_with("pg_temp")

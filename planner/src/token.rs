@@ -1,8 +1,10 @@
 //! A statement as a list of tokens with byte spans: what cold planning reads and splices.
 
+use pgherd_shard_map::UserFunctions;
+
 use crate::lex::{Lexeme, Lexer};
 use crate::literal::unquote_identifier;
-use crate::{LiteralKind, PlanError, Span};
+use crate::{Context, LiteralKind, PlanError, Span};
 
 /// Beyond this, planning refuses what names a sharded table: nothing here is worse than linear,
 /// but the parser that checks the reading is not ours.
@@ -43,14 +45,27 @@ pub(crate) struct Tokens<'a> {
     /// Every parenthesis has its other one.
     pub(crate) balanced: bool,
     pub(crate) depth: u16,
+    /// What is known of functions that are not PostgreSQL's own.
+    pub(crate) functions: Option<&'a UserFunctions>,
 }
 
 pub(crate) type Range = std::ops::Range<usize>;
 
 impl<'a> Tokens<'a> {
+    /// With what the map knows of the functions that are called.
+    pub(crate) fn known(sql: &'a str, context: &Context<'a>) -> Self {
+        Self { functions: Some(&context.map.functions), ..Self::new(sql) }
+    }
+
     pub(crate) fn new(sql: &'a str) -> Self {
-        let mut tokens =
-            Self { sql, list: Vec::new(), hints: Vec::new(), balanced: true, depth: 0 };
+        let mut tokens = Self {
+            sql,
+            list: Vec::new(),
+            hints: Vec::new(),
+            balanced: true,
+            depth: 0,
+            functions: None,
+        };
         let mut lexer = Lexer::new(sql.as_bytes());
         let mut open: Vec<usize> = Vec::new();
         let mut literals = 0;

@@ -23,8 +23,9 @@ use crate::analyze::{Analysis, Scope, Whole};
 use crate::borrow;
 use crate::functions::{self, Nature};
 use crate::query::{Distinct, From, Query, Select};
-use crate::route::{unread, view_refused, witness};
+use crate::route::view_refused;
 use crate::token::{Kind, Range, Tokens};
+use crate::witness::{unread, witness};
 use crate::{Borrow, Context, PlanError, Target, aggregate, ordered, scatter};
 
 /// Views in views: each level is read with a level of the stack.
@@ -86,7 +87,7 @@ impl Context<'_> {
 
 /// Names in views' queries have their schemas with them.
 fn of_queries<'a>(context: &Context<'a>) -> Context<'a> {
-    Context { search_path: &[], temporary: &[], ..*context }
+    Context { search_path: &[], temporary: &[], copies: &[], ..*context }
 }
 
 fn read(view: &View, context: &Context<'_>, parts: &mut Parts) -> Option<Part> {
@@ -109,7 +110,7 @@ fn read(view: &View, context: &Context<'_>, parts: &mut Parts) -> Option<Part> {
         }
         let mut all: Option<Part> = None;
         for range in union_all(&tokens)? {
-            let tokens = Tokens::new(tokens.text(&range));
+            let tokens = Tokens::known(tokens.text(&range), context);
             let query = Query::read(&tokens, tokens.all()).ok()?;
             let branch = Branch { view, context, tokens: &tokens, query: &query };
             let part = branch.read(parts, &mut named)?;
@@ -241,9 +242,8 @@ impl Branch<'_> {
         }
         let mut folds = false;
         for at in tokens.all() {
-            let Some((name, open)) = functions::call(tokens, at) else { continue };
+            let Some((nature, open)) = functions::called(tokens, at) else { continue };
             let own = is_own_function(self.view, tokens, at);
-            let nature = name.map_or(Nature::Unknown, functions::nature);
             let folding = match nature {
                 Nature::Sequence => return false,
                 Nature::Combined | Nature::OtherAggregate | Nature::Window => true,
@@ -298,7 +298,7 @@ pub(crate) fn borrow(
     }
     let client = names(tokens, context)?;
     let sql = expanded(tokens, context, &client, 0)?;
-    let inner = Tokens::new(&sql);
+    let inner = Tokens::known(&sql, context);
     inner.check_limits()?;
     let read = if inner.balanced { inner.strip_parens(&inner.all()) } else { inner.all() };
     let query = Query::read(&inner, read).map_err(|_| unread(tokens))?;
@@ -308,7 +308,7 @@ pub(crate) fn borrow(
         return Err(view_refused(name));
     }
     witness(&inner, context, &analysis, None)?;
-    let mut borrow = borrow::plan(&inner, context, &query, &analysis, why)?;
+    let mut borrow = borrow::plan(&inner, context, &analysis, why)?;
     for pull in &mut borrow.pulls {
         // Keys in the queries are none of the statement's literals.
         pull.target = Target::All;
@@ -402,8 +402,12 @@ fn whole_query(view: &View, context: &Context<'_>, depth: u32) -> Result<String,
 /// The rows are made apart from the client's transaction.
 fn refuse_writing(view: &View, tokens: &Tokens<'_>) -> Result<(), PlanError> {
     let could_write = |at: &usize| {
-        let Some((name, _)) = functions::call(tokens, *at) else { return false };
-        match name.map_or(Nature::Unknown, functions::nature) {
+        // Not a function: refused for what it is.
+        if *at > 0 && tokens.is(*at - 1, "tablesample") {
+            return false;
+        }
+        let Some((nature, _)) = functions::called(tokens, *at) else { return false };
+        match nature {
             Nature::Sequence => true,
             Nature::Unknown => view.body.may_write || !is_own_function(view, tokens, *at),
             _ => false,
@@ -411,6 +415,11 @@ fn refuse_writing(view: &View, tokens: &Tokens<'_>) -> Result<(), PlanError> {
     };
     match tokens.all().find(could_write) {
         None => Ok(()),
+        Some(at) if tokens.is(at, "operator") => Err(PlanError::unsupported(
+            "operators of your own are not supported in a view that is read over copies",
+            format!("The rows of {} are made of those of several shards.", view.name),
+            "Write the condition where the view is read.",
+        )),
         Some(at) => Err(PlanError::unsupported(
             format!(
                 "the function {}() is not supported in a view that is read over copies",

@@ -1,24 +1,26 @@
 //! Statements with several parts that write: `WITH … AS (DELETE … RETURNING …) INSERT …`, and WITH
-//! before INSERT, UPDATE and DELETE.
+//! before INSERT, UPDATE, DELETE and MERGE.
 //!
-//! Parts see each other's rows, so all of them must run on one shard: every distributed table that
-//! any part reads or writes must be pinned to the same key, new rows by the value that they give to
-//! their distribution column.
+//! Parts see each other's rows, so they run as they are on one shard: every distributed table that
+//! any part reads or writes is pinned to the same key, new rows by the value that they give to their
+//! distribution column. Else the parts that write run one after another (`steps`); and WITH queries
+//! that only read become a part of what the statement reads.
 
 use pgherd_shard_map::{Table, TableKind};
 
 use crate::analyze::{Analysis, Scope, Use, value};
 use crate::insert::{Insert, made_by_shards, read_insert, value_rows};
 use crate::query::{Query, Unread, read_ctes, starts_query};
-use crate::route::{home, keys, plan_of, refuse_home, unread, view_refused, witness};
+use crate::route::{home, keys, keys_of, plan_of, refuse_home, view_refused, with_new_keys};
 use crate::token::{Range, Tokens};
+use crate::witness::{unread, witness};
 use crate::write::{
-    read_change, read_change_into, refuse_default, refuse_key_change, refuse_rounded_key,
-    refuse_sequences,
+    self, Ahead, read_change, read_change_into, refuse_default, refuse_key_change,
+    refuse_rounded_key, refuse_sequences,
 };
 use crate::{
-    Access, Action, Context, KeySource, KeyUse, OneShard, Plan, PlanError, Reuse, StatementKind,
-    Target,
+    Access, Action, Context, KeySource, OneShard, Plan, PlanError, Reuse, StatementKind,
+    merge_into, steps,
 };
 
 /// A statement that begins with WITH and writes somewhere. `kind` is that of its main part.
@@ -31,10 +33,67 @@ pub(crate) fn plan(
         return Ok(home(context, Access::Write, kind));
     }
     tokens.check_limits()?;
+    match on_one_shard(tokens, context, kind) {
+        Err(error) if error.sqlstate == "0A000" => over_shards(tokens, context, kind, error),
+        plan => plan,
+    }
+}
+
+/// `error` says why one shard cannot have it.
+fn over_shards(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    kind: StatementKind,
+    error: PlanError,
+) -> Result<Plan, PlanError> {
+    let (ctes, recursive, main) = read_ctes(tokens, 0).map_err(|Unread| unread(tokens))?;
+    if ctes.iter().any(|cte| cte.query.is_none()) {
+        return steps::plan(tokens, context, kind, &ctes, recursive, main);
+    }
+    match tokens.word(main) {
+        Some("insert") => insert_from(tokens, context, main),
+        Some("update" | "delete") => {
+            write::change_after(tokens, context, kind, &Ahead { ctes: &ctes, recursive, main })
+        }
+        Some("merge") => {
+            let merge = Tokens::known(tokens.text(&(main..tokens.len())), context);
+            let with = format!("{} ", tokens.text(&(0..main)));
+            merge_into::plan_after(&merge, context, &with)
+        }
+        _ => Err(error),
+    }
+}
+
+/// WITH goes where the rows are made.
+fn insert_from(tokens: &Tokens<'_>, context: &Context<'_>, main: usize) -> Result<Plan, PlanError> {
+    let all = main..tokens.len();
+    let insert = read_insert(tokens, all.clone()).ok_or_else(|| unread(tokens))?;
+    let source = insert.source..insert.tail;
+    // DEFAULT stands in the VALUES of an INSERT only.
+    if source.clone().any(|at| tokens.is(at, "default")) {
+        return Err(unread(tokens));
+    }
+    let (with, rows) = (tokens.text(&(0..main)), tokens.text(&source));
+    // Of two WITHs one is made: the second may name what is in the first.
+    let rows = match tokens.is(source.start, "with") {
+        true if tokens.is(source.start + 1, "recursive") => return Err(unread(tokens)),
+        true => format!(", {}", tokens.text(&(source.start + 1..source.end))),
+        false => rows.to_owned(),
+    };
+    let head = tokens.text(&(main..source.start));
+    let sql = format!("{head} {with} {rows} {}", tokens.text(&(source.end..all.end)));
+    crate::insert::insert(&Tokens::known(&sql, context), context)
+}
+
+fn on_one_shard(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    kind: StatementKind,
+) -> Result<Plan, PlanError> {
     refuse_sequences(tokens, &tokens.all())?;
-    let mut parts = Parts { tokens, context, analysis: Analysis::default(), inserts: false };
+    let mut parts = Parts { tokens, context, analysis: Analysis::default(), new: Vec::new() };
     parts.all()?;
-    let Parts { mut analysis, inserts, .. } = parts;
+    let Parts { mut analysis, new, .. } = parts;
     if let Some(view) = analysis.view_read_whole() {
         return Err(view_refused(view));
     }
@@ -45,14 +104,16 @@ pub(crate) fn plan(
         return Ok(home(context, Access::Write, kind));
     }
     refuse_home(&analysis)?;
-    let target = keys(&analysis.uses).ok_or_else(|| several_shards(&analysis))?;
-    let target = match target {
-        // A row without a key belongs nowhere.
-        Target::Keys { group, keys, .. } if inserts => {
-            Target::Keys { group, keys, why: KeyUse::NewRow }
-        }
-        target => target,
+    if keys(&analysis.uses).is_none() {
+        return Err(several_shards(&analysis));
+    }
+    let pins = |wanted: bool| -> Vec<KeySource> {
+        let uses = analysis.uses.iter().enumerate();
+        let uses = uses.filter(|(at, _)| new.contains(at) == wanted);
+        uses.flat_map(|(_, used)| used.pins.iter().cloned()).collect()
     };
+    let looked_for = keys_of(analysis.uses[0].group, pins(false).into_iter());
+    let target = with_new_keys(looked_for, &pins(true));
     let action = Action::One(OneShard { target, otherwise: None });
     Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind))
 }
@@ -78,8 +139,8 @@ struct Parts<'a, 'c> {
     tokens: &'a Tokens<'a>,
     context: &'a Context<'c>,
     analysis: Analysis,
-    /// Rows are made.
-    inserts: bool,
+    /// Those of the uses that are tables which get new rows.
+    new: Vec<usize>,
 }
 
 impl Parts<'_, '_> {
@@ -175,8 +236,8 @@ impl Parts<'_, '_> {
             pins,
             pinned: true,
         };
+        self.new.push(self.analysis.uses.len());
         self.analysis.uses.push(used);
-        self.inserts = true;
         let source = insert.source..insert.tail;
         match starts_query(tokens, source.start) && !tokens.is(source.start, "values") {
             true => {

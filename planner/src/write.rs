@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use pgherd_shard_map::{ColumnDefault, KeyType, RelationKind, Table, TableKind, TableName};
 
-use crate::analyze::{self, Analysis, Scope, Side};
+use crate::analyze::{self, Analysis, HomeUse, Scope, Side};
 use crate::functions::Nature;
-use crate::query::{Unread, read_from_item, starts_query};
-use crate::route::{home, keys, keys_of, plan_of, refuse_home, unread, view_refused, witness};
+use crate::query::{Cte, Unread, read_from_item, starts_query};
+use crate::route::{home, keys, keys_of, plan_of, view_refused};
 use crate::token::{Kind, Range, Tokens};
 use crate::view::{self, Part, Parts};
+use crate::witness::{unread, witness};
 use crate::{
     Access, Action, Context, Informed, ManyShards, Merge, OneShard, Otherwise, Plan, PlanError,
     Rekey, Reuse, StatementKind, Target, borrow, functions, scatter,
@@ -302,11 +303,37 @@ fn change(
     if context.may_name_sharded(tokens, &tokens.all()).is_none() {
         return Ok(home(context, Access::Write, kind));
     }
+    change_after(tokens, context, kind, &Ahead { ctes: &[], recursive: false, main: 0 })
+}
+
+/// WITH queries before a statement's main part, none of which writes.
+pub(crate) struct Ahead<'a> {
+    pub(crate) ctes: &'a [Cte],
+    pub(crate) recursive: bool,
+    pub(crate) main: usize,
+}
+
+pub(crate) fn change_after(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    kind: StatementKind,
+    ahead: &Ahead<'_>,
+) -> Result<Plan, PlanError> {
     check(tokens)?;
-    let change = read_change(tokens, tokens.all(), kind == StatementKind::Update)
-        .ok_or_else(|| unread(tokens))?;
+    let range = ahead.main..tokens.len();
+    let change =
+        read_change(tokens, range, kind == StatementKind::Update).ok_or_else(|| unread(tokens))?;
     let table = sharded_target(context, &change.table, kind)?;
-    let analysis = read(tokens, context, &change).map_err(|_| unread(tokens))?;
+    let analysis = read(tokens, context, &change, ahead).map_err(|_| unread(tokens))?;
+    if analysis.locks {
+        return Err(PlanError::unsupported(
+            "row locks are not supported in a write on several shards",
+            "The rows that it reads are copied.",
+            "Compare the distribution columns of all tables with one value.",
+        ));
+    }
+    // What each shard computes by itself, beside its own rows.
+    let beside = if ahead.ctes.is_empty() { change.from.clone() } else { tokens.all() };
     if let Some(view) = analysis.view_read_whole() {
         return Err(view_refused(view));
     }
@@ -323,24 +350,23 @@ fn change(
     witness(tokens, context, &analysis, None)?;
     let Some(table) = table else {
         if !analysis.uses.is_empty() {
-            return informed(tokens, context, kind, analysis, Target::Home);
+            return informed(tokens, context, kind, analysis, ahead, Target::Home);
         }
         return Ok(home(context, Access::Write, kind));
     };
-    refuse_home(&analysis)?;
     refuse_default(tokens, &change.set, &table)?;
     // Which default it is, the view's or its table's, is not known here.
     if is_view(context, &change.table) && change.set.clone().any(|at| tokens.is(at, "default")) {
         return Err(view_not_written(&table.name));
     }
     let TableKind::Distributed { .. } = table.kind else {
-        if !analysis.uses.is_empty() {
+        if !analysis.uses.is_empty() || !analysis.home.is_empty() {
             refuse_differing(tokens, &table, &tokens.all())?;
-            return informed(tokens, context, kind, analysis, Target::All);
+            return informed(tokens, context, kind, analysis, ahead, Target::All);
         }
         return same_everywhere(tokens, context, kind, &table, &tokens.all());
     };
-    let everywhere = colocated(&analysis);
+    let everywhere = analysis.home.is_empty() && colocated(&analysis);
     let rekey = match is_view(context, &change.table) {
         true => refuse_own_key_change(tokens, &change.set, &table).map(|()| None)?,
         false => rekey(tokens, &change.set, &table)?,
@@ -348,8 +374,10 @@ fn change(
     let merge = rekey.map_or(Merge::Sum, Merge::Rekeyed);
     let moves = matches!(merge, Merge::Rekeyed(_));
     let sum = |target| ManyShards { target, sql: None, merge: merge.clone() };
-    if let Some(target) = keys(&analysis.uses) {
-        let differs = refuse_differing_subqueries(tokens, &change.from);
+    if analysis.home.is_empty()
+        && let Some(target) = keys(&analysis.uses)
+    {
+        let differs = refuse_differing_subqueries(tokens, &beside);
         if moves && everywhere {
             differs?;
             let action = Action::Many(sum(target));
@@ -367,7 +395,7 @@ fn change(
             own if own.pinned => keys_of(own.group, own.pins.iter().cloned()),
             _ => Target::All,
         };
-        return informed(tokens, context, kind, analysis, target);
+        return informed(tokens, context, kind, analysis, ahead, target);
     }
     if borrow::names_system_column(tokens) {
         return Err(PlanError::unsupported(
@@ -383,7 +411,7 @@ fn change(
             "Compare the distribution column with a value, or set pgherd.scatter to on.",
         ));
     }
-    refuse_differing_subqueries(tokens, &change.from)?;
+    refuse_differing_subqueries(tokens, &beside)?;
     let action = Action::Many(sum(Target::All));
     Ok(plan_of(context, action, Access::Write, Reuse::AnyLiterals, kind))
 }
@@ -392,12 +420,25 @@ fn read(
     tokens: &Tokens<'_>,
     context: &Context<'_>,
     change: &Change<'_>,
+    ahead: &Ahead<'_>,
 ) -> Result<Analysis, Unread> {
     let mut analysis = Analysis::default();
-    read_change_into(&mut analysis, tokens, context, change, &Scope::default())?;
+    let mut scope = Scope::default();
+    scope.add_ctes(ahead.ctes.iter().map(|cte| cte.name.clone()));
+    read_change_into(&mut analysis, tokens, context, change, &scope)?;
     if matches!(context.relation(&change.table), None | Some((_, RelationKind::Home))) {
         // The target itself is no reason to refuse.
         analysis.home.clear();
+        analysis.home_uses.clear();
+    }
+    let mut scope = Scope::default();
+    if ahead.recursive {
+        scope.add_ctes(ahead.ctes.iter().map(|cte| cte.name.clone()));
+    }
+    for cte in ahead.ctes {
+        let query = cte.query.as_ref().ok_or(Unread)?;
+        analysis.query(tokens, context, query, &scope)?;
+        scope.add_ctes([cte.name.clone()]);
     }
     analysis.settle();
     Ok(analysis)
@@ -471,9 +512,10 @@ fn informed(
     context: &Context<'_>,
     kind: StatementKind,
     mut analysis: Analysis,
+    ahead: &Ahead<'_>,
     target: Target,
 ) -> Result<Plan, PlanError> {
-    if borrow::names_system_column(tokens) || !functions::reads_only(tokens, &tokens.all()) {
+    if borrow::names_system_column(tokens) || !functions::reads_at_most(tokens, &tokens.all()) {
         return Err(PlanError::unsupported(
             "system columns and functions that could write are not supported in a write that reads other shards",
             "The rows that it reads are copied.",
@@ -498,10 +540,23 @@ fn informed(
         target != Target::Home && analysis.uses.first().is_some_and(|u| u.place.is_none()),
     );
     analysis.uses.drain(..own);
-    let (pulls, sql) = borrow::copies(tokens, context, None, &analysis, "")?;
-    let same = own == 0 && target == Target::All;
-    let action = Action::Informed(Informed { target, same, pulls: pulls.into(), sql: sql.into() });
-    Ok(plan_of(context, action, Access::Write, Reuse::SameText, kind))
+    let mut edits = Vec::new();
+    if !ahead.ctes.is_empty() {
+        // They stand behind the copies.
+        edits.push((tokens.bytes(&(0..1 + usize::from(ahead.recursive))), ",".to_owned()));
+    }
+    let all = |_: &HomeUse| true;
+    let home = borrow::home_copies(tokens, &analysis, "", all, &mut edits)?;
+    let (pulls, sql) = borrow::copies(tokens, context, &analysis, "", edits)?;
+    let informed = Informed {
+        same: own == 0 && target == Target::All,
+        target,
+        pulls: pulls.into(),
+        home: home.into(),
+        sql: sql.into(),
+        recursive: ahead.recursive,
+    };
+    Ok(plan_of(context, Action::Informed(informed), Access::Write, Reuse::SameText, kind))
 }
 
 /// Every shard can do its part: one distributed table, or several joined on their keys, none of
@@ -509,6 +564,6 @@ fn informed(
 fn colocated(analysis: &Analysis) -> bool {
     match analysis.uses.len() {
         1 => !analysis.uses[0].odd,
-        _ => analysis.blocks == 0 && scatter::connected(analysis),
+        _ => analysis.blocks == 0 && scatter::connected(analysis, analysis.uses.len()),
     }
 }

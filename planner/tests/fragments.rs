@@ -118,6 +118,7 @@ fn check(text: &str, map: &ShardMap) -> Option<Action> {
         scatter: true,
         pinned: None,
         auto_distribute: &[],
+        copies: &[],
     };
     plan(text, &context).ok().map(|plan| plan.action)
 }

@@ -10,7 +10,7 @@ use pgherd_planner::{Context, owned_rows, plan};
 use pgherd_shard_map::{
     ColocationGroup, Column, ColumnDefault, ColumnSequence, Epoch, GroupId, Identity, KeyType,
     Placement, RangeMap, Relation, RelationKind, SessionEffect, SessionEffects, Shard, ShardId,
-    ShardMap, Table, TableKind, TableName, View, ViewBody,
+    ShardMap, Table, TableKind, TableName, UserFunctions, View, ViewBody,
 };
 
 const HEAD: &str = "-- Each statement is followed by its plan. Rewritten by: UPDATE=1 cargo nextest run -p pgherd-planner golden\n";
@@ -76,7 +76,7 @@ fn map() -> ShardMap {
         placement: Placement::Hash(RangeMap::even(&shards).unwrap()),
     };
     let by = |key, key_type, group| TableKind::Distributed { key, key_type, group: GroupId(group) };
-    ShardMap::try_new(
+    let mut map = ShardMap::try_new(
         Epoch::FIRST,
         ShardId(0),
         true,
@@ -234,9 +234,13 @@ fn map() -> ShardMap {
             other("country_names", RelationKind::ViewOverReference),
         ],
     )
-    .unwrap()
-    .with_reading_functions(["customer_total".into()])
-    .with_session_effects(effects())
+    .unwrap();
+    map.functions = UserFunctions {
+        immutable: ["doubled".into()].into(),
+        reading: ["newest_note".into(), "middle".into()].into(),
+        sharded: ["customer_total".into()].into(),
+    };
+    map.with_session_effects(effects())
 }
 
 fn effects() -> SessionEffects {
@@ -263,6 +267,7 @@ fn answer(sql: &str, map: &ShardMap) -> String {
         pinned: None,
         temporary: &temporary,
         auto_distribute: if sql.contains("-- no auto") { &[] } else { &tenants },
+        copies: &[],
     };
     match plan(sql, &context) {
         Ok(plan) => plan.describe(),
@@ -361,6 +366,7 @@ fn own_answer(sql: &str, map: &ShardMap) -> String {
         scatter: true,
         pinned: None,
         auto_distribute: &[],
+        copies: &[],
         temporary: &[],
     };
     match owned_rows(sql, &context, ShardId(1)) {

@@ -102,6 +102,7 @@ proptest! {
         let (map, path) = (map(), ["public".into()]);
         let context = Context {
             map: &map, search_path: &path, temporary: &[], scatter: true, pinned: None, auto_distribute: &[],
+            copies: &[],
         };
         let _ = plan(&text, &context);
     }

@@ -12,6 +12,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::recovery::ShardHealth;
+use crate::reshard::{Seen, SeenStream};
 use crate::telemetry::Metrics;
 use crate::worker::{Phase, Shared, WorkerFigures};
 
@@ -143,5 +144,30 @@ fn render_shards(shared: &Shared, out: &mut String) -> std::fmt::Result {
             writeln!(out, "{name}{{shard=\"{}\",end=\"{end}\"}} {count}", shard.shard)?;
         }
     }
-    Ok(())
+    match &**shared.reshard.load() {
+        Some(seen) => render_reshard(seen, out),
+        None => Ok(()),
+    }
+}
+
+/// Rows that are being moved, while they are.
+fn render_reshard(seen: &Seen, out: &mut String) -> std::fmt::Result {
+    let name = "pgherd_reshard_run";
+    head(out, name, "gauge", "The run of pgherd reshard that is under way, and its phase.")?;
+    writeln!(out, "{name}{{run=\"{}\",phase=\"{}\"}} 1", seen.run, seen.phase)?;
+    head(out, "pgherd_reshard_paused", "gauge", "Whether an operator has paused the run.")?;
+    writeln!(out, "pgherd_reshard_paused {}", u8::from(seen.paused))?;
+    let mut gauge = |name, help, value: fn(&SeenStream) -> u64| {
+        head(out, name, "gauge", help)?;
+        seen.streams.iter().try_for_each(|stream| {
+            let SeenStream { source, target, .. } = stream;
+            let labels = format!("source=\"{source}\",target=\"{target}\"");
+            writeln!(out, "{name}{{{labels}}} {}", value(stream))
+        })
+    };
+    let help = "Bytes of the source's log that the target has not confirmed.";
+    gauge("pgherd_reshard_lag_bytes", help, |stream| stream.lag.try_into().unwrap_or_default())?;
+    gauge("pgherd_reshard_rows_copied", "Rows that the target has.", |stream| stream.rows)?;
+    let help = "About how many rows move.";
+    gauge("pgherd_reshard_rows_expected", help, |stream| stream.expected)
 }

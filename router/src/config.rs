@@ -185,6 +185,18 @@ pub struct QueryConfig {
     /// How many bytes of rows one statement may copy to the home shard to run there.
     #[serde(deserialize_with = "value::bytes", serialize_with = "value::show_bytes")]
     pub borrow_max: u64,
+    /// How long a schema change waits for locks before it lets others pass; `None` (`"0"`): as
+    /// long as it takes.
+    #[serde(
+        deserialize_with = "value::optional_duration",
+        serialize_with = "value::show_optional_duration"
+    )]
+    pub ddl_lock_timeout: Option<Duration>,
+    /// How often it tries, at most.
+    pub ddl_attempts: u32,
+    /// How many bytes of rows one statement may copy to each shard to run there.
+    #[serde(deserialize_with = "value::bytes", serialize_with = "value::show_bytes")]
+    pub broadcast_max: u64,
 }
 
 /// What is written to standard error.
@@ -372,7 +384,12 @@ impl Default for PoolConfig {
 
 impl Default for QueryConfig {
     fn default() -> Self {
-        Self { borrow_max: 4 << 30 }
+        Self {
+            borrow_max: 4 << 30,
+            broadcast_max: 16 << 20,
+            ddl_lock_timeout: Some(Duration::from_secs(2)),
+            ddl_attempts: 60,
+        }
     }
 }
 

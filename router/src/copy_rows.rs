@@ -14,6 +14,7 @@ mod lines;
 #[cfg(test)]
 mod tests;
 mod text;
+mod written;
 
 use std::borrow::Cow;
 
@@ -24,6 +25,7 @@ use binary::Binary;
 use csv::Csv;
 pub use lines::LineMap;
 use text::Text;
+pub use written::RowWriter;
 
 /// The longest row that is buffered, in bytes.
 pub const ROW_MAX: usize = 256 << 20;

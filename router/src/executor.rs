@@ -10,16 +10,22 @@
 //!
 //! - `relay`: one shard, bytes passed on as they come. The hot path.
 //! - `many`: several shards, merged. `ordered`, `ranked`: sorted rows. `combine`, `grouped`: partial
-//!   aggregates. `insert`: rows by their keys. `gather`: rows made at home.
-//! - `borrow`: copies of rows, and PostgreSQL over them. `informed`: writes with copies of what they
-//!   read.
+//!   aggregates. `insert`: rows by their keys. `gather`: rows made at home, `own_sequences` with the
+//!   numbers of a sequence that is new.
+//! - `borrow`: copies of rows, and PostgreSQL over them. `broadcast`: copies of small tables on the
+//!   shards of a large one. `informed`: writes with copies of what they read. `carried`: MERGE with
+//!   rows of other shards. `spelled`: rows as a WITH query.
+//! - `steps`: WITH queries that write on several shards.
 //! - `forms`: what keeps rows from going between servers as text.
 //! - `rekey`: UPDATEs that change distribution columns, so that rows move.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
 //! - `consistent`: snapshots of several shards that tear no transaction.
 //! - `copy`: COPY of several shards, in and out. `cluster`: create_distributed_table and its kin.
 //! - `live`: transactions between the phases of their commit, on all shards.
+//! - `alone`: statements that refuse transactions. `numbered`: columns that sequences fill.
+//! - `yielding`: schema changes that wait for locks give way to others.
 //! - `turned`: statements that a shard has turned away since their rows move.
+//! - `concurrently`: a table distributed while it is used.
 //! - `held`: statements that wait for the end of create_distributed_table.
 //! - `kept`: servers that stay beyond a transaction. `touched`: servers whose settings a function has
 //!   changed. `settings`, `set`: the session's own statements.
@@ -27,10 +33,14 @@
 //! - `observed`: counters and the log of slow statements. `released`: servers that are done.
 //! - `explain`: the distributed plan with the shards' own.
 
+mod alone;
 mod borrow;
+mod broadcast;
+mod carried;
 mod cluster;
 mod combine;
 mod commit;
+mod concurrently;
 mod consistent;
 mod copy;
 mod cursor;
@@ -45,8 +55,10 @@ mod insert;
 mod kept;
 mod live;
 mod many;
+mod numbered;
 mod observed;
 mod ordered;
+mod own_sequences;
 mod prepared;
 mod ranked;
 mod refused;
@@ -55,8 +67,11 @@ mod relay;
 mod released;
 mod set;
 mod settings;
+mod spelled;
+mod steps;
 mod touched;
 mod turned;
+mod yielding;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -78,6 +93,7 @@ use crate::wire::backend;
 use crate::wire::reply::ReplyScanner;
 use crate::worker::presence::Doing;
 use crate::worker::{Cancel, CancelTarget, Planning, Worker};
+pub use broadcast::Copies;
 pub use cluster::cluster_column;
 pub use kept::Kept;
 pub use relay::{Ready, RelayEnd};
@@ -125,6 +141,8 @@ pub struct Statement<'a> {
     pub literals: &'a [Literal],
     /// Bound parameters and result formats; the simple protocol has neither.
     pub portal: Option<&'a Portal>,
+    /// Rows that go to the shards with it.
+    pub copies: Option<&'a Copies>,
 }
 
 impl<'a> Statement<'a> {
@@ -132,7 +150,7 @@ impl<'a> Statement<'a> {
     fn bound(portal: &'a Portal) -> Self {
         let statement = &portal.statement;
         let (sql, literals) = (&statement.sql, &statement.literals);
-        Self { sql, plan: &statement.plan, literals, portal: Some(portal) }
+        Self { sql, plan: &statement.plan, literals, portal: Some(portal), copies: None }
     }
 
     /// Its parameters, for the planner.
@@ -527,6 +545,7 @@ impl Conn {
 
     async fn run_untouched(&mut self, statement: Statement<'_>) -> Result<(), Failure> {
         let alone = matches!(self.session.transaction, Transaction::Idle);
+        let mut attempts = 0;
         loop {
             let before = (self.client.sent, self.client.out.len());
             match self.run_once(statement).await {
@@ -534,9 +553,14 @@ impl Conn {
                 Ok(Ran::Turned) => {}
                 Err(failure) => {
                     let alone = alone && (self.client.sent, self.client.out.len()) == before;
-                    if !Box::pin(self.was_turned_everywhere(&failure, alone)).await {
+                    if Box::pin(self.was_turned_everywhere(&failure, alone)).await {
+                        continue;
+                    }
+                    if !alone || statement.plan.access != Access::Schema {
                         return Err(failure);
                     }
+                    attempts += 1;
+                    Box::pin(self.yield_to_others(failure, attempts)).await?;
                 }
             }
         }
@@ -557,10 +581,14 @@ impl Conn {
             Action::Role(role) => self.run_role(role, statement).await?,
             Action::CopyIn(copy) => self.copy_in(copy, statement).await?,
             Action::CopyOut(copy) => self.copy_out(copy, statement).await?,
+            Action::CopyQuery(copy) => Box::pin(self.copy_query(copy, statement)).await?,
             Action::Insert(insert) => self.run_split_insert(insert, statement).await?,
             Action::Informed(informed) => {
                 Box::pin(self.run_informed(informed, statement)).await?;
             }
+            Action::Steps(steps) => Box::pin(self.run_steps(steps, statement)).await?,
+            Action::MadeTable(made) => Box::pin(self.run_made_table(made, statement)).await?,
+            Action::Carried(carried) => Box::pin(self.run_carried(carried, statement)).await?,
             Action::Gather(gather) => Box::pin(self.run_gather(gather, statement)).await?,
             Action::Borrow(borrow) => {
                 if plan.access == Access::Schema {
@@ -613,6 +641,11 @@ impl Conn {
         again: bool,
     ) -> Result<Ran, Failure> {
         let at = self.server_for(shard).await?;
+        if again && self.is_planned_late() {
+            self.release();
+            self.refresh_planning();
+            return Ok(Ran::Turned);
+        }
         let mut request = std::mem::take(&mut self.request);
         request.clear();
         self.scanner.reset();

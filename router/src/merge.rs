@@ -9,8 +9,10 @@
 //! error, since the answer would not be sorted either.
 
 pub mod fold;
+pub mod groups;
 pub mod key;
 pub mod numeric;
+pub mod text;
 
 /// Which of several sorted streams has the next row.
 #[derive(Debug)]

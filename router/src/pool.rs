@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
 use pgherd_shard_map::{Epoch, ShardId, ShardMap};
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use crate::dial::Dialer;
 use crate::error::ErrorInfo;
@@ -87,6 +87,18 @@ impl Login {
     }
 }
 
+/// How long a shard that has heard of a change before this router waits for it to hear, too.
+const MAP_WAIT: Duration = Duration::from_secs(3);
+
+/// This router as the shards know it.
+#[derive(Debug, Clone)]
+pub struct Membership {
+    /// Of this process alone.
+    pub id: Arc<str>,
+    /// The epoch of its map: a shard whose rows have moved since is not to be read.
+    pub loaded: watch::Receiver<u64>,
+}
+
 #[derive(Debug)]
 pub struct Pools {
     limits: Cell<PoolLimits>,
@@ -111,9 +123,7 @@ pub struct Pools {
     dialer: Arc<Dialer>,
     proofs: Arc<Proofs>,
     metrics: Arc<WorkerMetrics>,
-    /// Of the newest map that a connection was asked for with: a shard whose rows have moved since
-    /// is not to be read.
-    epoch: Cell<Epoch>,
+    router: Membership,
 }
 
 #[derive(Debug)]
@@ -210,6 +220,7 @@ impl Pools {
         dialer: Arc<Dialer>,
         proofs: Arc<Proofs>,
         metrics: Arc<WorkerMetrics>,
+        router: Membership,
     ) -> Self {
         Self {
             limits: Cell::new(limits),
@@ -227,7 +238,7 @@ impl Pools {
             dialer,
             proofs,
             metrics,
-            epoch: Cell::new(Epoch(0)),
+            router,
         }
     }
 
@@ -279,7 +290,6 @@ impl Pools {
         if let Some(server) = self.idle(shard, login) {
             return Ok(server);
         }
-        self.note_epoch(map);
         let dsn = map
             .shard(shard)
             .map(|shard| &*shard.dsn)
@@ -346,12 +356,19 @@ impl Pools {
 
     async fn connect(&self, shard: ShardId, dsn: &str, login: &Login) -> Result<Server, ErrorInfo> {
         let mut server = connect::connect(&self.dialer, &self.proofs, shard, dsn, login).await?;
-        connect::check_epoch(&mut server, self.epoch.get()).await?;
-        Ok(server)
-    }
-
-    fn note_epoch(&self, map: &ShardMap) {
-        self.epoch.set(self.epoch.get().max(map.epoch));
+        let mut loaded = self.router.loaded.clone();
+        loop {
+            let ours = *loaded.borrow_and_update();
+            let theirs = connect::enter(&mut server, &self.router.id, Epoch(ours)).await?;
+            if theirs.0 <= ours {
+                return Ok(server);
+            }
+            // It was told before us.
+            let newer = loaded.wait_for(|epoch| *epoch >= theirs.0);
+            if !matches!(tokio::time::timeout(MAP_WAIT, newer).await, Ok(Ok(_))) {
+                return Err(unreachable(shard, "this router has not heard of its latest change"));
+            }
+        }
     }
 
     /// Takes a connection back: to the first who waits, or to the idle ones. One that is not clean

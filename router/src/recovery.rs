@@ -126,7 +126,7 @@ impl Recovery {
         let all = found.len() == shards.len();
         if all && self.cleaned.is_none_or(|at| at.elapsed() >= CLEAN_EVERY) {
             self.cleaned = Some(Instant::now());
-            self.delete_old_markers(&found).await;
+            self.clean(&found).await;
         }
         health
     }
@@ -173,7 +173,7 @@ impl Recovery {
         }
     }
 
-    async fn delete_old_markers(&self, found: &[(ShardId, Vec<Prepared>)]) {
+    async fn clean(&self, found: &[(ShardId, Vec<Prepared>)]) {
         let listed: Vec<&str> =
             found.iter().flat_map(|(_, list)| list).map(|one| one.gid.as_str()).collect();
         let kept = MARKERS_KEPT.as_secs_f64();
@@ -187,6 +187,10 @@ impl Recovery {
             );
             if let Err(error) = timely(async { Ok(deleted.await?) }).await {
                 tracing::warn!(%shard, %error, "old markers could not be deleted");
+            }
+            let forgotten = client.batch_execute("SELECT pgherd.forget_sessions()");
+            if let Err(error) = timely(async { Ok(forgotten.await?) }).await {
+                tracing::warn!(%shard, %error, "sessions that have ended could not be forgotten");
             }
         }
     }

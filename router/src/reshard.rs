@@ -24,9 +24,11 @@
 //!
 //! - `phase`: the machine without IO. `stream`: names and predicates. `run`: drives them.
 //! - `preflight`, `gate`, `publish`, `follow`, `verify`, `switch`, `cleanup`: the steps.
-//! - `proposal`: which ranges to move. `size`: how much that is. `shards`: connections. `rescue`: a dead command's closed gate.
+//! - `distribute`: plain tables become distributed ones. `proposal`: which ranges to move. `size`:
+//!   how much that is. `shards`: connections. `rescue`: a dead command's closed gate.
 
 pub mod cleanup;
+pub mod distribute;
 mod follow;
 mod gate;
 pub mod phase;
@@ -48,8 +50,8 @@ use std::fmt;
 use pgherd_shard_map::store::StoreError;
 
 use crate::dial::DialError;
-pub use rescue::rescue;
-pub use run::{Options, Run};
+pub use rescue::{Seen, SeenStream, rescue};
+pub use run::{Begin, Options, Run};
 pub use shards::Shards;
 pub use stream::{Direction, Stream, streams};
 pub use verify::Verification;

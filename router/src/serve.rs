@@ -102,9 +102,13 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
     let metrics = Arc::new(Metrics::new(workers));
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|error| format!("no random bytes: {error}"))?;
+    let mut id = [0; 8];
+    getrandom::fill(&mut id).map_err(|error| format!("no random bytes: {error}"))?;
     let live = Live::from_config(&config);
     let tickets = live.share(workers).size;
     let shared = Arc::new(Shared {
+        id: format!("{:016x}", u64::from_ne_bytes(id)).into(),
+        reshard: ArcSwap::default(),
         loaded: watch::Sender::new(map.epoch.0),
         known: watch::Sender::new(map.epoch.0),
         map: ArcSwap::from_pointee(map),
@@ -339,13 +343,12 @@ async fn watch_map(shared: Arc<Shared>, dsn: String) {
     let watching = Arc::clone(&shared);
     let (dialer, url) = (Arc::clone(&shared.dialer), dsn.clone());
     let find = move || dialer.catalog(&url).map_err(|error| error.to_string());
-    let contact = Arc::clone(&shared);
-    tokio::spawn(store::watch(
-        find,
-        Duration::from_secs(1),
-        move |map| publish(&watching, map),
-        move |state| contact.contact.note(state),
-    ));
+    let (contact, id) = (Arc::clone(&shared), Arc::clone(&shared.id));
+    tokio::spawn(async move {
+        let on_map = move |map| publish(&watching, map);
+        let on_contact = move |state| contact.contact.note(state);
+        store::watch(find, &id, Duration::from_secs(1), on_map, on_contact).await;
+    });
     let mut catalog = None;
     loop {
         shared.reload.notified().await;
@@ -433,14 +436,15 @@ async fn recover(shared: Arc<Shared>, catalog: Dsn) {
         {
             tracing::warn!(%error, "tables that are being distributed could not be looked at");
         }
+        let mut seen = None;
         if !map.moving.is_empty() {
             match reshard::rescue(&shared.dialer, &catalog).await {
-                Ok(false) => {}
-                Ok(true) => tracing::warn!("a change of owners that nobody drives was given up"),
+                Ok(run) => seen = run,
                 // Most of the time somebody does drive it.
                 Err(problem) => tracing::debug!(%problem, "a run of pgherd reshard was left alone"),
             }
         }
+        shared.reshard.store(Arc::new(seen));
     }
 }
 

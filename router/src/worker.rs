@@ -36,9 +36,10 @@ use crate::numbers::Numbers;
 use crate::oids::{self, Oids};
 use crate::pool::lend::Want;
 use crate::pool::server::Parcel;
-use crate::pool::{Login, PoolFigures, Pools};
+use crate::pool::{Login, Membership, PoolFigures, Pools};
 use crate::proofs::Proofs;
 use crate::recovery::ShardHealth;
+use crate::reshard;
 use crate::seats::Seats;
 use crate::session::Settings;
 use crate::session::foreign::Found;
@@ -68,6 +69,8 @@ const FIGURES_WAIT: Duration = Duration::from_secs(1);
 /// What all workers share.
 #[derive(Debug)]
 pub struct Shared {
+    /// Made for this process: its sessions on the shards carry it.
+    pub id: Arc<str>,
     pub map: ArcSwap<ShardMap>,
     /// Told when this router has changed the schema: load the map now.
     pub reload: Notify,
@@ -94,6 +97,8 @@ pub struct Shared {
     pub gate: Gate,
     /// What recovery found at its last look.
     pub health: ArcSwap<Vec<ShardHealth>>,
+    /// What it saw of rows that are being moved.
+    pub reshard: ArcSwap<Option<reshard::Seen>>,
     /// How each worker is reached, by its index.
     pub mailboxes: OnceLock<Vec<mpsc::Sender<Mail>>>,
     /// What can change while the router runs.
@@ -378,6 +383,7 @@ impl Worker {
                 Arc::clone(&shared.dialer),
                 Arc::clone(&shared.proofs),
                 Arc::clone(&metrics),
+                Membership { id: Arc::clone(&shared.id), loaded: shared.loaded.subscribe() },
             )),
             plans: RefCell::default(),
             statements: RefCell::default(),

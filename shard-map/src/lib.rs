@@ -15,6 +15,7 @@
 //! [`TableKind`], [`View`], [`ColocationGroup`] (schema); [`Placement`], [`ValueRanges`], [`ValueList`]; [`Shard`], [`ShardMap`] (one immutable snapshot).
 //! There is no IO here unless the feature `stores` is on.
 
+mod functions;
 mod hash;
 mod id;
 mod key;
@@ -27,6 +28,7 @@ mod snapshot;
 #[cfg(feature = "stores")]
 pub mod store;
 
+pub use functions::UserFunctions;
 pub use hash::KeyHash;
 pub use id::{Epoch, GroupId, ShardId};
 pub use key::{KeyError, KeyInput, KeyType};

@@ -1,13 +1,13 @@
 //! The shard map: one immutable snapshot of the cluster at one epoch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use foldhash::HashMap;
 use thiserror::Error;
 
 use crate::{
     ColocationGroup, ColumnDefault, Epoch, GroupId, HashRange, KeyError, KeyHash, KeyInput,
-    KeyType, Relation, RelationKind, SessionEffects, ShardId, TableKind, TableName,
+    KeyType, Relation, RelationKind, SessionEffects, ShardId, TableKind, TableName, UserFunctions,
 };
 
 /// One PostgreSQL database that holds a part of the rows.
@@ -35,11 +35,10 @@ pub struct ShardMap {
     /// Tables that a transaction is distributing, or brings home, and views that read them:
     /// statements that name them wait for its end.
     pub changing: Box<[TableName]>,
+    pub functions: UserFunctions,
     shards: BTreeMap<ShardId, Shard>,
     groups: BTreeMap<GroupId, ColocationGroup>,
     relations: HashMap<TableName, RelationKind>,
-    /// Names of functions whose bodies name sharded tables.
-    reading_functions: BTreeSet<Box<str>>,
     session_effects: SessionEffects,
     /// The shortest `varchar(n)` key column of a group; none where all are without length.
     varchar_limits: BTreeMap<GroupId, usize>,
@@ -83,7 +82,7 @@ impl ShardMap {
             shards: shards.into_iter().map(|shard| (shard.id, shard)).collect(),
             groups: groups.into_iter().map(|group| (group.id, group)).collect(),
             varchar_limits: varchar_limits(&relations),
-            reading_functions: BTreeSet::new(),
+            functions: UserFunctions::default(),
             session_effects: SessionEffects::default(),
             relations: relations.into_iter().map(|r| (r.name, r.kind)).collect(),
         };
@@ -139,6 +138,24 @@ impl ShardMap {
         self.relations.get(name)
     }
 
+    /// Whether there is a distributed or a reference table.
+    #[must_use]
+    pub fn has_sharded(&self) -> bool {
+        self.relations().any(|(_, kind)| matches!(kind, RelationKind::Sharded(_)))
+    }
+
+    /// The group of a distributed table.
+    #[must_use]
+    pub fn group_of(&self, table: &TableName) -> Option<&ColocationGroup> {
+        match self.relation(table)? {
+            RelationKind::Sharded(table) => match table.kind {
+                TableKind::Distributed { group, .. } => self.group(group),
+                TableKind::Reference => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Whether columns of distributed or reference tables are numbered by this sequence.
     #[must_use]
     pub fn feeds_sharded(&self, sequence: &TableName) -> bool {
@@ -150,17 +167,6 @@ impl ShardMap {
             _ => false,
         }
         })
-    }
-
-    /// Functions, by name alone, whose bodies would see or change one server's part of a sharded table.
-    #[must_use]
-    pub fn with_reading_functions(self, names: impl IntoIterator<Item = Box<str>>) -> Self {
-        Self { reading_functions: names.into_iter().collect(), ..self }
-    }
-
-    #[must_use]
-    pub fn is_reading_function(&self, name: &str) -> bool {
-        self.reading_functions.contains(name)
     }
 
     #[must_use]

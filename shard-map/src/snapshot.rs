@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::{
     ColocationGroup, Column, Epoch, GroupId, HashRange, KeyHash, KeyType, MapError, Placement,
     RangeMap, Relation, RelationKind, SessionEffect, SessionEffects, Shard, ShardId, ShardMap,
-    Table, TableKind, TableName, ValueList, ValueRange, ValueRanges, View, ViewBody,
+    Table, TableKind, TableName, UserFunctions, ValueList, ValueRange, ValueRanges, View, ViewBody,
 };
 
 #[derive(Deserialize)]
@@ -25,8 +25,7 @@ struct Document {
     shards: Vec<ShardRow>,
     groups: Vec<GroupRow>,
     relations: Vec<RelationRow>,
-    #[serde(default)]
-    reading_functions: Vec<Box<str>>,
+    functions: UserFunctions,
     #[serde(default)]
     session_effects: Vec<EffectRow>,
 }
@@ -119,11 +118,9 @@ impl ShardMap {
             shards,
             groups,
             relations,
-        )
-        .map(|map| {
-            map.with_reading_functions(document.reading_functions)
-                .with_session_effects(effects(document.session_effects))
-        })?;
+        )?
+        .with_session_effects(effects(document.session_effects));
+        map.functions = document.functions;
         map.moving = document.moving;
         map.locked_views = document.locked_views;
         map.changing = document.changing;

@@ -12,6 +12,7 @@
 
 mod error;
 mod reshard;
+mod sessions;
 mod watch;
 
 use std::future::Future;
@@ -23,18 +24,19 @@ use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
 use crate::{Epoch, GroupId, HashRange, MapError, ShardId, ShardMap};
 pub use error::StoreError;
 pub use reshard::{Move, MovedTable, Record};
-use watch::FOLLOWER;
+pub use sessions::enter_sql;
 pub use watch::{Contact, watch};
 
 /// What every shard needs: the markers of two-phase commit, and who it is.
 const SHARD_SQL: &str = include_str!("store/shard.sql");
 
 /// What the catalog's database needs beside.
-const CATALOG_SQL: [&str; 9] = [
+const CATALOG_SQL: [&str; 10] = [
     include_str!("store/catalog.sql"),
     include_str!("store/reshard.sql"),
     include_str!("store/register.sql"),
     include_str!("store/changes.sql"),
+    include_str!("store/unfinished.sql"),
     include_str!("store/placement.sql"),
     include_str!("store/numbers.sql"),
     include_str!("store/functions.sql"),
@@ -74,6 +76,15 @@ pub struct Target<T> {
     pub tls: T,
 }
 
+/// A statement that runs on each shard by itself, and has not run on all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    pub sql: String,
+    pub done: Vec<ShardId>,
+    pub by: String,
+    pub began: String,
+}
+
 /// A connection to the catalog.
 #[derive(Debug)]
 pub struct Catalog {
@@ -102,9 +113,6 @@ pub async fn init_shard(client: &Client, cluster: &str, shard: ShardId) -> Resul
     let found = read_local(client).await?.map(|local| local.cluster).unwrap_or_default();
     Err(StoreError::OtherCluster { found, expected: cluster.to_owned() })
 }
-
-/// One row, one column: the epoch that a shard is at, for a router that opens a session there.
-pub const LOCAL_EPOCH_SQL: &str = "SELECT epoch FROM pgherd.local";
 
 /// Who the server is; `None` before [`init_shard`].
 ///
@@ -204,6 +212,33 @@ impl Catalog {
         epoch(&self.client).await
     }
 
+    /// Statements that run on each shard by themselves, have not run on all, and are not running now;
+    /// none in a catalog of a version that does not note them.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn unfinished(&self) -> Result<Vec<Unfinished>, StoreError> {
+        let sql = "SELECT statement, done, by, \
+                   pg_catalog.to_char(began AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS \"UTC\"') \
+                   FROM pgherd.unfinished u WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_locks l \
+                     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
+                       AND (l.classid::int8 << 32 | l.objid::int8) = \
+                         pg_catalog.hashtextextended('pgherd.unfinished ' || u.id, 0)) \
+                   ORDER BY began";
+        let rows = match bounded(self.client.query(sql, &[])).await {
+            Err(StoreError::NotInitialized) => return Ok(Vec::new()),
+            rows => rows?,
+        };
+        let shards = |list: Vec<i32>| list.into_iter().map(|id| ShardId(id as u32)).collect();
+        let read = |row: &tokio_postgres::Row| Unfinished {
+            sql: row.get(0),
+            done: shards(row.get(1)),
+            by: row.get(2),
+            began: row.get(3),
+        };
+        Ok(rows.iter().map(read).collect())
+    }
+
     /// Makes a server ready to be the next shard: to be called before [`Catalog::add_shard`].
     ///
     /// # Errors
@@ -231,19 +266,6 @@ impl Catalog {
     /// PostgreSQL's.
     pub async fn announce(&self) -> Result<(), StoreError> {
         bounded(self.client.batch_execute(NOTIFY_SQL)).await
-    }
-
-    /// How many routers follow the catalog that have an older map than this.
-    ///
-    /// # Errors
-    /// PostgreSQL's.
-    pub async fn followers_behind(&self, epoch: Epoch) -> Result<i64, StoreError> {
-        let sql = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity \
-                   WHERE datname = pg_catalog.current_database() \
-                   AND application_name ~ ('^' || $1 || '[0-9]+$') \
-                   AND pg_catalog.substr(application_name, pg_catalog.length($1) + 1)::bigint < $2";
-        let row = bounded(self.client.query_one(sql, &[&FOLLOWER, &(epoch.0 as i64)])).await?;
-        Ok(row.get(0))
     }
 
     /// Adds a shard, prepared with [`init_shard`] before, if the catalog still is at `expected`.
@@ -333,7 +355,12 @@ async fn load(client: &Client) -> Result<ShardMap, StoreError> {
         }
         row => row?,
     };
-    Ok(ShardMap::from_json(row.ok_or(StoreError::NotInitialized)?.get(0))?)
+    match ShardMap::from_json(row.ok_or(StoreError::NotInitialized)?.get(0)) {
+        Err(MapError::Invalid(why)) if why.starts_with("missing field") => {
+            Err(StoreError::OldCatalog)
+        }
+        map => Ok(map?),
+    }
 }
 
 async fn has_cluster(client: &Client) -> Result<bool, StoreError> {

@@ -144,6 +144,7 @@ pub fn sql(text: &str) {
         scatter: true,
         pinned: None,
         auto_distribute: &[],
+        copies: &[],
     };
     let mut scanned = Scan::default();
     let mut at = 0;

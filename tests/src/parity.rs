@@ -10,16 +10,20 @@
 //! --@ bind: 5|NULL|text              values for $1, $2, …; not run in the simple protocol
 //! --@ modes: simple text             run it in these modes only
 //! --@ setup                          send it in the simple protocol in every mode
+//! --@ apart: t u                     what these tables hold may differ from here on
 //! ```
 //!
 //! `refused[text binary] 0A000` and `known-difference[simple]: reason` are for these modes alone.
 //! After `COPY … FROM STDIN;` follow the rows and a line `\.`, as in psql.
 
+mod contents;
 mod script;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+pub use contents::Contents;
 pub use script::{Expected, Script, Unit};
 
 use crate::wire::{Answer, Client, Mode};
@@ -44,16 +48,48 @@ impl Side {
     }
 }
 
-/// Runs a script in one mode; every difference is one text. With `only`, the script ends after
-/// the statement on that line, and other statements' differences are left out.
+/// What a run of a script has shown.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Each of them one text.
+    pub differences: Vec<String>,
+    /// What the router has said where it refuses by design: SQLSTATE, and message with DETAIL.
+    pub refusals: BTreeSet<(String, String)>,
+}
+
+/// Runs a script in one mode. With `only`, the script ends after the statement on that line, and
+/// other statements' differences are left out. `contents` compares all tables after each statement that
+/// changes rows.
 #[must_use]
-pub fn run(sides: &Sides, script: &Script, mode: Mode, only: Option<usize>) -> Vec<String> {
-    let mut differences = Vec::new();
+pub fn run(
+    sides: &Sides,
+    script: &Script,
+    mode: Mode,
+    only: Option<usize>,
+    contents: Option<&mut Contents>,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    compare(sides, script, mode, only, contents, &mut outcome);
+    outcome
+}
+
+fn compare(
+    sides: &Sides,
+    script: &Script,
+    mode: Mode,
+    only: Option<usize>,
+    mut contents: Option<&mut Contents>,
+    outcome: &mut Outcome,
+) {
+    let Outcome { differences, refusals } = outcome;
+    if let Some(contents) = &mut contents {
+        contents.forget();
+    }
     let connections = (sides.plain.connect(), sides.router.connect());
     let (mut plain, mut router) = match connections {
         (Ok(plain), Ok(router)) => (plain, router),
-        (Err(error), _) => return vec![format!("PostgreSQL: {error}")],
-        (_, Err(error)) => return vec![format!("the router: {error}")],
+        (Err(error), _) => return differences.push(format!("PostgreSQL: {error}")),
+        (_, Err(error)) => return differences.push(format!("the router: {error}")),
     };
     let mut plain_status = 'I';
     for unit in &script.units {
@@ -62,6 +98,9 @@ pub fn run(sides: &Sides, script: &Script, mode: Mode, only: Option<usize>) -> V
         }
         if unit.modes.as_ref().is_some_and(|modes| !modes.contains(&mode)) {
             continue;
+        }
+        if let Some(contents) = &mut contents {
+            contents.meet(unit);
         }
         let mut report = |text: &str| {
             if only.is_none_or(|line| unit.lines().contains(&line)) {
@@ -87,7 +126,10 @@ pub fn run(sides: &Sides, script: &Script, mode: Mode, only: Option<usize>) -> V
                     }
                     let shown = show(&got, unit.ordered);
                     report(&format!("expected a refusal with {code}, got:\n{shown}"));
-                } else if plain_status == 'I' && status != 'I' {
+                } else {
+                    refusals.extend(got.iter().filter_map(refusal));
+                }
+                if error == Some(code.as_str()) && plain_status == 'I' && status != 'I' {
                     report(&format!("the refusal leaves the status {status}"));
                 }
             }
@@ -106,19 +148,33 @@ pub fn run(sides: &Sides, script: &Script, mode: Mode, only: Option<usize>) -> V
                     }
                     _ => {}
                 }
+                if let Some(contents) = &mut contents
+                    && *expected == Expected::Same
+                    && plain_status == 'I'
+                    && let Some(difference) = contents.compare(unit)
+                {
+                    report(&difference);
+                }
             }
         }
         if broken {
             match sides.router.connect() {
                 Ok(client) => router = client,
                 Err(error) => {
-                    differences.push(format!("the router lets nobody in: {error}"));
-                    return differences;
+                    return differences.push(format!("the router lets nobody in: {error}"));
                 }
             }
         }
     }
-    differences
+}
+
+/// SQLSTATE of an error, its message and DETAIL.
+fn refusal(answer: &Answer) -> Option<(String, String)> {
+    let line = answer.lines.iter().find_map(|line| line.strip_prefix("error: ERROR "))?;
+    let (code, message) = line.split_once(' ')?;
+    let message = message.lines().next().unwrap_or_default();
+    let message = message.split_once(" hint=").map_or(message, |(message, _)| message);
+    Some((code.to_owned(), message.replacen(" detail=", ": ", 1)))
 }
 
 fn execute(client: &mut Client, unit: &Unit, mode: Mode) -> std::io::Result<Answer> {

@@ -44,11 +44,24 @@ impl RouterProcess {
     /// It does not start.
     #[must_use]
     pub fn start_on(cluster: &LocalCluster, listen: &str, name: &str, config: &str) -> Self {
+        Self::start_by(cluster, &cluster.file.catalog.dsn, listen, name, config)
+    }
+
+    /// The same, and it reaches the catalog some other way.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn start_by(
+        cluster: &LocalCluster,
+        catalog: &str,
+        listen: &str,
+        name: &str,
+        config: &str,
+    ) -> Self {
         let file = cluster.file.data_dir.join(format!("{name}.toml"));
-        let head = format!(
-            "listen = \"{listen}\"\ncatalog = \"{}\"\nrouter_name = \"{name}\"\n",
-            cluster.file.catalog.dsn
-        );
+        let head =
+            format!("listen = \"{listen}\"\ncatalog = \"{catalog}\"\nrouter_name = \"{name}\"\n");
         std::fs::write(&file, complete(&head, config)).expect("the data directory can be written");
         let mut child = Command::new(crate::program())
             .args(["serve", "--stop-with-stdin", "--config"])

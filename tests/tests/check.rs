@@ -24,6 +24,7 @@ CREATE TABLE parts_new PARTITION OF parts DEFAULT;
 CREATE INDEX ON parts (note);
 CREATE TABLE countries (code text PRIMARY KEY, name text);
 CREATE TABLE "Other"."Home" (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "A b" text);
+CREATE TABLE "Other".rooms (home int REFERENCES "Other"."Home", note text);
 CREATE VIEW codes AS SELECT code FROM countries;
 CREATE MATERIALIZED VIEW kept AS SELECT * FROM "Other"."Home";
 CREATE FUNCTION answer(a int, b text DEFAULT 'x') RETURNS int LANGUAGE sql AS 'SELECT 42';
@@ -105,6 +106,8 @@ fn a_good_cluster_has_no_findings_and_each_change_by_hand_is_one() {
         REVOKE SELECT ON orders FROM reader;
         ALTER ROLE app PASSWORD 'other';
         ALTER DATABASE app SET timezone = 'Asia/Tokyo';
+        ALTER TABLE "Other".rooms DISABLE TRIGGER ALL;
+        ALTER TABLE countries REPLICA IDENTITY FULL;
         CREATE TABLE spare (a int)"#,
     );
     run(
@@ -137,6 +140,7 @@ fn a_good_cluster_has_no_findings_and_each_change_by_hand_is_one() {
         "error column public.orders.extra: on shard 2, but not on shard 0",
         "error column public.parts.note: differs on shard 1",
         "error constraint orders_total_check on public.orders: missing on shard 1",
+        "error constraint rooms_home_fkey on \"Other\".rooms: differs on shard 1",
         "error function public.answer(integer, text): differs on shard 1",
         "error owner of table public.countries: differs on shard 2",
         "error password of role app: differs on shard 1",
@@ -154,6 +158,7 @@ fn a_good_cluster_has_no_findings_and_each_change_by_hand_is_one() {
         "note : shard 1: the replication slot standby has no reader and keeps",
         "warning : shard 2: invalid indexes: public.orders_total",
         "warning index public.orders_total: missing on shard 1",
+        "warning replica identity of table public.countries: on shard 1, but not on shard 0",
         "warning table \"Other\".\"Home\": it is not distributed, but has rows on shard 1",
         "warning table public.spare: on shard 1, but not on shard 0",
     ];

@@ -60,11 +60,45 @@ fn copy_to_stdout_is_one_stream_of_all_shards_rows() {
         let failed = t.router.copy_out(failing, protocol);
         assert_eq!((failed.sqlstate(), failed.status), ("22012", b'I'));
     }
-    for sql in [
-        "COPY (SELECT v FROM copy_out ORDER BY v) TO STDOUT",
-        "COPY (SELECT sum(k) FROM copy_out) TO STDOUT",
+    // Made of several shards' rows together: the router writes them.
+    for query in [
+        "SELECT v FROM copy_out ORDER BY v",
+        "SELECT k, v FROM copy_out ORDER BY k DESC LIMIT 3 OFFSET 2",
+        "SELECT sum(k), avg(k) FROM copy_out",
+        "SELECT a.k, b.v, NULL, '', 'x|y', E'a\\b\t' FROM copy_out a JOIN copy_out b \
+         ON b.k = a.k + 1 ORDER BY a.k",
+        "SELECT rank() OVER (ORDER BY k), k AS \"a\"\"b\" FROM copy_out WHERE k < 5 ORDER BY k",
+        "SELECT k, v FROM copy_out WHERE k IN (7, 8, 9) ORDER BY k",
+        "SELECT '\\.' FROM copy_out ORDER BY k LIMIT 2",
+        "SELECT k FROM copy_out WHERE k < 0 ORDER BY k",
     ] {
-        assert_eq!(t.router.copy_out(sql, Protocol::Simple).sqlstate(), "0A000", "{sql}");
+        for options in [
+            "",
+            "(DELIMITER '|', NULL 'x')",
+            "(FORMAT csv, HEADER)",
+            "WITH CSV HEADER DELIMITER '|' QUOTE '\"' FORCE QUOTE *",
+            "(FORMAT csv, QUOTE '''', ESCAPE '\\', NULL '')",
+            "(FORMAT text, HEADER)",
+            "(FORMAT binary)",
+        ] {
+            let sql = format!("COPY ({query}) TO STDOUT {options}");
+            for protocol in [Protocol::Simple, Protocol::Extended] {
+                let [wanted, found] =
+                    [&mut t.plain, &mut t.router].map(|wire| wire.copy_out(&sql, protocol));
+                assert_eq!(found.copied(), wanted.copied(), "{sql}");
+                assert_eq!((found.tag(), found.status), (wanted.tag(), wanted.status), "{sql}");
+            }
+        }
+    }
+    for wrong in [
+        "COPY (SELECT v FROM copy_out ORDER BY v) TO STDOUT (FORMAT csv, FORCE_QUOTE (nothing))",
+        "COPY (SELECT v FROM copy_out ORDER BY v) TO STDOUT (FORMAT csv, DELIMITER '\"')",
+        "COPY (SELECT nothing FROM copy_out ORDER BY v) TO STDOUT",
+        "COPY (SELECT sum(1 / (k - 777)) FROM copy_out) TO STDOUT",
+    ] {
+        let [wanted, found] =
+            [&mut t.plain, &mut t.router].map(|wire| wire.copy_out(wrong, Protocol::Simple));
+        assert_eq!((found.sqlstate(), found.status), (wanted.sqlstate(), b'I'), "{wrong}");
     }
     assert_eq!(t.rows()[1].len(), 1000);
 }

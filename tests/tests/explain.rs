@@ -183,7 +183,7 @@ async fn bound_parameters_say_the_shard() {
         .await
         .expect("a plan");
     let text: Vec<&str> = joined.iter().map(|row| row.get(0)).collect();
-    assert!(text[0].starts_with("Borrow ") && text[0].contains("rows=2"), "{text:#?}");
+    assert!(text[0].starts_with("Broadcast ") && text[0].contains("rows=2"), "{text:#?}");
     let split = "EXPLAIN ANALYZE INSERT INTO orders VALUES ($1, 20, 1), ($2, 20, 1), ($3, 20, 1)";
     client.query(split, &[&5, &6, &7]).await.expect("a plan");
     assert_eq!(run(cluster.dsn(), "SELECT count(*) FROM orders WHERE id = 20"), "3");

@@ -1,14 +1,20 @@
 //! Every script in `data/parity` reads the same on PostgreSQL and through the router, in the
 //! simple and the extended protocol. `PGHERD_PARITY=joins.sql:42` runs one file up to one line.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use pgherd::dev::LocalCluster;
-use pgherd_tests::parity::{self, Script, Side, Sides};
+use pgherd_tests::parity::{self, Contents, Expected, Script, Side, Sides, Unit};
+use pgherd_tests::router::RouterProcess;
 use pgherd_tests::wire::{Client, Mode};
 use pgherd_tests::{cluster, run};
 
+/// After so many statements that change rows, at least, all tables are compared.
+const CHANGES: u32 = 300;
+
+/// And all tables hold the same after each statement that changes rows.
 #[test]
 fn scripts_read_the_same_in_the_simple_protocol() {
     check(Mode::Simple, "shard");
@@ -45,7 +51,18 @@ fn check(mode: Mode, level: &str) {
         scripts().into_iter().filter(|script| script.name.contains(file)).collect();
     assert!(!scripts.is_empty(), "no script is named {file}");
     let cluster = cluster();
-    let sides = sides(&cluster);
+    let mut sides = sides(&cluster);
+    // Tables so small would always go to the shards, and never all rows to the home shard.
+    let copies_home = (mode == Mode::Binary).then(|| {
+        RouterProcess::start(
+            &cluster,
+            "copies",
+            "[query]\nbroadcast_max = \"0B\"\n[auth]\nmethod = \"trust\"\n",
+        )
+    });
+    if let Some(router) = &copies_home {
+        sides.router.address = router.listen.parse().expect("an address");
+    }
     for shard in &cluster.file.shards {
         let database = &cluster.file.database;
         run(
@@ -55,12 +72,60 @@ fn check(mode: Mode, level: &str) {
     }
     assert_eq!(run(cluster.dsn(), "SHOW pgherd.read_consistency"), level);
     let mut differences = Vec::new();
+    let compares = mode == Mode::Simple && level == "shard";
+    let mut contents = compares.then(|| Contents::open(&sides).expect("both sides let us in"));
+    let mut refusals = BTreeSet::new();
     for script in &scripts {
         reset(&cluster, &sides);
-        differences.extend(parity::run(&sides, script, mode, line));
+        let outcome = parity::run(&sides, script, mode, line, contents.as_mut());
+        differences.extend(outcome.differences);
+        refusals.extend(outcome.refusals);
+    }
+    if let Some(contents) = contents {
+        println!("all tables were compared after {} changes", contents.compared);
+        assert!(contents.compared >= CHANGES || !filter.is_empty(), "{}", contents.compared);
     }
     let count = differences.len();
     assert!(count == 0, "{}\n\n{count} differences", differences.join("\n\n"));
+    if mode == Mode::Simple && level == "shard" && filter.is_empty() {
+        check_refusals(&refusals);
+    }
+}
+
+/// The list in `docs/sql-support.md` is what the scripts have met; `PGHERD_ACCEPT=1` rewrites it.
+fn check_refusals(refusals: &BTreeSet<(String, String)>) {
+    const BEGIN: &str = "<!-- what the parity scripts meet: PGHERD_ACCEPT=1 rewrites it -->\n";
+    const END: &str = "<!-- end of the list -->";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/sql-support.md");
+    let docs = std::fs::read_to_string(&path).expect("the document is there");
+    let (before, rest) = docs.split_once(BEGIN).expect("the list begins");
+    let (listed, after) = rest.split_once(END).expect("the list ends");
+    let lines = refusals.iter().map(|(code, message)| format!("- `{code}` {message}\n"));
+    let wanted: String = lines.collect();
+    if std::env::var_os("PGHERD_ACCEPT").is_some() {
+        let text = format!("{before}{BEGIN}{wanted}{END}{after}");
+        std::fs::write(&path, text).expect("the document can be written");
+        return;
+    }
+    assert_eq!(listed, wanted, "docs/sql-support.md: PGHERD_ACCEPT=1 rewrites the list");
+}
+
+/// Queries of the scripts that must read the same, each text counted once.
+#[test]
+fn hundreds_of_queries_are_compared() {
+    let is_query = |sql: &str| {
+        let sql = sql.trim_start_matches(|c: char| c == '(' || c.is_whitespace());
+        let word = sql.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+        ["select", "with", "values", "table"].contains(&word.to_ascii_lowercase().as_str())
+    };
+    let mut queries = BTreeSet::new();
+    for script in &scripts() {
+        let same = |unit: &&Unit| matches!(unit.expected_in(Mode::Simple), Expected::Same);
+        let units = script.units.iter().filter(same);
+        queries.extend(units.map(|unit| unit.sql.clone()).filter(|sql| is_query(sql)));
+    }
+    println!("{} queries are compared", queries.len());
+    assert!(queries.len() >= 600, "{} are not enough", queries.len());
 }
 
 /// In the order of their names.

@@ -1,5 +1,5 @@
-//! Random statements do the same on PostgreSQL and through the router: SELECTs, and histories of
-//! writes and transactions, after each of which all tables are compared.
+//! Random statements do the same on PostgreSQL and through the router: SELECTs (by themselves, in COPY
+//! and through cursors, in both protocols), and histories of writes and transactions, after each of which all tables are compared.
 //!
 //! Each statement comes from a seed; a failure prints the command that repeats it alone.
 //! `PGHERD_RANDOM_SEED=7 PGHERD_RANDOM_COUNT=1` runs one, a large count runs for hours.
@@ -14,11 +14,14 @@ use std::net::SocketAddr;
 use pgherd::dev::LocalCluster;
 use pgherd_tests::wire::{Answer, Client};
 use pgherd_tests::{cluster, run};
-use random::query::{SCHEMA, SHARDED, query};
+use random::query::{Query, SCHEMA, SHARDED, query};
 use random::write;
 
 /// Statements in every run of the tests.
 const COUNT: u64 = 200;
+
+/// So many are told at once.
+const FAILURES: usize = 10;
 
 fn number(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
@@ -65,29 +68,83 @@ fn random_selects_read_the_same() {
     }
     let first = number("PGHERD_RANDOM_SEED", 1);
     let count = number("PGHERD_RANDOM_COUNT", COUNT);
-    let (mut answered, mut refused) = (0, Vec::new());
+    let (mut answered, mut refused, mut failures) = (0, Vec::new(), Vec::new());
     for seed in first..first + count {
-        let (sql, ordered) = query(seed);
-        let want = plain.simple(&sql, "").expect("PostgreSQL answers");
-        let got = routed.simple(&sql, "").expect("the router answers");
+        let Query { sql, ordered, parameters } = query(seed);
+        let way = way(seed, &parameters);
+        let want = ask(&mut plain, way, &sql, &parameters);
+        let got = ask(&mut routed, way, &sql, &parameters);
         assert_eq!(got.status, 'I', "seed {seed}: {sql}");
         if got.error.as_deref() == Some("0A000") && want.error.is_none() {
             refused.push(format!("{sql}: {:?}", got.lines));
             continue;
         }
         answered += 1;
-        assert_eq!(
-            shown(&got, ordered),
-            shown(&want, ordered),
-            "left: the router, right: PostgreSQL\n{sql}\nrepeat: PGHERD_RANDOM_SEED={seed} \
-             PGHERD_RANDOM_COUNT=1 cargo test -p pgherd-tests --test random"
-        );
+        let (got, want) = (shown(&got, ordered), shown(&want, ordered));
+        if got != want {
+            failures.push(format!(
+                "{way:?}: {sql}\n{parameters:?}\nthe router: {got:#?}\nPostgreSQL: {want:#?}\n\
+                 repeat: PGHERD_RANDOM_SEED={seed} PGHERD_RANDOM_COUNT=1 cargo test -p \
+                 pgherd-tests --test random"
+            ));
+        }
+        if failures.len() == FAILURES {
+            break;
+        }
     }
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
     println!("{answered} answered alike, {} refused", refused.len());
     for refusal in refused.iter().take(20) {
         println!("  {refusal}");
     }
     assert!(answered * 10 >= count * 9 || count < 20, "{} of {count} refused", refused.len());
+}
+
+/// How a query is run.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Simple,
+    Extended { binary: bool },
+    Copy,
+    Cursor,
+}
+
+fn way(seed: u64, parameters: &[String]) -> Way {
+    match seed % 8 {
+        _ if !parameters.is_empty() => Way::Extended { binary: seed.is_multiple_of(2) },
+        0 => Way::Extended { binary: false },
+        1 => Way::Extended { binary: true },
+        2 => Way::Copy,
+        3 => Way::Cursor,
+        _ => Way::Simple,
+    }
+}
+
+fn ask(client: &mut Client, way: Way, sql: &str, parameters: &[String]) -> Answer {
+    let mut simple = |sql: &str| client.simple(sql, "").expect("an answer");
+    match way {
+        Way::Simple => simple(sql),
+        Way::Copy => simple(&format!("COPY ({sql}) TO STDOUT")),
+        Way::Cursor => {
+            simple("BEGIN");
+            let mut answer = simple(&format!("DECLARE c CURSOR FOR {sql}"));
+            for fetch in ["FETCH 2 FROM c", "FETCH ALL FROM c"] {
+                if answer.error.is_none() {
+                    let rows = simple(fetch);
+                    answer.error = rows.error;
+                    answer.rows.extend(rows.rows);
+                    answer.lines.extend(rows.lines);
+                }
+            }
+            answer.status = simple("ROLLBACK").status;
+            answer
+        }
+        Way::Extended { binary } => {
+            let values: Vec<Option<&str>> =
+                parameters.iter().map(|value| Some(value.as_str())).collect();
+            client.extended(sql, &values, binary).expect("an answer")
+        }
+    }
 }
 
 /// Histories in every run of the tests.

@@ -2,12 +2,26 @@
 
 #[path = "reshard/command.rs"]
 mod command;
+#[path = "reshard/crashes.rs"]
+mod crashes;
+#[path = "reshard/cut_off.rs"]
+mod cut_off;
+#[path = "reshard/distribute.rs"]
+mod distribute;
+#[path = "reshard/everything.rs"]
+mod everything;
 #[path = "reshard/killed.rs"]
 mod killed;
 #[path = "reshard/load.rs"]
 mod load;
+#[path = "reshard/refused.rs"]
+mod refused;
+#[path = "reshard/shapes.rs"]
+mod shapes;
 #[path = "reshard/shards.rs"]
 mod shards;
+#[path = "reshard/tutorial.rs"]
+mod tutorial;
 #[path = "reshard/ways.rs"]
 mod ways;
 #[path = "reshard/wrong.rs"]

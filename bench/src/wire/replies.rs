@@ -12,6 +12,8 @@ pub(super) struct Replies {
     /// Bytes of the body still to come.
     body: usize,
     error: Option<Vec<u8>>,
+    /// CopyInResponse has come.
+    copy: bool,
 }
 
 impl Replies {
@@ -46,6 +48,7 @@ impl Replies {
         let [tag, length @ ..] = self.header;
         // The length counts itself; a smaller one is a server's mistake, read as an empty body.
         self.body = usize::try_from(u32::from_be_bytes(length)).unwrap_or(0).saturating_sub(4);
+        self.copy |= tag == b'G';
         if tag == b'E' {
             self.error = Some(Vec::new());
         }
@@ -59,6 +62,11 @@ impl Replies {
             let room = ERROR_LIMIT.saturating_sub(kept.len());
             kept.extend_from_slice(&part[..part.len().min(room)]);
         }
+    }
+
+    /// Whether the server has asked for COPY's data since this was asked.
+    pub(super) fn take_copy(&mut self) -> bool {
+        std::mem::take(&mut self.copy)
     }
 
     /// The last error's text, once, and only when `ended`: before that it may be cut.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pgherd_shard_map::{RelationKind, Table, TableKind, TableName};
 
 use crate::Context;
+use crate::temporary::is_temporary_schema;
 use crate::token::{Range, Tokens};
 
 /// An item of a FROM list that has a name.
@@ -36,6 +37,11 @@ pub(super) enum Found {
 impl Context<'_> {
     /// What a name in a statement is; `None` for what the map does not list.
     pub(crate) fn relation(&self, parts: &[&str]) -> Option<(TableName, &RelationKind)> {
+        if let [name] = parts
+            && let Some((known, kind)) = self.copies.iter().find(|(known, _)| *known.name == **name)
+        {
+            return Some((known.clone(), kind));
+        }
         match parts {
             [name] if self.is_temporary(name) => None,
             [name] => self.search_path.iter().find_map(|schema| {
@@ -52,6 +58,15 @@ impl Context<'_> {
 
     pub(crate) fn is_temporary(&self, name: &str) -> bool {
         self.temporary.iter().any(|temporary| **temporary == *name)
+    }
+
+    /// The name is that of a relation in the session's temporary schema.
+    pub(crate) fn names_temporary(&self, parts: &[&str]) -> bool {
+        match parts {
+            [name] => self.is_temporary(name),
+            [schema, _] => is_temporary_schema(schema),
+            _ => false,
+        }
     }
 
     pub(crate) fn sharded(&self, parts: &[&str]) -> Option<&Arc<Table>> {

@@ -7,7 +7,7 @@ use super::Analysis;
 use super::key_value::{array, value};
 use super::names::{Found, Scope};
 use crate::KeySource;
-use crate::query::{JoinKind, starts_query};
+use crate::query::{Distinct, JoinKind, Query, starts_query};
 use crate::token::{Kind, Range, Tokens};
 
 /// Which way a join condition restricts.
@@ -126,20 +126,57 @@ impl Analysis {
     fn in_list(&mut self, tokens: &Tokens<'_>, scope: &Scope, range: &Range, side: &Side) {
         let Some(word) = tokens.find(range, |at| tokens.is(at, "in")) else { return };
         let list = word + 1..range.end;
-        if tokens.kind(word + 1) != Some(Kind::Open)
-            || tokens.list[word + 1].close + 1 != range.end
-            || starts_query(tokens, word + 1)
+        if tokens.kind(word + 1) != Some(Kind::Open) || tokens.list[word + 1].close + 1 != range.end
         {
             return;
         }
         let column = tokens.strip_parens(&(range.start..word));
         let Some((used, 0)) = self.column(tokens, scope, &column) else { return };
+        if starts_query(tokens, word + 1) {
+            if *side == Side::Both {
+                self.matched.push((word + 1, used));
+            }
+            return;
+        }
         let inside = list.start + 1..list.end - 1;
         let key_type = self.uses[used].key_type;
         let values: Option<Vec<_>> =
             tokens.split(&inside).iter().map(|v| value(tokens, v, key_type)).collect();
         if let Some(values) = values {
             self.add_pin(used, values, side);
+        }
+    }
+
+    /// `key IN (SELECT other_key …)`, once the subquery at this parenthesis has been read: rows of
+    /// other keys give it other values, if each of its rows is made of one row's key.
+    pub(super) fn match_key(
+        &mut self,
+        tokens: &Tokens<'_>,
+        open: usize,
+        query: &Query,
+        scope: &Scope,
+    ) {
+        let matched = self.matched.iter().find(|(at, _)| *at == open);
+        let (Some((_, outer)), Some(select)) = (matched.copied(), query.only_select()) else {
+            return;
+        };
+        let [item] = select.items.as_slice() else { return };
+        let cut = query.limit.is_some() || query.offset.is_some();
+        // With or without a name of its own.
+        let Some((_, end)) = tokens.qualified(item.start) else { return };
+        let plain = match item.end.saturating_sub(end) {
+            0 => true,
+            1 => tokens.name(end).is_some(),
+            rest => rest == 2 && tokens.is(end, "as"),
+        };
+        let Some((inner, 0)) = self.column(tokens, scope, &(item.start..end)) else { return };
+        if !plain || cut || select.distinct == Distinct::On {
+            return;
+        }
+        let mut groups = select.group.iter().flatten();
+        let grouped = select.group.is_some() || select.having.is_some();
+        if !grouped || groups.any(|group| self.column(tokens, scope, group) == Some((inner, 0))) {
+            self.outer_edge(outer, inner);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use pgherd_shard_map::{GroupId, KeyType, TableName};
 
-use super::{Make, Target};
+use super::{Make, Plan, Span, Target};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct CopyIn {
@@ -39,6 +39,24 @@ pub enum CopyKey {
     Field(u16),
     /// The value of this number of [`CopyIn::makes`].
     Made(u16),
+}
+
+/// COPY of a query whose rows several shards make together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CopyQuery {
+    pub query: Span,
+    pub plan: Plan,
+    /// `TO STDOUT` and what follows.
+    pub tail: Span,
+    pub format: CopyFormat,
+    pub force_quote: ForceQuote,
+}
+
+/// Columns whose values CSV puts in quotes, needed or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ForceQuote {
+    All,
+    Columns(Box<[Box<str>]>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,6 +13,22 @@ pub struct ManyShards {
     pub merge: Merge,
 }
 
+impl ManyShards {
+    /// The same with a WITH clause before what the shards run.
+    #[must_use]
+    pub fn with(&self, clause: &str) -> Self {
+        let mut many = self.clone();
+        let put = |text: &mut Box<str>| *text = format!("{clause}{text}").into();
+        many.sql.iter_mut().for_each(put);
+        match &mut many.merge {
+            Merge::Ordered(ordered) => put(&mut ordered.text[0]),
+            Merge::Combine(combine) => put(&mut combine.head),
+            _ => {}
+        }
+        many
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Merge {
     /// Every shard does the same and the client sees one answer, the home shard's (or that of the
@@ -24,7 +40,9 @@ pub enum Merge {
     HomeFills { elsewhere: Box<str> },
     /// As [`Merge::Same`], but on each shard outside any transaction block: VACUUM,
     /// CREATE INDEX CONCURRENTLY. Refused inside one, as PostgreSQL does.
-    EachAlone,
+    EachAlone(Alone),
+    /// As [`Merge::Same`], and then the rows get numbers that no two shards give.
+    Numbered(Numbering),
     /// UPDATE and DELETE: counts are added up, RETURNING rows follow each other.
     Sum,
     /// As [`Merge::Sum`], and then rows whose new keys are other shards' go there.
@@ -35,6 +53,26 @@ pub enum Merge {
     Ordered(Ordered),
     /// Collect the shards' partial rows (bounded) and let PostgreSQL finish on one shard.
     Combine(Combine),
+}
+
+/// What a statement leaves behind that has run on some shards only, and what its repetition finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Alone {
+    /// Nothing: it can be run again anywhere.
+    Again,
+    /// What is done is done; the others are to follow.
+    Rest,
+    /// An index, which is not valid where it failed. The table as it is written.
+    Index { name: Box<str>, table: Box<str> },
+    /// An index that is gone, or still there. Its name as it is written.
+    NoIndex { name: Box<str> },
+}
+
+/// New columns of a distributed table that sequences fill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbering {
+    pub table: TableName,
+    pub columns: Box<[Box<str>]>,
 }
 
 /// An UPDATE that sets the distribution column.
@@ -132,6 +170,11 @@ pub struct Combine {
     pub statement: Box<[Piece]>,
     /// It has to see all groups at once: ORDER BY, LIMIT, DISTINCT.
     pub whole: bool,
+    /// The partial columns that are the client's as they are, once each group is there only once:
+    /// nothing is left to be computed.
+    pub direct: Option<Box<[u16]>>,
+    /// What stands before the shards' SELECT.
+    pub head: Box<str>,
     /// The shards' statement around the groups: the other columns up to the end of WHERE, and what
     /// follows GROUP BY.
     pub text: [Box<str>; 2],
@@ -177,7 +220,7 @@ impl Combine {
         };
         let groups = groups.collect::<Vec<String>>().join(", ");
         let comma = if groups.is_empty() || self.sums.is_empty() { "" } else { ", " };
-        format!("SELECT {groups}{comma}{body}{by}{tail}")
+        format!("{}SELECT {groups}{comma}{body}{by}{tail}", self.head)
     }
 }
 

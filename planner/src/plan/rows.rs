@@ -70,8 +70,91 @@ pub struct Informed {
     /// A reference table is written: all shards answer alike.
     pub same: bool,
     pub pulls: Box<[Pull]>,
-    /// The client's statement with the copies' names in place of the tables'.
+    /// Relations of the home shard that are copied.
+    pub home: Box<[HomeCopy]>,
+    /// The client's statement with the copies' names in place of the tables'. Where it has WITH
+    /// queries of its own, it begins with the comma before them.
     pub sql: Box<str>,
+    /// Its WITH is RECURSIVE.
+    pub recursive: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomeCopy {
+    /// The relation as the statement writes it.
+    pub name: Box<str>,
+    pub scratch: Box<str>,
+}
+
+/// A MERGE whose source rows are made on the home shard, and go to the shards with the statement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Carried {
+    /// What is copied, and the query of the source rows.
+    pub borrow: Borrow,
+    /// The client's statement with [`SOURCE`](crate::SOURCE) in the place of its source.
+    pub sql: Box<str>,
+    pub to: CarriedTo,
+    /// Columns of numbers that come with the source's rows, for what new rows leave out.
+    pub numbers: Box<[Make]>,
+    /// It makes rows, whose key is the source's own column.
+    pub inserts: bool,
+    /// It changes rows that no source row matches: shards without source rows take part, too.
+    pub everywhere: bool,
+}
+
+/// Which shards get a source row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CarriedTo {
+    /// The one that has the target's rows of this column's value: no other row can match.
+    ByKey {
+        group: GroupId,
+        column: Box<str>,
+        /// The target and its distribution column.
+        table: TableName,
+        key: Box<str>,
+        type_name: Box<str>,
+    },
+    /// The one that these keys name, of the rows that are looked for and of new ones.
+    Keys(Target),
+    /// All: each changes the rows that it has.
+    All,
+    /// All, which do the same: a reference table.
+    Same,
+    /// The target is not distributed.
+    Home,
+}
+
+/// CREATE TABLE AS and SELECT INTO of a query that no server can answer alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeTable {
+    /// Makes the table, empty.
+    pub create: Box<str>,
+    /// The INSERT that fills it.
+    pub fill: Box<str>,
+}
+
+/// WITH queries that write, one after another in one transaction, and then the statement itself over
+/// what they have returned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Steps {
+    pub steps: Box<[WriteStep]>,
+    pub last: Box<[StepPart]>,
+    /// The tables that are written.
+    pub writes: Box<[TableName]>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteStep {
+    /// The WITH query's name, with its columns if it says them.
+    pub name: Box<str>,
+    pub text: Box<[StepPart]>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepPart {
+    Text(Box<str>),
+    /// The rows of the n-th step, as a WITH query.
+    Rows(u16),
 }
 
 /// Rows that are made in a scratch table, `pg_temp.pgherd_new`, and then inserted where they belong.

@@ -139,6 +139,8 @@ async fn look(args: &CheckArgs, catalog: &Catalog, map: &ShardMap) -> Result<Rep
     servers.sort_by_key(|(shard, _)| *shard);
     found.extend(server::judge(&expected, &servers));
     found.extend(map::judge(map, run.as_ref()));
+    let unfinished = catalog.unfinished().await.map_err(|error| error.to_string())?;
+    found.extend(unfinished.iter().map(map::unfinished));
     let (objects, drift) = compare(catalog, &answers, epoch).await?;
     found.extend(drift);
     let mut looked_at = 0;

@@ -3,20 +3,22 @@
 mod status;
 mod wish;
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Subcommand;
-use pgherd_shard_map::ShardMap;
+use pgherd_shard_map::Placement;
 use serde_json::{Value, json};
 
 use super::Failure;
 use super::catalog::CatalogArgs;
+use crate::reshard::distribute::Registered;
 use crate::reshard::phase::Goal;
 use crate::reshard::proposal::propose;
 use crate::reshard::size::{self, Plan};
-use crate::reshard::{Options, Problem, Run, Shards};
+use crate::reshard::{Begin, Options, Problem, Run, Shards};
 use status::StatusArgs;
 pub(super) use status::bytes;
 use wish::WishArgs;
@@ -33,10 +35,12 @@ pub(super) enum ReshardCommand {
     /// Show what would move, how much it is and how long it takes. Nothing is changed.
     #[command(after_help = "Examples:\n  \
         pgherd reshard plan --spread                    the same to every shard, new ones too\n  \
+        pgherd reshard plan --balance                   the same number of bytes to every shard\n  \
         pgherd reshard plan --split 0 --to 4            half of shard 0\n  \
         pgherd reshard plan --drain 2                   all of shard 2, over the others\n  \
         pgherd reshard plan --merge 0                   everything to shard 0\n  \
-        pgherd reshard plan --isolate orders=42 --to 4  one tenant")]
+        pgherd reshard plan --isolate orders=42 --to 4  one tenant\n  \
+        pgherd reshard plan --distribute users=id,orders=user_id   plain tables, with their rows")]
     Plan {
         #[command(flatten)]
         wish: WishArgs,
@@ -47,7 +51,9 @@ pub(super) enum ReshardCommand {
     ///
     /// Without a wish it takes up the run that was interrupted.
     #[command(after_help = "Examples:\n  pgherd reshard start --spread\n  \
-                            pgherd reshard start --split 0 --to 4 --auto\n  pgherd reshard start")]
+                            pgherd reshard start --split 0 --to 4 --auto\n  \
+                            pgherd reshard start --distribute users=id,orders=user_id\n  \
+                            pgherd reshard start")]
     Start {
         #[command(flatten)]
         wish: WishArgs,
@@ -61,6 +67,12 @@ pub(super) enum ReshardCommand {
     #[command(after_help = "Examples:\n  pgherd reshard status --watch\n  \
                             pgherd reshard status --certificate")]
     Status(StatusArgs),
+    /// Let no more rows flow for now. A table that is being copied begins anew when it goes on.
+    #[command(after_help = "Example:\n  pgherd reshard pause")]
+    Pause(Common),
+    /// Let rows flow again.
+    #[command(after_help = "Example:\n  pgherd reshard resume")]
+    Resume(Common),
     /// Compare every row of both sides, while they are used.
     #[command(after_help = "Example:\n  pgherd reshard verify")]
     Verify(Common),
@@ -101,6 +113,8 @@ pub(super) async fn run(command: ReshardCommand) -> Result<(), Failure> {
             }
         }
         ReshardCommand::Status(args) => status::run(args).await,
+        ReshardCommand::Pause(common) => hold(&common, true).await,
+        ReshardCommand::Resume(common) => hold(&common, false).await,
         ReshardCommand::Verify(common) => go(&common, Goal::Verify).await,
         ReshardCommand::Cutover(common) => go(&common, Goal::Cutover).await,
         ReshardCommand::Rollback(common) => go(&common, Goal::Rollback).await,
@@ -110,7 +124,7 @@ pub(super) async fn run(command: ReshardCommand) -> Result<(), Failure> {
 }
 
 async fn plan(wish: &WishArgs, common: &Common) -> Result<(), Failure> {
-    let (plan, _) = planned(wish, common).await?;
+    let plan = planned(wish, common).await?;
     if common.json {
         println!("{}", json!(plan));
     } else {
@@ -120,30 +134,60 @@ async fn plan(wish: &WishArgs, common: &Common) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The moves of a wish, sized.
-async fn planned(wish: &WishArgs, common: &Common) -> Result<(Plan, ShardMap), Failure> {
+/// The moves of a wish, sized. Nothing is changed.
+async fn planned(wish: &WishArgs, common: &Common) -> Result<Plan, Failure> {
     let (dsn, dialer) = (common.catalog.dsn()?, Arc::new(common.catalog.dialer()?));
     let map = common.catalog.connect().await?.load().await.map_err(|e| e.to_string())?;
-    let moves = propose(&map, &wish.read(&map)?);
+    let mut shards = Shards::new(dialer, &dsn, &map);
+    let (map, moves) = match wish.distribution(&map)? {
+        Some(wanted) => {
+            let home = shards.get(map.home).await?;
+            let Registered { map, moves, .. } = wanted.look(&home).await?;
+            (map, moves)
+        }
+        None => {
+            let bytes = match wish.is_by_size() {
+                true => size::by_shard(&mut shards, &map).await?,
+                false => BTreeMap::new(),
+            };
+            let moves = propose(&map, &wish.read(&map, bytes)?);
+            (map, moves)
+        }
+    };
+    for group in map.groups() {
+        if !matches!(group.placement, Placement::Hash(_)) {
+            let by = match group.placement {
+                Placement::Range(_) => "range",
+                _ => "list",
+            };
+            eprintln!("note: tables of group {} are distributed by {by}, and stay", group.id);
+        }
+    }
     if moves.is_empty() {
         return Err(Failure::new(
             "there is nothing to move",
             "The shards have what you wish them to have. pgherd.ranges shows it.",
         ));
     }
-    let mut shards = Shards::new(dialer, &dsn, &map);
-    let plan = size::plan(&mut shards, &map, &moves).await?;
-    Ok((plan, map))
+    Ok(size::plan(&mut shards, &map, &moves).await?)
 }
 
 async fn start(wish: &WishArgs, common: &Common, goal: Goal) -> Result<(), Failure> {
-    let (plan, _) = planned(wish, common).await?;
+    let plan = planned(wish, common).await?;
     if !common.json {
         print_plan(&plan);
     }
-    let moves = plan.moves.iter().map(|sized| sized.part).collect();
     let (dsn, dialer) = (common.catalog.dsn()?, Arc::new(common.catalog.dialer()?));
-    let mut run = Run::begin(&dialer, &dsn, moves, common.options()).await?;
+    let map = common.catalog.connect().await?.load().await.map_err(|e| e.to_string())?;
+    let begin = match wish.distribution(&map)? {
+        Some(wanted) => {
+            let home = Shards::new(Arc::clone(&dialer), &dsn, &map).get(map.home).await?;
+            let Registered { moves, joins, .. } = wanted.register(&home).await?;
+            Begin { moves, joins }
+        }
+        None => Begin { moves: plan.moves.iter().map(|sized| sized.part).collect(), joins: None },
+    };
+    let mut run = Run::begin(&dialer, &dsn, begin, common.options()).await?;
     reach(&mut run, common, goal).await
 }
 
@@ -156,6 +200,26 @@ async fn go(common: &Common, goal: Goal) -> Result<(), Failure> {
         ));
     };
     reach(&mut run, common, goal).await
+}
+
+/// Beside a command that may be at work.
+async fn hold(common: &Common, paused: bool) -> Result<(), Failure> {
+    let (dsn, dialer) = (common.catalog.dsn()?, Arc::new(common.catalog.dialer()?));
+    let Some(mut run) = Run::look(&dialer, &dsn).await? else {
+        return Err(Failure::new(
+            "nothing has been moved yet",
+            "pgherd reshard plan shows what could be.",
+        ));
+    };
+    run.hold(paused).await?;
+    let record = run.record();
+    if common.json {
+        println!("{}", json!({ "run": record.id, "phase": record.phase, "paused": paused }));
+    } else {
+        let state = if paused { "paused" } else { "going on" };
+        println!("run {} is {state}, {}", record.id, record.phase);
+    }
+    Ok(())
 }
 
 async fn reach(run: &mut Run, common: &Common, goal: Goal) -> Result<(), Failure> {
@@ -208,7 +272,7 @@ fn print_plan(plan: &Plan) {
 impl Common {
     fn options(&self) -> Options {
         let user = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
-        Options { max_pause: self.max_pause, who: user }
+        Options { max_pause: self.max_pause, who: user, ..Options::default() }
     }
 }
 

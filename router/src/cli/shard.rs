@@ -83,8 +83,9 @@ async fn add(shard: &str, catalog: &CatalogArgs) -> Result<(), Failure> {
     refuse_twin(&dialer, &home, &map, &client).await?;
     catalog.prepare_shard(&client).await.map_err(|error| error.to_string())?;
     join::copy_schema(&home, &client).await?;
-    let home = connect(&dialer, &home).await?;
-    let (id, _) = join::add_with_references(&catalog, &map, &home, &client, &address).await?;
+    let at_home = [connect(&dialer, &home).await?, connect(&dialer, &home).await?];
+    let added = join::add_with_references(&catalog, &map, &at_home, &client, &address).await;
+    let (id, _) = added?;
     println!("{address} is shard {id}");
     if map.groups().len() > 0 {
         println!("It holds no rows yet: pgherd reshard plan --spread shows what could move.");

@@ -11,7 +11,7 @@
 
 use std::rc::Rc;
 
-use pgherd_planner::{Borrow, Isolation, Pull};
+use pgherd_planner::{Borrow, Isolation, Pull, TEMPORARY_SCHEMA};
 use pgherd_shard_map::TableName;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
@@ -27,6 +27,9 @@ const BATCH: usize = 64 * 1024;
 
 /// From so many rows on it is worth telling PostgreSQL's planner what is in a scratch table.
 const ANALYZE_FROM: u64 = 1000;
+
+/// For functions that say that they only read, and could call one that writes.
+const READ_ONLY: &str = "SET default_transaction_read_only = on; SET transaction_read_only = on";
 
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '2s'";
 
@@ -45,10 +48,21 @@ impl Conn {
         self.take_ticket().await?;
         let home = self.planning.map.home;
         let at = self.server_for(home).await?;
-        self.refuse_unseen(borrow, at)?;
+        // What has been on that way already has come back from it.
+        let broadcast = !borrow.broadcasts.is_empty() && statement.copies.is_none();
+        let statement = Statement { copies: None, ..statement };
+        if !broadcast {
+            self.refuse_unseen(borrow, at)?;
+        }
         self.parse_first(at, statement).await?;
         self.check_views(borrow, at).await?;
         self.read_copies_together(borrow, statement).await?;
+        if broadcast {
+            if Box::pin(self.run_broadcast(borrow, statement)).await? {
+                return Ok(());
+            }
+            self.refuse_unseen(borrow, at)?;
+        }
         let sources = self.sources(borrow, statement).await?;
         let scratch = self.open_scratch(at, borrow.local).await?;
         let result = self.run_on(scratch, &sources, borrow, statement).await;
@@ -82,8 +96,9 @@ impl Conn {
         let own_view = self.servers[home].wrote
             || block.is_serializable()
             || block.isolation() == Isolation::RepeatableRead && block.last_savepoint().is_some();
-        let detail = if block.schema_changed {
-            "Rows are copied through another connection, which does not see the new schema."
+        let detail = if borrow.local && block.schema_changed {
+            "Tables that are not distributed are read through another connection, which does not \
+             see the new schema."
         } else if borrow.local && own_view {
             "Tables that are not distributed are read through another connection."
         } else {
@@ -204,12 +219,16 @@ impl Conn {
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
         let mut left = self.worker.live.borrow().borrow_max;
+        self.copy_own(scratch, &borrow.own, &mut left).await?;
         for source in sources {
             self.make_scratch_table(scratch, source.pull).await?;
             self.copy(scratch, source, &mut left).await?;
             if borrow.grouped {
                 self.add_primary_key(scratch, source.pull).await?;
             }
+        }
+        if borrow.held_to_reading {
+            self.query(scratch, READ_ONLY).await?;
         }
         let task = Task::new(scratch, Some(&borrow.sql));
         self.stream(vec![task], statement, Some(Counter::unlimited())).await
@@ -221,10 +240,57 @@ impl Conn {
         scratch: usize,
         pull: &Pull,
     ) -> Result<(), Failure> {
-        let (name, columns, table) = (scratch_name(pull), columns(pull), table(pull));
-        let made =
-            format!("CREATE TEMP TABLE {name} AS SELECT {columns} FROM {table} WITH NO DATA");
-        self.query(scratch, &made).await.map(drop)
+        let name = scratch_name(pull);
+        self.make_table_like(scratch, &name, &pull.table, &pull.columns).await
+    }
+
+    /// Copies the session's own temporary relations, which the scratch connection does not see.
+    pub(super) async fn copy_own(
+        &mut self,
+        scratch: usize,
+        own: &[Pull],
+        left: &mut u64,
+    ) -> Result<(), Failure> {
+        for pull in own {
+            let home = self.server_for(self.planning.map.home).await?;
+            self.join(home).await?;
+            let name = escape_literal(&pull.table.quoted());
+            let known = self.columns_spelled(home, &name).await?;
+            let columns = known.into_iter().map(|column| column.name.into()).collect();
+            let pull = Pull { columns, ..pull.clone() };
+            self.make_scratch_table(scratch, &pull).await?;
+            self.copy(scratch, &Source { pull: &pull, servers: vec![home] }, left).await?;
+        }
+        Ok(())
+    }
+
+    /// An empty table with columns of another.
+    pub(super) async fn make_table_like(
+        &mut self,
+        scratch: usize,
+        name: &str,
+        table: &TableName,
+        columns: &[Box<str>],
+    ) -> Result<(), Failure> {
+        let quoted: Vec<String> = columns.iter().map(|column| escape_identifier(column)).collect();
+        let changed = self.session.transaction.block().is_some_and(|block| block.schema_changed);
+        if !changed && *table.schema != *TEMPORARY_SCHEMA {
+            let (list, table) = (quoted.join(", "), table.quoted());
+            let made =
+                format!("CREATE TEMP TABLE {name} AS SELECT {list} FROM {table} WITH NO DATA");
+            return self.query(scratch, &made).await.map(drop);
+        }
+        // The scratch connection may not see the table, or would wait for it.
+        let home = self.server_for(self.planning.map.home).await?;
+        let known = self.columns_spelled(home, &escape_literal(&table.quoted())).await?;
+        let defined = columns.iter().filter_map(|column| {
+            let known = known.iter().find(|known| *known.name == **column)?;
+            Some(known.definition())
+        });
+        let defined: Vec<String> = defined.collect();
+        self.query(scratch, &format!("CREATE TEMP TABLE {name} ({})", defined.join(", ")))
+            .await
+            .map(drop)
     }
 
     /// Copies one table, and says how many rows it has. `left` is how many bytes may still be moved.
@@ -295,7 +361,8 @@ impl Conn {
              WHERE i.indisprimary AND i.indrelid = {}::pg_catalog.regclass",
             escape_literal(&pull.table.quoted())
         );
-        let reply = self.query(scratch, &sql).await?;
+        let home = self.server_for(self.planning.map.home).await?;
+        let reply = self.query(home, &sql).await?;
         let mut columns = Vec::with_capacity(reply.rows.len());
         for row in &reply.rows {
             let values = backend::row_values(row).unwrap_or_default();

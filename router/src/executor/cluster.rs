@@ -23,6 +23,9 @@ const PROGRESS: Duration = Duration::from_secs(2);
 pub fn cluster_column(call: &ClusterFunction) -> &'static str {
     match call {
         ClusterFunction::CreateDistributedTable { .. } => "create_distributed_table",
+        ClusterFunction::CreateDistributedConcurrently { .. } => {
+            "create_distributed_table_concurrently"
+        }
         ClusterFunction::CreateReferenceTable { .. } => "create_reference_table",
         ClusterFunction::UndistributeTable { .. } => "undistribute_table",
         ClusterFunction::TransactionOutcome { .. } => "pgherd_transaction_outcome",
@@ -37,6 +40,10 @@ impl Conn {
     ) -> Result<(), Failure> {
         let value = match call {
             ClusterFunction::TransactionOutcome { gid } => self.transaction_outcome(gid).await?,
+            ClusterFunction::CreateDistributedConcurrently { .. } => {
+                Box::pin(self.distribute_concurrently(call)).await?;
+                ""
+            }
             _ => {
                 self.open_implicit();
                 Box::pin(self.run_cluster_quietly(call)).await?;
@@ -139,7 +146,8 @@ impl Conn {
                 self.schema_changed().await?;
                 Ok(())
             }
-            ClusterFunction::TransactionOutcome { .. } => Ok(()),
+            ClusterFunction::CreateDistributedConcurrently { .. }
+            | ClusterFunction::TransactionOutcome { .. } => Ok(()),
         }
     }
 
@@ -351,7 +359,7 @@ impl Conn {
         }
     }
 
-    /// A notice for whoever waits, unless the client wants none.
+    /// For whoever waits.
     async fn tell_progress(
         &mut self,
         table: &TableName,
@@ -359,12 +367,19 @@ impl Conn {
         to: usize,
         when: &str,
     ) -> Result<(), Failure> {
+        let shard = self.servers[to].shard;
+        let (noun, verb) = if rows == 1 { ("row", "is") } else { ("rows", "are") };
+        let name = &table.name;
+        let text = format!("{rows} {noun} of table \"{name}\" {verb} on shard {shard} {when}");
+        self.tell_client(text).await
+    }
+
+    /// A notice, unless the client wants none.
+    pub(super) async fn tell_client(&mut self, text: String) -> Result<(), Failure> {
         let level = self.session.settings.word("client_min_messages");
         if level.is_some_and(|level| ["warning", "error"].contains(&&*level.to_ascii_lowercase())) {
             return Ok(());
         }
-        let shard = self.servers[to].shard;
-        let text = format!("{rows} rows of table \"{}\" are on shard {shard} {when}", table.name);
         backend::notice_response(&mut self.client.out, "NOTICE", &ErrorInfo::new("00000", text));
         self.client.flush().await.map_err(|_| Failure::ClientGone)
     }

@@ -47,7 +47,16 @@ impl Conn {
             return self.run_grouped(tasks, &grouped, combine, &types, &original, statement).await;
         }
         self.bind_together(&mut tasks, statement, Rows::Binary).await?;
-        let replies = self.collect_partials(&tasks, statement).await?;
+        let mut begun = false;
+        let replies = match self.collect_partials(&tasks, statement, &mut begun).await {
+            Err(failure) if begun && statement.portal.is_none() => {
+                // The statement ran: PostgreSQL would have described its rows.
+                let shown = self.with_home_oids(at, original).await;
+                self.client.out.extend_from_slice(&shown);
+                return Err(failure);
+            }
+            collected => collected?,
+        };
         let arrays = arrays(&replies, &types)?;
         let sql = final_statement(combine, &types, statement.portal)?;
         drop(replies);
@@ -70,11 +79,12 @@ impl Conn {
         Ok(())
     }
 
-    /// Every shard's rows, in binary.
+    /// Every shard's rows, in binary. `begun`: a shard has described them, so it was bound.
     pub(super) async fn collect_partials(
         &mut self,
         tasks: &[Task],
         statement: Statement<'_>,
+        begun: &mut bool,
     ) -> Result<Vec<Reply>, Failure> {
         let mut joins = Vec::with_capacity(tasks.len());
         for task in tasks {
@@ -99,7 +109,8 @@ impl Conn {
                 }
             }
             match self.servers[task.at].collect().await {
-                Ok(Reply { error: Some(error), .. }) => {
+                Ok(Reply { error: Some(error), description, .. }) => {
+                    *begun |= description.is_some();
                     failure.get_or_insert(Failure::Shard(error));
                 }
                 Ok(reply) => replies.push(reply),

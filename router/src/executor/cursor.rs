@@ -5,6 +5,7 @@
 //! until they are wanted (`on_shards`). All others (groups, copies, what a write returns), and those
 //! of a cursor that goes back or outlives its transaction, are set aside first ([`Spool`]).
 
+mod copied;
 mod formats;
 mod on_shards;
 mod sql;
@@ -168,7 +169,10 @@ impl Conn {
     }
 
     /// Runs a statement to its end. Its rows are kept, what it says beside goes to the client.
-    async fn set_aside(&mut self, statement: Statement<'_>) -> Result<(Spool, String), Failure> {
+    pub(super) async fn set_aside(
+        &mut self,
+        statement: Statement<'_>,
+    ) -> Result<(Spool, String), Failure> {
         let most = self.worker.live.borrow().borrow_max;
         let kept = |cursor: &Cursor| match &cursor.rows {
             Rows::Aside(spool) => spool.bytes(),
@@ -262,7 +266,7 @@ fn cannot_run(name: &[u8]) -> ErrorInfo {
     ErrorInfo::new("55000", format!("portal \"{name}\" cannot be run"))
 }
 
-fn file_failed(error: &io::Error) -> ErrorInfo {
+pub(super) fn file_failed(error: &io::Error) -> ErrorInfo {
     let sqlstate = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "53100",
         _ => "58030",

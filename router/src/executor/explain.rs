@@ -11,6 +11,7 @@
 //! `shard_plan` reads PostgreSQL's answers, `why` says the reasons, `tree` writes the whole.
 
 mod borrowed;
+mod broadcast;
 mod many;
 mod shard_plan;
 mod tree;
@@ -51,6 +52,8 @@ struct Asked<'a> {
     whole: Statement<'a>,
     /// Behind EXPLAIN.
     inner: Statement<'a>,
+    /// The distributed tables whose keys say where it runs.
+    tables: &'a [KeyColumn],
 }
 
 impl Asked<'_> {
@@ -121,8 +124,10 @@ impl Conn {
             plan: &explain.plan,
             literals: &scanned.literals,
             portal: whole.portal,
+            copies: None,
         };
-        let asked = Asked { explain, head: explain.head.of(whole.sql), whole, inner };
+        let (head, tables) = (explain.head.of(whole.sql), &*explain.tables);
+        let asked = Asked { explain, head, whole, inner, tables };
         self.take_ticket().await?;
         self.explain_plan(asked).await
     }
@@ -159,6 +164,8 @@ impl Conn {
             Action::Borrow(borrow) => self.explain_borrowed(borrow, asked).await,
             Action::Gather(gather) => self.explain_gather(gather, asked),
             Action::Informed(informed) => self.explain_informed(informed, asked),
+            Action::Carried(carried) => self.explain_carried(carried, asked),
+            Action::Steps(_) => Err(explained_in_parts()),
             // PostgreSQL has no plan of anything else, and has said so.
             _ => Err(not_explained()),
         }
@@ -225,7 +232,7 @@ impl Conn {
         asked: Asked<'_>,
     ) -> Result<Vec<String>, Failure> {
         let params = asked.inner.params()?;
-        let (map, tables) = (&*self.planning.map, &*asked.explain.tables);
+        let (map, tables) = (&*self.planning.map, asked.tables);
         let why = Why { map, tables, statement: asked.inner, params: &params };
         Ok(why.of(target, own)?)
     }
@@ -344,6 +351,13 @@ fn read_plan(reply: &Reply, asked: Asked<'_>) -> ShardPlan {
         })
         .collect();
     ShardPlan::read(asked.explain.options.format, &lines.join("\n"))
+}
+
+fn explained_in_parts() -> Failure {
+    ErrorInfo::new("0A000", "EXPLAIN of WITH queries that write on several shards is not supported")
+        .detail("They run one after another, and what the later ones do depends on the rows.")
+        .hint("EXPLAIN the parts by themselves.")
+        .into()
 }
 
 fn not_explained() -> Failure {

@@ -5,17 +5,18 @@
 //! PostgreSQL casts and computes every value as it would have. Its rows come back as text and
 //! become an INSERT of literals for each shard, all in the client's transaction.
 
-use pgherd_planner::{Gather, GatherPlace, Make, ShardSet};
+use pgherd_planner::{Borrow, Gather, GatherPlace, Make, ShardSet, TEMPORARY_SCHEMA};
 use pgherd_shard_map::{KeyError, KeyInput, ShardId};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::insert::{Value, regclass};
 use super::many::Task;
+use super::own_sequences::OwnSequence;
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::wire::{HEADER, backend, frontend};
 
-const SCRATCH: &str = "pg_temp.pgherd_new";
+pub(super) const SCRATCH: &str = "pg_temp.pgherd_new";
 
 /// One INSERT's text, where more than one will do.
 const PIECE: usize = 1 << 20;
@@ -24,7 +25,7 @@ const PIECE: usize = 1 << 20;
 const WHOLE_MAX: usize = 64 << 20;
 
 /// Forms of values that every session reads alike.
-const PLAIN_FORMS: &str = "SET datestyle = ISO; SET intervalstyle = postgres; \
+pub(super) const PLAIN_FORMS: &str = "SET datestyle = ISO; SET intervalstyle = postgres; \
     SET extra_float_digits = 1; SET bytea_output = hex";
 
 /// The INSERT of one shard (of all, for a reference table) while it grows.
@@ -55,14 +56,19 @@ impl Conn {
             }
         }
         let scratch = self.open_scratch(at, gather.borrow.local).await?;
-        let mut made = self.make_new_rows(scratch, gather, &columns).await;
+        let mut own = Vec::new();
+        let mut made = self.make_new_rows(scratch, gather, &columns, &mut own).await;
         if made.is_ok() {
-            made = self.fill_new_rows(scratch, gather, &sources, statement).await;
+            let borrow = &gather.borrow;
+            made = self.fill_scratch(scratch, borrow, &borrow.sql, &sources, statement).await;
         }
         let mut texts = Vec::new();
         let mut total = 0;
         if made.is_ok() {
             made = self.place_new_rows(scratch, gather, &columns, &mut texts, &mut total).await;
+        }
+        if made.is_ok() {
+            made = self.count_on(at, scratch, &own).await;
         }
         self.close_scratch();
         // What the scratch server called nextval() for is not known here.
@@ -96,18 +102,21 @@ impl Conn {
         scratch: usize,
         gather: &Gather,
         columns: &[Box<str>],
+        own: &mut Vec<OwnSequence>,
     ) -> Result<(), Failure> {
-        let list: Vec<String> = columns.iter().map(|name| escape_identifier(name)).collect();
-        let table = gather.table.quoted();
-        let sql = format!(
-            "CREATE TABLE {SCRATCH} AS SELECT {} FROM {table} WITH NO DATA",
-            list.join(", ")
-        );
-        self.query(scratch, &sql).await?;
+        self.make_table_like(scratch, SCRATCH, &gather.table, columns).await?;
+        let home = self.server_for(self.planning.map.home).await?;
         if gather.columns.is_empty() {
             return self.default_new_rows(scratch, gather, columns).await;
         }
         for column in &gather.columns {
+            if let Some(Make::Number { sequence, .. }) = &column.make
+                && let Some(new) = self.count_apart(home, scratch, sequence, own.len()).await?
+            {
+                self.set_default(scratch, &column.name, &new.next()).await?;
+                own.push(new);
+                continue;
+            }
             let expression = match &column.make {
                 None => continue,
                 Some(Make::Number { sequence, identity: None }) => {
@@ -122,7 +131,7 @@ impl Conn {
                 Some(Make::Default { table, column }) => {
                     let (table, column) = (regclass(table), escape_literal(column));
                     let sql = format!("SELECT pgherd.default_of({table}, {column})");
-                    self.query(scratch, &sql).await?.scalar()
+                    self.query(home, &sql).await?.scalar()
                 }
             };
             if let Some(expression) = expression {
@@ -150,7 +159,15 @@ impl Conn {
                 escape_literal(&gather.table.schema),
                 escape_literal(&gather.table.name),
             );
-            if let Some(expression) = self.query(scratch, &sql).await?.scalar() {
+            let home = self.server_for(self.planning.map.home).await?;
+            if let Some(expression) = self.query(home, &sql).await?.scalar() {
+                let block = self.session.transaction.block();
+                let numbers = ["nextval(", "identity_number("];
+                let unseen = block.is_some_and(|block| block.schema_changed)
+                    || *gather.table.schema == *TEMPORARY_SCHEMA;
+                if unseen && numbers.iter().any(|call| expression.contains(call)) {
+                    return Err(unseen_sequence(name));
+                }
                 self.set_default(scratch, name, &expression).await?;
             }
         }
@@ -168,23 +185,25 @@ impl Conn {
         self.query(scratch, &sql).await.map(drop)
     }
 
-    /// Copies what is read, and runs the statement over it.
-    async fn fill_new_rows(
+    /// Copies what is read, and runs `sql` over it.
+    pub(super) async fn fill_scratch(
         &mut self,
         scratch: usize,
-        gather: &Gather,
+        borrow: &Borrow,
+        sql: &str,
         sources: &[super::borrow::Source<'_>],
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
         let mut left = self.worker.live.borrow().borrow_max;
+        self.copy_own(scratch, &borrow.own, &mut left).await?;
         for source in sources {
             self.make_scratch_table(scratch, source.pull).await?;
             self.copy(scratch, source, &mut left).await?;
-            if gather.borrow.grouped {
+            if borrow.grouped {
                 self.add_primary_key(scratch, source.pull).await?;
             }
         }
-        let task = Task::new(scratch, Some(&gather.borrow.sql));
+        let task = Task::new(scratch, Some(sql));
         self.send_tasks(&[task], statement).await?;
         self.collect_ok(scratch).await
     }
@@ -340,8 +359,21 @@ impl Conn {
     }
 }
 
+/// Its default is made for every row, whether it is wanted or not.
+fn unseen_sequence(column: &str) -> Failure {
+    ErrorInfo::new(
+        "0A000",
+        format!(
+            "the column \"{column}\" cannot get numbers from a sequence that is temporary or new"
+        ),
+    )
+    .detail("Its rows are made through another connection, which may not see the sequence.")
+    .hint("Give the column its values, or insert the rows after the commit that makes the table.")
+    .into()
+}
+
 /// One line of COPY's text format.
-fn read_row(line: &[u8]) -> Result<Vec<Value>, Failure> {
+pub(super) fn read_row(line: &[u8]) -> Result<Vec<Value>, Failure> {
     let fields = line.split(|byte| *byte == b'\t');
     fields
         .map(|field| if field == b"\\N" { Ok(None) } else { read_field(field).map(Some) })

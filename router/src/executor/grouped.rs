@@ -1,8 +1,11 @@
-//! Groups of several shards: each shard aggregates its own rows and sends its groups in order, the
-//! router adds up those that meet, and PostgreSQL finishes them a part at a time.
+//! Groups of several shards: each shard aggregates its own rows, the router adds up the groups that
+//! meet, and PostgreSQL finishes them a part at a time. Where nothing is left to be computed, and the
+//! router can write the values, they go to the client as they are.
 //!
-//! So the final statement sees each group once, and memory is that of one part. Where it has to see
-//! all groups together (ORDER BY, LIMIT, DISTINCT) they are collected before, each of them once.
+//! The groups are in a hash table (`merge::groups`), so the shards need not sort. Where that would
+//! grow too large they are asked again, and send their groups in order: then those that meet are
+//! next to each other, and memory is that of one part. Where the final statement has to see all
+//! groups together (ORDER BY, LIMIT, DISTINCT) they are collected before, each of them once.
 
 use bytes::Bytes;
 use pgherd_planner::{Combine, PartialSum};
@@ -11,23 +14,29 @@ use super::combine::{
     PartialType, check_columns, final_request, final_statement, put_array_head, too_many,
 };
 use super::many::{Rows, Task};
-use super::ordered::Source;
+use super::ordered::{Next, Source};
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
-use crate::merge::Merge;
 use crate::merge::fold::{Fold, Unfolded};
+use crate::merge::groups::Groups;
 use crate::merge::key::{Kind, Rule, is_text};
-use crate::wire::{HEADER, Reader, frontend, put_frame};
+use crate::merge::{Merge, text};
+use crate::wire::backend::ColumnDescription;
+use crate::wire::{HEADER, Reader, backend, frontend, put_frame};
 
 /// So many bytes of groups are finished at a time.
 const PART: usize = 1 << 20;
+
+/// The most that the hash table may hold; more groups are merged in order.
+const TABLE: usize = 64 << 20;
 
 /// The most that all groups together may hold, where they are finished at once.
 const ALL: usize = 256 << 20;
 
 /// How groups are compared and added up.
 pub(super) struct Grouped {
-    pub(super) sql: String,
+    /// For groups in order.
+    sql: String,
     rules: Vec<Rule>,
     folds: Vec<Fold>,
 }
@@ -101,6 +110,13 @@ impl Grouped {
             |group: usize| !bytewise && groups.get(group).is_some_and(|of| is_text(of.oid));
         Some(Self { sql: combine.shard_query(Some(&by_bytes)), rules, folds })
     }
+
+    /// Whether PostgreSQL has nothing to do with the groups any more, for a client that wants text.
+    pub(super) fn are_shown_directly(combine: &Combine, types: &[PartialType]) -> bool {
+        let known =
+            |column: &u16| types.get(usize::from(*column)).is_some_and(|of| text::knows(of.oid));
+        combine.direct.as_ref().is_some_and(|columns| columns.iter().all(known))
+    }
 }
 
 impl Conn {
@@ -128,8 +144,12 @@ impl Conn {
             simple: statement.portal.is_none(),
             grouped,
         };
+        if self.run_hashed(&mut tasks, &run, statement).await? {
+            return Ok(());
+        }
         for task in &mut tasks {
             task.sql = Some(grouped.sql.clone());
+            task.portal = None;
         }
         self.bind_together(&mut tasks, statement, Rows::Binary).await?;
         let mut sources = self.send_to_sources(&tasks, Rows::Binary, statement, false).await?;
@@ -155,6 +175,89 @@ impl Conn {
         }
     }
 
+    /// All groups in one table. `false`: they are too many for that, and the client has nothing yet.
+    async fn run_hashed(
+        &mut self,
+        tasks: &mut [Task],
+        run: &Run<'_>,
+        statement: Statement<'_>,
+    ) -> Result<bool, Failure> {
+        self.bind_together(tasks, statement, Rows::Binary).await?;
+        let mut sources = self.send_to_sources(tasks, Rows::Binary, statement, false).await?;
+        let mut described = false;
+        match self.hash_groups(&mut sources, run, &mut described).await {
+            Ok(sent) => {
+                self.end_sources(&mut sources).await?;
+                if let Some(sent) = sent {
+                    self.client.complete(&format!("SELECT {sent}"));
+                }
+                Ok(sent.is_some())
+            }
+            Err(failure) => {
+                // The statement ran: PostgreSQL would have described its rows.
+                if run.simple && !described && sources.iter().any(Source::has_begun) {
+                    self.client.out.extend_from_slice(&run.shown);
+                }
+                Err(self.give_up(&mut sources, failure).await)
+            }
+        }
+    }
+
+    /// How many rows the client has got; `None` where there are too many groups.
+    async fn hash_groups(
+        &mut self,
+        sources: &mut [Source],
+        run: &Run<'_>,
+        described: &mut bool,
+    ) -> Result<Option<u64>, Failure> {
+        let mut groups = Groups::new(run.grouped.rules.len(), &run.grouped.folds);
+        let mut key = Vec::new();
+        let mut open: Vec<usize> = (0..sources.len()).collect();
+        while !open.is_empty() {
+            let mut at = 0;
+            while let Some(number) = open.get(at).copied() {
+                match self.next(&mut sources[number]).await? {
+                    Next::Row(size) => {
+                        let frame = self.servers[sources[number].at].inbuf.split_to(size);
+                        add_row(&mut groups, &frame, run, &mut key)?;
+                        if groups.bytes() > TABLE {
+                            return Ok(None);
+                        }
+                    }
+                    Next::Wait => at += 1,
+                    Next::End => drop(open.swap_remove(at)),
+                }
+            }
+            if !open.is_empty() {
+                self.wait_for(sources, open.iter().copied()).await?;
+            }
+        }
+        if let Some(shown) = run.shown_directly() {
+            if run.simple {
+                self.client.out.extend_from_slice(&run.shown);
+            }
+            *described = true;
+            for group in 0..groups.len() {
+                put_group(&mut self.client.out, &groups, group, &shown)?;
+                self.client.flush_if_high().await?;
+            }
+            return Ok(Some(groups.len() as u64));
+        }
+        let mut part = Part { arrays: vec![Vec::new(); run.types.len()], rows: 0, bytes: 0 };
+        let mut sent = 0;
+        for group in 0..groups.len() {
+            part.push((0..run.types.len()).map(|column| groups.value(column, group)));
+            if part.bytes > ALL {
+                return Err(too_many(ALL).into());
+            }
+            if part.bytes >= PART && !run.combine.whole {
+                sent += self.finish_part(sources, run, &mut part, &mut None, described).await?;
+            }
+        }
+        // Without a group, too: the client's columns are described.
+        Ok(Some(sent + self.finish_part(sources, run, &mut part, &mut None, described).await?))
+    }
+
     async fn merge_groups(
         &mut self,
         sources: &mut [Source],
@@ -178,7 +281,8 @@ impl Conn {
             let taken = merge.take();
             let same = taken.is_some_and(|number| group.open && merge.key(number) == group.key);
             if group.open && !same {
-                part.push(&mut group);
+                part.push(group.values.iter_mut().map(Option::take));
+                group.open = false;
                 if part.bytes > ALL {
                     return Err(too_many(ALL).into());
                 }
@@ -242,17 +346,97 @@ impl Conn {
 
 impl Part {
     /// Takes a group that is complete.
-    fn push(&mut self, group: &mut Group) {
-        for (array, value) in self.arrays.iter_mut().zip(&mut group.values) {
-            let length = value.as_ref().map_or(-1, |value| value.len() as i32);
+    fn push(&mut self, values: impl Iterator<Item = Option<impl AsRef<[u8]>>>) {
+        for (array, value) in self.arrays.iter_mut().zip(values) {
+            let value = value.as_ref().map(AsRef::as_ref);
+            let length = value.map_or(-1, |value| value.len() as i32);
             array.extend_from_slice(&length.to_be_bytes());
-            let value = value.take().unwrap_or_default();
-            array.extend_from_slice(&value);
-            self.bytes += 4 + value.len();
+            array.extend_from_slice(value.unwrap_or_default());
+            self.bytes += 4 + length.max(0) as usize;
         }
         self.rows += 1;
-        group.open = false;
     }
+}
+
+impl Run<'_> {
+    /// The partial columns that the client gets, and whether in binary, where PostgreSQL has nothing to
+    /// do with them any more.
+    fn shown_directly(&self) -> Option<Vec<Shown>> {
+        let direct = self.combine.direct.as_ref()?;
+        let columns = backend::columns(self.original).ok()?;
+        let of = |(at, (number, column)): (usize, (&u16, &ColumnDescription))| {
+            let number = usize::from(*number);
+            let oid = self.types.get(number)?.oid;
+            let binary = result_format(self.results, at) == 1;
+            (oid == column.type_oid && (binary || text::knows(oid))).then_some(Shown {
+                number,
+                oid,
+                binary,
+            })
+        };
+        let pairs = direct.iter().zip(&columns).enumerate();
+        (direct.len() == columns.len()).then(|| pairs.map(of).collect())?
+    }
+}
+
+/// A partial column that the client gets.
+struct Shown {
+    number: usize,
+    oid: u32,
+    binary: bool,
+}
+
+/// The format of a column by Bind's list of formats.
+fn result_format(results: &[u8], column: usize) -> u8 {
+    match results.len() / 2 {
+        0 | 1 => 0,
+        2 => results[3],
+        _ => results.get(2 * column + 3).copied().unwrap_or(0),
+    }
+}
+
+fn put_group(
+    out: &mut Vec<u8>,
+    groups: &Groups,
+    group: usize,
+    shown: &[Shown],
+) -> Result<(), ErrorInfo> {
+    let mut good = true;
+    put_frame(out, b'D', |out| {
+        out.extend_from_slice(&(shown.len() as u16).to_be_bytes());
+        for Shown { number, oid, binary } in shown {
+            let value = groups.value(*number, group);
+            let text;
+            let value = match (&value, binary) {
+                (Some(value), false) => {
+                    text = text::of(*oid, value);
+                    good &= text.is_some();
+                    Some(text.as_deref().unwrap_or_default().as_bytes())
+                }
+                (value, _) => value.as_deref(),
+            };
+            let length = value.map_or(-1, |value| value.len() as i32);
+            out.extend_from_slice(&length.to_be_bytes());
+            out.extend_from_slice(value.unwrap_or_default());
+        }
+    });
+    if good { Ok(()) } else { Err(wrong_row()) }
+}
+
+/// Adds a whole DataRow of a shard.
+fn add_row(
+    groups: &mut Groups,
+    frame: &[u8],
+    run: &Run<'_>,
+    key: &mut Vec<u8>,
+) -> Result<(), ErrorInfo> {
+    key.clear();
+    read_key(frame, &run.grouped.rules, key)?;
+    let mut reader = Reader::new(&frame[HEADER..]);
+    if reader.count().map_err(|_| wrong_row())? != run.types.len() {
+        return Err(wrong_row());
+    }
+    groups.add(key, || reader.value().map_err(Unfolded::from)).map_err(unfolded)
 }
 
 impl Group {

@@ -8,7 +8,8 @@
 
 use std::time::{Duration, Instant};
 
-use pgherd_shard_map::TableName;
+use futures_util::future::try_join_all;
+use pgherd_shard_map::{Epoch, TableName, store};
 use postgres_protocol::escape::escape_literal;
 
 use super::Conn;
@@ -21,6 +22,9 @@ use crate::worker::presence::Doing;
 /// The longest that a statement is held back.
 const HOLD_MAX: Duration = Duration::from_secs(600);
 
+/// How long a router that has just lost its way to the catalog is given to come back.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// How often one that is held back looks whether it was cancelled.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -32,6 +36,24 @@ impl Shared {
         let client = connect(&self.dialer, &self.settings.catalog.login_for(home)).await?;
         let row = timely(async { Ok(client.query_one(sql, &[]).await?) }).await?;
         Ok(row.get(0))
+    }
+
+    /// Routers that do not follow the catalog have no sessions on the shards any more: they would go
+    /// on by the map from before.
+    async fn shut_out(&self, epoch: Epoch) -> Result<(), String> {
+        let map = self.map.load_full();
+        let address = &self.settings.catalog;
+        let said = |error: &dyn std::fmt::Display| error.to_string();
+        let target = self.dialer.catalog(address.as_str()).map_err(|error| said(&error))?;
+        let catalog = store::Catalog::connect(target).await.map_err(|error| said(&error))?;
+        let connecting = map.shards().map(|shard| {
+            let url = address.login_for(&shard.dsn);
+            async move { connect(&self.dialer, &url).await }
+        });
+        let shards = try_join_all(connecting).await.map_err(|error| said(&error))?;
+        let shards: Vec<_> = shards.iter().collect();
+        let settled = catalog.settle(&shards, epoch, SETTLE).await;
+        settled.map(drop).map_err(|error| said(&error))
     }
 
     /// Lets go of what waits for changes that have ended.
@@ -78,9 +100,16 @@ impl Conn {
         if let Some(block) = self.session.transaction.block_mut() {
             block.distributing.push(table.clone());
         }
-        match self.await_routers(epoch.unsigned_abs()).await {
-            true => Ok(()),
-            false => Err(not_announced("a router has not answered")),
+        if !self.await_routers(epoch.unsigned_abs()).await {
+            return Err(not_announced("a router has not answered"));
+        }
+        let shared = std::sync::Arc::clone(&self.worker.shared);
+        let control = shared.control.clone();
+        let epoch = Epoch(epoch.unsigned_abs());
+        match control.spawn(async move { shared.shut_out(epoch).await }).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(not_announced(&error)),
+            Err(error) => Err(not_announced(&error.to_string())),
         }
     }
 

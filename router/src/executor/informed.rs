@@ -5,18 +5,16 @@
 //! The copies are rows of the table's own type, as text, so that each server reads them with its
 //! own OIDs.
 
-use pgherd_planner::{Informed, Pull, ShardSet, Target};
+use pgherd_planner::{HomeCopy, Informed, Pull, ShardSet, Target};
 use pgherd_shard_map::RelationKind;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::borrow::pull_query;
+use super::spelled::{COPIES_MAX, Rows, not_utf8, texts, too_much};
 use super::{Conn, Statement};
-use crate::error::{ErrorInfo, Failure};
+use crate::error::Failure;
 use crate::pool::server::Reply;
 use crate::wire::{backend, frontend};
-
-/// The most that is sent to each shard with the statement.
-const COPIES_MAX: usize = 64 << 20;
 
 impl Conn {
     pub(super) async fn run_informed(
@@ -29,12 +27,18 @@ impl Conn {
         let home = self.server_for(self.planning.map.home).await?;
         self.parse_first(home, statement).await?;
         self.refuse_odd_forms(home)?;
-        let mut sql = String::from("WITH ");
+        let mut sql = String::from(if informed.recursive { "WITH RECURSIVE " } else { "WITH " });
         for (at, pull) in informed.pulls.iter().enumerate() {
             if at > 0 {
                 sql.push_str(", ");
             }
             self.put_copy(pull, statement, &mut sql).await?;
+        }
+        for (at, copy) in informed.home.iter().enumerate() {
+            if at + informed.pulls.len() > 0 {
+                sql.push_str(", ");
+            }
+            self.put_home_copy(home, copy, &mut sql).await?;
         }
         sql.push(' ');
         sql.push_str(&informed.sql);
@@ -92,6 +96,26 @@ impl Conn {
         Ok(())
     }
 
+    /// The same of a relation that the other shards know nothing of.
+    async fn put_home_copy(
+        &mut self,
+        home: usize,
+        copy: &HomeCopy,
+        sql: &mut String,
+    ) -> Result<(), Failure> {
+        self.join(home).await?;
+        let columns = self.columns_spelled(home, &escape_literal(&copy.name)).await?;
+        let names = columns.iter().map(|column| escape_identifier(&column.name));
+        let names = names.collect::<Vec<_>>().join(", ");
+        let reply = self.query(home, &format!("SELECT {names} FROM {}", copy.name)).await?;
+        let mut rows = Rows::new(columns.len());
+        for row in &reply.rows {
+            rows.add(texts(row)?.into_iter())?;
+        }
+        sql.push_str(&rows.with_query(&copy.scratch, &columns));
+        Ok(())
+    }
+
     async fn pull_rows(
         &mut self,
         pull: &Pull,
@@ -145,11 +169,7 @@ fn put_row(
         }
         let value = place.and_then(|place| values.get(place).copied().flatten());
         let Some(value) = value else { continue };
-        let text = std::str::from_utf8(value).map_err(|_| {
-            ErrorInfo::new("0A000", "the statement needs the client encoding UTF8")
-                .detail("Rows that it reads go through the router.")
-                .hint("SET client_encoding TO 'UTF8'")
-        })?;
+        let text = std::str::from_utf8(value).map_err(|_| not_utf8())?;
         out.push_str("\\\"");
         for c in text.chars() {
             match c {
@@ -162,13 +182,6 @@ fn put_row(
     }
     out.push_str(")\"");
     Ok(())
-}
-
-fn too_much() -> Failure {
-    ErrorInfo::new("54000", "the statement would copy too many rows to each shard")
-        .detail(format!("At most {} MB can be sent with a statement.", COPIES_MAX >> 20))
-        .hint("Join the tables on their distribution columns, or write in portions.")
-        .into()
 }
 
 #[cfg(test)]

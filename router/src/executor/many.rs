@@ -14,6 +14,7 @@ use pgherd_shard_map::ShardId;
 
 use postgres_protocol::escape::escape_literal;
 
+use super::turned::MOVED_MEANWHILE;
 use super::{Conn, Statement, verb};
 use crate::error::{ErrorInfo, Failure};
 use crate::merge::Counter;
@@ -63,17 +64,24 @@ impl Conn {
         {
             block.schema_changed = true;
         }
-        if matches!(many.merge, Merge::Concat { .. } | Merge::Ordered(_) | Merge::Combine(_)) {
+        // Copies that go with it have been read by then, in the same snapshots.
+        if statement.copies.is_none()
+            && matches!(many.merge, Merge::Concat { .. } | Merge::Ordered(_) | Merge::Combine(_))
+        {
             self.read_together(&shards, statement.plan).await?;
         }
         match &many.merge {
-            Merge::EachAlone => self.each_alone(&shards, statement).await,
+            Merge::EachAlone(alone) => Box::pin(self.each_alone(&shards, alone, statement)).await,
+            Merge::Numbered(numbering) => {
+                self.open_for(statement.plan);
+                Box::pin(self.run_numbered(numbering, &shards, statement)).await
+            }
             // PostgreSQL says it in the statement's own words.
             Merge::SameInBlock if matches!(self.session.transaction, Transaction::Idle) => {
                 self.run_one(self.planning.map.home, statement).await
             }
             Merge::Same | Merge::SameInBlock => {
-                self.open_implicit();
+                self.open_for(statement.plan);
                 let tasks = self.tasks(&shards, many.sql.as_deref()).await?;
                 if !self.may_name_temporary(statement.sql) {
                     return self.run_same(tasks, statement).await;
@@ -185,6 +193,15 @@ impl Conn {
             let at = self.server_for(*shard).await?;
             tasks.push(Task::new(at, sql));
         }
+        if self.is_planned_late() && !self.planning.map.moving.is_empty() {
+            // It has waited for a connection while rows changed owners.
+            if shards.len() < self.planning.map.shards().len() {
+                return Err(ErrorInfo::new("40001", MOVED_MEANWHILE)
+                    .hint("Run the transaction again.")
+                    .into());
+            }
+            self.refresh_planning();
+        }
         Ok(tasks)
     }
 
@@ -236,6 +253,10 @@ impl Conn {
                 (Some(_), Some(_)) => {
                     put_bound(&mut request, b"", task, shard, statement, Rows::AsAsked)?;
                     put_run(&mut request, task, false);
+                }
+                (None, Some(_)) if statement.copies.is_some() => {
+                    put_bound(&mut request, b"", task, shard, statement, Rows::AsAsked)?;
+                    put_run(&mut request, task, true);
                 }
                 _ => self.put_statement(&mut request, shard, sql, statement.portal),
             }
@@ -358,56 +379,6 @@ impl Conn {
         Ok(())
     }
 
-    /// Statements that refuse transaction blocks: on each shard by itself.
-    async fn each_alone(
-        &mut self,
-        shards: &[ShardId],
-        statement: Statement<'_>,
-    ) -> Result<(), Failure> {
-        if self.session.transaction.block().is_some() {
-            // PostgreSQL says it in the statement's own words.
-            self.run_one(self.planning.map.home, statement).await?;
-            return Err(ErrorInfo::new(
-                "25001",
-                "this statement cannot run inside a transaction block",
-            )
-            .into());
-        }
-        let mut tag = None;
-        let mut notices = Vec::new();
-        let mut failure = None;
-        let tasks = self.tasks(shards, None).await?;
-        for task in &tasks {
-            let mut request = Vec::new();
-            frontend::put_query(&mut request, statement.sql);
-            if let Err(error) = self.servers[task.at].send(&request).await {
-                return Err(self.lost(task.at, &error));
-            }
-        }
-        for task in &tasks {
-            match self.servers[task.at].collect().await {
-                Ok(Reply { error: Some(error), .. }) => {
-                    failure.get_or_insert(Failure::Shard(error));
-                }
-                Ok(reply) if tag.is_none() => {
-                    tag = reply.tags.last().cloned();
-                    notices = reply.notices;
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    let lost = self.lost(task.at, &error);
-                    failure.get_or_insert(lost);
-                }
-            }
-        }
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        self.client.out.append(&mut notices);
-        self.client.complete(tag.as_deref().unwrap_or(""));
-        Ok(())
-    }
-
     /// Rows of all shards as they arrive, counts added up.
     pub(super) async fn stream(
         &mut self,
@@ -457,7 +428,10 @@ impl Conn {
                     _ if hidden_left > 0 || failure.is_some() => {}
                     b'T' if !described => {
                         described = true;
-                        let frame = self.with_home_oids(at, frame).await;
+                        let frame = match statement.copies {
+                            Some(copies) => copies.description.clone(),
+                            None => self.with_home_oids(at, frame).await,
+                        };
                         self.client.out.extend_from_slice(&frame);
                     }
                     b'D' => {
@@ -608,8 +582,9 @@ pub(super) fn put_bound(
     let binary = rows == Rows::Binary;
     let Some(portal) = statement.portal else {
         let results = rows.formats(&[0, 0]);
+        let parameters = with_copies(&[0, 0, 0, 0], statement)?;
         frontend::put_parse(request, b"", sql, &[]);
-        frontend::put_bind(request, name, b"", &[0, 0, 0, 0], results);
+        frontend::put_bind(request, name, b"", &parameters, results);
         return Ok(());
     };
     let types = match task.sql.is_some() && !binary {
@@ -621,8 +596,19 @@ pub(super) fn put_bound(
     let tail = tail.map_err(|error| ErrorInfo::protocol(error.to_string()))?;
     let results = rows.formats(tail.results);
     frontend::put_parse(request, b"", sql, &types);
-    frontend::put_bind(request, name, b"", tail.parameters, results);
+    frontend::put_bind(request, name, b"", &with_copies(tail.parameters, statement)?, results);
     Ok(())
+}
+
+/// Bind's parameters with the copies that go with the statement.
+fn with_copies<'a>(
+    parameters: &'a [u8],
+    statement: Statement<'_>,
+) -> Result<Cow<'a, [u8]>, ErrorInfo> {
+    match statement.copies {
+        None => Ok(Cow::Borrowed(parameters)),
+        Some(copies) => copies.behind(parameters).map(Cow::Owned),
+    }
 }
 
 /// Runs what [`put_bound`] has bound.

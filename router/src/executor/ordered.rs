@@ -143,7 +143,8 @@ impl Conn {
         let mut window = Window::new(counter, ordered.distinct > 0, ordered.ties);
         let described = self.client.out.len();
         if statement.portal.is_none() {
-            self.client.out.extend_from_slice(&sorted.description);
+            let own = statement.copies.map(|copies| &copies.description);
+            self.client.out.extend_from_slice(own.unwrap_or(&sorted.description));
         }
         let merged = match &sorted.compare {
             Compare::Native(rules) => {

@@ -16,6 +16,10 @@ use crate::wire::{HEADER, backend};
 /// How long a statement waits for the map that says where its rows are.
 const MAP_WAIT: Duration = Duration::from_secs(15);
 
+/// What a statement is told that has waited for a connection while its rows changed owners.
+pub(super) const MOVED_MEANWHILE: &str =
+    "rows of the statement have moved to other shards meanwhile";
+
 /// A statement in hand that may be turned away. Boxed, since it is there only while rows move.
 #[derive(Debug)]
 pub(super) struct Turning {
@@ -108,8 +112,12 @@ impl Conn {
     /// Whether a statement that has failed on one of several shards can be run again as a whole:
     /// nothing was before it, and nothing of it has left.
     pub(super) async fn was_turned_everywhere(&mut self, failure: &Failure, alone: bool) -> bool {
-        let Failure::Shard(frame) = failure else { return false };
-        if !alone || self.planning.map.moving.is_empty() || !is_gate(frame) {
+        let turned = match failure {
+            Failure::Shard(frame) => is_gate(frame),
+            Failure::Statement(error) => error.message == MOVED_MEANWHILE,
+            _ => false,
+        };
+        if !alone || self.planning.map.moving.is_empty() || !turned {
             return false;
         }
         self.roll_back_all().await;

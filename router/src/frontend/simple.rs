@@ -147,8 +147,13 @@ impl Conn {
                 self.open_implicit();
             }
             self.start_run();
-            let statement =
-                Statement { sql: text, plan: &plan, literals: &scanned.literals, portal: None };
+            let statement = Statement {
+                sql: text,
+                plan: &plan,
+                literals: &scanned.literals,
+                portal: None,
+                copies: None,
+            };
             let ran = self.run_statement(statement).await;
             // One that has failed too: it may have been slow.
             self.observe_run(&plan, text.as_bytes());

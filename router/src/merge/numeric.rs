@@ -1,4 +1,4 @@
-//! `numeric` in its binary form: sums.
+//! `numeric` in its binary form: sums, and their text.
 //!
 //! Digits in base 10000, the first of which counts 10000^weight; the scale says how many decimal
 //! digits are shown. A sum has the larger scale of the two, as PostgreSQL has it.
@@ -51,6 +51,122 @@ pub fn add(a: &[u8], b: &[u8]) -> Option<Vec<u8>> {
     let weight = if digits.is_empty() { 0 } else { i16::try_from(weight).ok()? };
     let sign = if negative { NEGATIVE } else { 0 };
     Some(written(weight, sign, a.scale.max(b.scale), &digits))
+}
+
+/// A sum that grows: most numbers fit into an integer, which is added to much faster.
+#[derive(Debug)]
+pub enum Sum {
+    /// In units of 10000^-`places`.
+    Small { value: i128, places: u16, scale: u16 },
+    /// In the binary form.
+    Large(Vec<u8>),
+}
+
+/// Digits of a number that is read as an integer: before the point, and behind it.
+const SMALL: std::ops::RangeInclusive<i32> = -4..=4;
+
+impl Sum {
+    /// A sum of one number. `None` where that is malformed.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        let number = Number::read(bytes)?;
+        let (top, bottom) = (number.weight, number.bottom());
+        let empty = number.digits.is_empty();
+        let fits = empty || SMALL.contains(&top) && SMALL.contains(&bottom);
+        if !fits || !matches!(number.sign, 0 | NEGATIVE) {
+            return Some(Self::Large(bytes.to_vec()));
+        }
+        let places = if empty { 0 } else { (-bottom).max(0) };
+        let last = -places;
+        let digits = (last..=top.max(last)).rev();
+        let value =
+            digits.fold(0, |sum, place| sum * i128::from(BASE) + i128::from(number.at(place)));
+        let value = if number.sign == NEGATIVE { -value } else { value };
+        Some(Self::Small { value, places: places as u16, scale: number.scale })
+    }
+
+    /// Adds a number. `None` where it is malformed.
+    #[must_use]
+    pub fn add(&mut self, bytes: &[u8]) -> Option<()> {
+        let more = Self::of(bytes)?;
+        if let (
+            Self::Small { value, places, scale },
+            Self::Small { value: other, places: of_other, scale: shown },
+        ) = (&*self, &more)
+        {
+            let all = (*places).max(*of_other);
+            let raised = |value: i128, places: u16| {
+                value.checked_mul(i128::from(BASE).checked_pow(u32::from(all - places))?)
+            };
+            let sum = raised(*value, *places)
+                .zip(raised(*other, *of_other))
+                .and_then(|(a, b)| a.checked_add(b));
+            if let Some(value) = sum {
+                *self = Self::Small { value, places: all, scale: (*scale).max(*shown) };
+                return Some(());
+            }
+        }
+        *self = Self::Large(add(&self.bytes(), bytes)?);
+        Some(())
+    }
+
+    /// The binary form.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        let (value, places, scale) = match self {
+            Self::Large(bytes) => return bytes.clone(),
+            Self::Small { value, places, scale } => (*value, *places, *scale),
+        };
+        let mut digits = Vec::with_capacity(10);
+        let mut left = value.unsigned_abs();
+        while left > 0 {
+            digits.push((left % BASE as u128) as i32);
+            left /= BASE as u128;
+        }
+        let weight = digits.len() as i16 - 1 - places as i16;
+        let zeros = digits.iter().take_while(|digit| **digit == 0).count();
+        digits.drain(..zeros);
+        digits.reverse();
+        let weight = if digits.is_empty() { 0 } else { weight };
+        written(weight, if value < 0 { NEGATIVE } else { 0 }, scale, &digits)
+    }
+}
+
+/// As PostgreSQL writes it; `None` where it is malformed.
+#[must_use]
+pub fn text(bytes: &[u8]) -> Option<String> {
+    let number = Number::read(bytes)?;
+    let special = match number.sign {
+        NAN => Some("NaN"),
+        INFINITY => Some("Infinity"),
+        NEGATIVE_INFINITY => Some("-Infinity"),
+        _ => None,
+    };
+    if let Some(special) = special {
+        return Some(special.to_owned());
+    }
+    let mut text = String::from(if number.sign == NEGATIVE { "-" } else { "" });
+    match number.weight {
+        0.. => {
+            text += &number.at(number.weight).to_string();
+            for place in (0..number.weight).rev() {
+                text += &format!("{:04}", number.at(place));
+            }
+        }
+        _ => text.push('0'),
+    }
+    let scale = usize::from(number.scale);
+    if scale > 0 {
+        text.push('.');
+        let end = text.len() + scale;
+        let mut place = -1;
+        while text.len() < end {
+            text += &format!("{:04}", number.at(place));
+            place -= 1;
+        }
+        text.truncate(end);
+    }
+    Some(text)
 }
 
 struct Number<'a> {
@@ -124,15 +240,52 @@ mod tests {
         }
 
         #[test]
+        fn sums_that_grow_are_the_same(
+            numbers in proptest::collection::vec((-(1_i128 << 100)..1 << 100, 0_u32..120, 0_i32..3), 1..8),
+        ) {
+            let numbers: Vec<Vec<u8>> = numbers
+                .into_iter()
+                .map(|(value, shift, places)| number(value >> shift, places, 4 * places as u16))
+                .collect();
+            let mut wanted = numbers[0].clone();
+            let mut sum = Sum::of(&numbers[0]).expect("a number");
+            for more in &numbers[1..] {
+                wanted = add(&wanted, more).expect("numbers");
+                sum.add(more).expect("a number");
+            }
+            prop_assert_eq!(sum.bytes(), wanted);
+        }
+
+        #[test]
         fn places_need_not_meet(a in -1_000_000_i128..1_000_000, b in -1_000_000_i128..1_000_000) {
             let want = number(a * 10_000_i128.pow(3) + b, 5, 8);
             prop_assert_eq!(add(&number(a, 2, 8), &number(b, 5, 0)), Some(want));
         }
 
         #[test]
-        fn any_bytes_are_read(a: Vec<u8>, b: Vec<u8>) {
-            let _ = add(&a, &b);
+        fn texts_have_the_digits_of_their_scale(a in -(1_i128 << 90)..1 << 90) {
+            let (whole, rest) = (a.abs() / 100_000_000, a.abs() % 100_000_000);
+            let sign = if a < 0 { "-" } else { "" };
+            prop_assert_eq!(text(&number(a, 2, 8)), Some(format!("{sign}{whole}.{rest:08}")));
+            prop_assert_eq!(text(&number(a, 0, 0)), Some(a.to_string()));
         }
+
+        #[test]
+        fn any_bytes_are_read(a: Vec<u8>, b: Vec<u8>) {
+            let _ = (add(&a, &b), text(&a));
+            let _ = Sum::of(&a).map(|mut sum| sum.add(&b));
+        }
+    }
+
+    #[test]
+    fn short_numbers_are_written_out() {
+        assert_eq!(text(&number(0, 0, 2)).as_deref(), Some("0.00"));
+        assert_eq!(text(&number(5, 1, 4)).as_deref(), Some("0.0005"));
+        // 1.5, and 10000, whose last digits are not there.
+        assert_eq!(text(&written(0, 0, 1, &[1, 5000])).as_deref(), Some("1.5"));
+        assert_eq!(text(&written(1, NEGATIVE, 0, &[1])).as_deref(), Some("-10000"));
+        assert_eq!(text(&written(0, NAN, 0, &[])).as_deref(), Some("NaN"));
+        assert_eq!(text(&[0]), None);
     }
 
     #[test]

@@ -56,7 +56,6 @@ impl Pools {
         let dsn = map.shard(shard).map(|shard| &*shard.dsn);
         let dsn = dsn.ok_or_else(|| unreachable(shard, "it is not in the shard map"))?;
         self.know(shard, dsn);
-        self.note_epoch(map);
         self.wait_for_resume(shard, ticket).await?;
         let limits = self.limits.get();
         let permit = Arc::clone(&self.apart).acquire_owned();

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use pgherd_shard_map::store::LOCAL_EPOCH_SQL;
+use pgherd_shard_map::store::enter_sql;
 use pgherd_shard_map::{Epoch, ShardId};
 use postgres_protocol::authentication::{
     self,
@@ -59,24 +59,21 @@ pub async fn connect(
     }
 }
 
-/// Asks whether our map is new enough: a shard whose rows have moved must not be read by who does
-/// not know.
+/// Tells the shard whose session it is, and asks which epoch it is at: a shard whose rows have moved
+/// must not be read by who does not know.
 ///
 /// # Errors
-/// The map is older than the shard; the connection was lost.
-pub async fn check_epoch(server: &mut Server, epoch: Epoch) -> Result<(), ErrorInfo> {
+/// The connection was lost.
+pub async fn enter(server: &mut Server, router: &str, epoch: Epoch) -> Result<Epoch, ErrorInfo> {
     let shard = server.shard;
-    let reply = server.run(LOCAL_EPOCH_SQL).await;
+    let reply = server.run(&enter_sql(router, epoch)).await;
     let reply = reply.map_err(|error| unreachable(shard, &error.to_string()))?;
     if let Some(error) = reply.error {
         return Err(shard_error(&error));
     }
     let at = reply.rows.last().and_then(|row| backend::row_values(row).ok()?.first().copied()?);
     let at = at.and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok());
-    if at.is_some_and(|at| at > epoch.0) {
-        return Err(unreachable(shard, "this router has not heard of its latest change"));
-    }
-    Ok(())
+    at.map(Epoch).ok_or_else(|| unreachable(shard, "it does not say which epoch it is at"))
 }
 
 /// The limit that a role or database has for idle sessions. The connection itself has none, so it is

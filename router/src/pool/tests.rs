@@ -30,7 +30,8 @@ fn pools_of(limits: PoolLimits) -> Pools {
     let dialer = Arc::new(Dialer::new(ServerTls::default()).expect("no files"));
     let admissions = [Arc::new(Semaphore::new(limits.size))].into();
     let metrics = crate::telemetry::Metrics::new(1).worker(0);
-    Pools::new(limits, 0, admissions, dialer, Arc::default(), metrics)
+    let router = Membership { id: "test".into(), loaded: watch::channel(0).1 };
+    Pools::new(limits, 0, admissions, dialer, Arc::default(), metrics, router)
 }
 
 fn login() -> Login {

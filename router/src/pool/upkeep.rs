@@ -56,7 +56,6 @@ impl Pools {
 
     /// Learns where all shards are.
     pub fn know_all(&self, map: &ShardMap) {
-        self.note_epoch(map);
         for shard in map.shards() {
             self.know(shard.id, &shard.dsn);
         }
@@ -65,7 +64,6 @@ impl Pools {
     /// Makes a user's pools on all shards, so that [`Self::sweep`] warms them, and opens what is
     /// to be kept warm.
     pub fn expect(self: &Rc<Self>, login: &Login, map: &ShardMap) {
-        self.note_epoch(map);
         let limits = self.limits.get();
         // Of a role with a connection limit nothing is kept: the shards count it.
         if limits.min_size == 0 || login.seat.is_some() {

@@ -55,6 +55,16 @@ pub(super) async fn subscribe(
     Ok(target.batch_execute(&sql).await?)
 }
 
+/// Lets rows flow, or not, if there is a subscription. What is being copied begins anew.
+pub(super) async fn hold(target: &Client, stream: &Stream, paused: bool) -> Result<(), Problem> {
+    let name = &stream.name;
+    if exists(target, "pg_subscription WHERE subname", name).await? {
+        let word = if paused { "DISABLE" } else { "ENABLE" };
+        target.batch_execute(&format!("ALTER SUBSCRIPTION {name} {word}")).await?;
+    }
+    Ok(())
+}
+
 /// Rows of the ranges that are there already are nobody's copies.
 async fn refuse_strays(target: &Client, stream: &Stream) -> Result<(), Problem> {
     for table in &stream.tables {
@@ -87,6 +97,44 @@ pub(super) async fn unsubscribe(
     }
     let sql = format!("DROP TABLE IF EXISTS {}", stream.beats());
     Ok(target.batch_execute(&sql).await?)
+}
+
+/// How many rows have been copied in a second since a look before, and how long the rest takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    started: Instant,
+    rows: u64,
+}
+
+impl Pace {
+    /// Rows that are there, and about how many there will be.
+    pub(super) fn rows<'a>(tables: impl Iterator<Item = &'a TableProgress>) -> (u64, u64) {
+        tables.fold((0, 0), |(rows, all), table| {
+            let there = if table.state == "following" { table.expected } else { table.rows as u64 };
+            (rows + there, all + table.expected)
+        })
+    }
+
+    pub(super) fn new(rows: u64) -> Self {
+        Self { started: Instant::now(), rows }
+    }
+
+    /// Nothing where nothing has been copied yet.
+    pub(super) fn rate(&self, (rows, all): (u64, u64)) -> Option<Rate> {
+        let copied = rows.saturating_sub(self.rows);
+        let seconds = self.started.elapsed().as_secs_f64();
+        let rate = copied as f64 / seconds;
+        (copied > 0 && seconds > 0.0).then(|| Rate {
+            rows_per_second: rate as u64,
+            seconds_left: all.saturating_sub(rows) as f64 / rate,
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Rate {
+    rows_per_second: u64,
+    seconds_left: f64,
 }
 
 /// How far each table is.

@@ -254,8 +254,15 @@ pub(super) async fn patiently(client: &Client, sql: &str) -> Result<(), Problem>
         let Err(error) = client.batch_execute(sql).await else { return Ok(()) };
         client.batch_execute("ROLLBACK").await?;
         tries += 1;
-        if error.code().is_none_or(|code| code.code() != "55P03") || tries == DDL_TRIES {
+        if error.code().is_none_or(|code| code.code() != "55P03") {
             return Err(error.into());
+        }
+        if tries == DDL_TRIES {
+            return Err(Problem::new(
+                "a moving table is held by a transaction that does not end",
+                "pg_locks tells which; a prepared one is in pg_prepared_xacts. End it, and run the \
+                 same command again.",
+            ));
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pgherd_shard_map::store::{Move, MovedTable};
-use pgherd_shard_map::{GroupId, RelationKind, ShardId, ShardMap, TableKind};
+use pgherd_shard_map::{GroupId, KeyType, RelationKind, ShardId, ShardMap, TableKind};
 use tokio_postgres::Client;
 
 use super::stream::quoted;
@@ -27,18 +27,29 @@ pub(super) async fn tables(
             unnest(i.indkey::int2[]) WITH ORDINALITY AS u (attnum, n) \
             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.attnum \
             WHERE i.indrelid = c.oid AND i.indisprimary), '{}') \
-        FROM pgherd.table_list t JOIN pg_class c ON c.oid = t.table_oid \
-        JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.group_id = $1 \
+        FROM unnest($1::text[]) t (name) JOIN pg_class c ON c.oid = t.name::regclass \
+        JOIN pg_namespace n ON n.oid = c.relnamespace \
+        WHERE NOT EXISTS (SELECT 1 FROM pg_inherits i WHERE i.inhrelid = c.oid) \
         ORDER BY n.nspname, c.relname";
     let mut tables = Vec::new();
     for group in groups {
-        for row in home.query(sql, &[&(group.0 as i32)]).await? {
+        let members =
+            map.relations().filter(|(name, _)| map.group_of(name).is_some_and(|of| of.id == group));
+        let names: Vec<String> = members.map(|(name, _)| name.quoted()).collect();
+        for row in home.query(sql, &[&names]).await? {
             let name = pgherd_shard_map::TableName::new(row.get(0), row.get(1));
             let Some(RelationKind::Sharded(known)) = map.relation(&name) else { continue };
             let (TableKind::Distributed { .. }, Some(key)) = (known.kind, known.key_column())
             else {
                 continue;
             };
+            if map.group(group).is_some_and(|group| group.key_type == KeyType::Enum) {
+                return Err(Problem::new(
+                    format!("table {name} is distributed by an enum, and its rows cannot move"),
+                    "PostgreSQL does not hold the hash of an enum for immutable. Move the other \
+                     groups range by range (--range), or distribute it by another column.",
+                ));
+            }
             let (persistence, identity): (String, String) = (row.get(3), row.get(4));
             let mut table = MovedTable {
                 schema: row.get(0),
@@ -137,7 +148,8 @@ async fn settings(client: &Client, shard: ShardId, streams: i64) -> Result<(), P
     for (at, setting, wanted) in [
         (1, "max_replication_slots", 3 * streams),
         (2, "max_wal_senders", 3 * streams),
-        (3, "max_logical_replication_workers", 2 * streams),
+        // Tables wait for each other, if need be.
+        (3, "max_logical_replication_workers", streams + 1),
     ] {
         let free: i64 = row.get(at);
         if free < wanted {

@@ -1,7 +1,14 @@
 //! Which ranges to move: pure, from the map and the sizes of the shards.
 
+use std::collections::BTreeMap;
+
 use pgherd_shard_map::store::Move;
-use pgherd_shard_map::{GroupId, HashRange, KeyHash, Placement, ShardId, ShardMap};
+use pgherd_shard_map::{
+    ColocationGroup, GroupId, HashRange, KeyHash, Placement, RangeMap, ShardId, ShardMap,
+};
+
+/// Differences below such a part of a shard's share are not worth a move.
+const BALANCE_PARTS: u64 = 20;
 
 /// What the operator wants to come of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +19,8 @@ pub enum Wish {
     Drain { from: ShardId, to: Vec<ShardId> },
     /// Every shard of these gets the same part of the hash space.
     Spread { over: Vec<ShardId> },
+    /// Every shard of these gets about the same of these bytes.
+    Balance { over: Vec<ShardId>, bytes: BTreeMap<(GroupId, ShardId), u64> },
     /// One key's point of the hash space.
     Isolate { group: GroupId, hash: KeyHash, to: ShardId },
     /// One range.
@@ -46,6 +55,10 @@ pub fn propose(map: &ShardMap, wish: &Wish) -> Vec<Move> {
                 }
             }
             Wish::Spread { over } => spread(&owned, over, &mut give),
+            Wish::Balance { over, bytes } => {
+                let of = |shard| bytes.get(&(group.id, shard)).copied().unwrap_or_default();
+                balance(&owned, over, &of, &mut give);
+            }
             Wish::Isolate { group: wanted, hash, to } if *wanted == group.id => {
                 let point = HashRange { start: *hash, end: hash.0.checked_add(1).map(KeyHash) };
                 part_of(&owned, point, *to, &mut give);
@@ -55,6 +68,22 @@ pub fn propose(map: &ShardMap, wish: &Wish) -> Vec<Move> {
             }
             Wish::Isolate { .. } | Wish::Range { .. } => {}
         }
+    }
+    moves
+}
+
+/// The moves after which a group's ranges lie where those of `target` do.
+#[must_use]
+pub fn toward(group: &ColocationGroup, target: &RangeMap) -> Vec<Move> {
+    let Placement::Hash(ranges) = &group.placement else { return Vec::new() };
+    let owned: Vec<(HashRange, ShardId)> = ranges.iter().collect();
+    let mut moves = Vec::new();
+    for (range, to) in target.iter() {
+        part_of(&owned, range, to, &mut |part, from, to| {
+            if from != to {
+                moves.push(Move::new(group.id, part, from, to));
+            }
+        });
     }
     moves
 }
@@ -76,7 +105,7 @@ fn spread(
     let mut wanting: Vec<(ShardId, u128)> =
         over.iter().map(|shard| (*shard, share.saturating_sub(has(shard)))).collect();
     wanting.retain(|(_, missing)| *missing > 0);
-    let mut spare: std::collections::BTreeMap<ShardId, u128> = owned
+    let mut spare: BTreeMap<ShardId, u128> = owned
         .iter()
         .map(|(_, owner)| {
             let keeps = if over.contains(owner) { share } else { 0 };
@@ -93,6 +122,56 @@ fn spread(
             *left -= amount;
             *missing -= amount;
             if *missing == 0 {
+                wanting.remove(0);
+            }
+            match after {
+                Some(after) => rest = after,
+                None => break,
+            }
+        }
+    }
+}
+
+/// The same by bytes, as if a shard's were spread evenly over its part of the hash space. Small
+/// differences stay.
+fn balance(
+    owned: &[(HashRange, ShardId)],
+    over: &[ShardId],
+    bytes: &impl Fn(ShardId) -> u64,
+    give: &mut impl FnMut(HashRange, ShardId, ShardId),
+) {
+    let mut widths: BTreeMap<ShardId, u128> = over.iter().map(|shard| (*shard, 0)).collect();
+    for (range, owner) in owned {
+        *widths.entry(*owner).or_default() += width(*range);
+    }
+    let all: u64 = widths.keys().map(|shard| bytes(*shard)).sum();
+    let share = all / (over.len() as u64).max(1);
+    let least = (share / BALANCE_PARTS).max(1);
+    let mut wanting: Vec<(ShardId, u64)> =
+        over.iter().map(|shard| (*shard, share.saturating_sub(bytes(*shard)))).collect();
+    wanting.retain(|(_, missing)| *missing >= least);
+    let mut spare: BTreeMap<ShardId, u64> = widths
+        .keys()
+        .map(|owner| {
+            let keeps = if over.contains(owner) { share } else { 0 };
+            (*owner, bytes(*owner).saturating_sub(keeps))
+        })
+        .collect();
+    for (range, owner) in owned {
+        let mut rest = *range;
+        while let Some((to, missing)) = wanting.first_mut() {
+            let (has, space) = (u128::from(bytes(*owner)), widths[owner]);
+            let Some(left) = spare.get_mut(owner).filter(|left| **left >= least) else { break };
+            let wide = (u128::from((*missing).min(*left)) * (space / has.max(1))).min(width(rest));
+            if wide == 0 {
+                break;
+            }
+            let (part, after) = split_at(rest, wide);
+            give(part, *owner, *to);
+            let gone = (width(part) / (space / has.max(1)).max(1)) as u64;
+            *left = left.saturating_sub(gone);
+            *missing = missing.saturating_sub(gone);
+            if *missing < least {
                 wanting.remove(0);
             }
             match after {
@@ -207,6 +286,42 @@ mod tests {
                 assert!(!moves[at + 1..].iter().any(|other| other.range().overlaps(&range)));
             }
         }
+    }
+
+    #[test]
+    fn bytes_are_balanced_where_ranges_are_not_equally_full() {
+        let group = GroupId(1);
+        let map = map(2, 1);
+        let bytes: BTreeMap<_, u64> = [(0, 900_000_000), (1, 300_000_000)]
+            .map(|(at, size)| ((group, ShardId(at)), size))
+            .into();
+        let over: Vec<ShardId> = (0..3).map(ShardId).collect();
+        let wish = Wish::Balance { over: over.clone(), bytes: bytes.clone() };
+        let moves = propose(&map, &wish);
+        // 500 of 900 MB go, to the shard that has none and to the other: 400 and 100.
+        let mut got = BTreeMap::new();
+        for part in &moves {
+            assert_eq!(part.from, ShardId(0), "{part:?}");
+            let size = width(part.range()) as f64 / 2_f64.powi(63) * 900.0;
+            *got.entry(part.to).or_insert(0.0) += size;
+        }
+        assert!((got[&ShardId(2)] - 400.0).abs() < 1.0, "{got:?}");
+        assert!((got[&ShardId(1)] - 100.0).abs() < 1.0, "{got:?}");
+        // About the same is good enough, and empty shards need nothing.
+        for sizes in [[100, 103], [0, 0]] {
+            let bytes = [0, 1].map(|at| ((group, ShardId(at)), sizes[at as usize])).into();
+            let over = vec![ShardId(0), ShardId(1)];
+            assert_eq!(propose(&map, &Wish::Balance { over, bytes }), []);
+        }
+    }
+
+    #[test]
+    fn a_group_goes_where_another_one_lies() {
+        let (from, to) = (map(2, 1), RangeMap::even(&[0, 1, 2].map(ShardId)).unwrap());
+        let moves = toward(from.group(GroupId(1)).unwrap(), &to);
+        assert_eq!(after(&from, &moves, 3), [85, 85, 85]);
+        let there = RangeMap::even(&[0, 1].map(ShardId)).unwrap();
+        assert_eq!(toward(from.group(GroupId(1)).unwrap(), &there), []);
     }
 
     #[test]

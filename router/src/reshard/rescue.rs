@@ -1,7 +1,9 @@
-//! A gate that a dead command left closed is opened by any router.
+//! What a dead command left half done is completed by any router: a gate that is closed, sessions of
+//! routers that have not heard of a change of owners.
 
 use std::sync::Arc;
-use std::time::Duration;
+
+use pgherd_shard_map::ShardId;
 
 use super::Problem;
 use super::phase::Goal;
@@ -9,21 +11,42 @@ use super::run::{Options, Run};
 use crate::config::Dsn;
 use crate::dial::Dialer;
 
-/// If a gate is closed where rows are written, and nobody drives the run: gives the change of owners
-/// up, so that writers go on where they were. Whether it had to.
+/// A run as a router's metrics tell of it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub run: i32,
+    pub phase: String,
+    pub paused: bool,
+    pub streams: Vec<SeenStream>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct SeenStream {
+    pub source: ShardId,
+    pub target: ShardId,
+    /// Bytes of the source's log that the target has not confirmed.
+    pub lag: i64,
+    /// Rows that were copied, and about how many there are.
+    pub rows: u64,
+    pub expected: u64,
+}
+
+/// Looks at the run under way. If a gate is closed where rows are written, and nobody drives the run:
+/// gives the change of owners up, so that writers go on where they were. If owners have changed, and
+/// it was not seen to all routers: sees to it.
 ///
 /// # Errors
 /// The catalog or a shard cannot be reached, or somebody does drive it.
-pub async fn rescue(dialer: &Arc<Dialer>, catalog: &Dsn) -> Result<bool, Problem> {
-    let Some(mut run) = Run::look(dialer, catalog).await? else { return Ok(false) };
-    if !run.is_shut().await? {
-        return Ok(false);
+pub async fn rescue(dialer: &Arc<Dialer>, catalog: &Dsn) -> Result<Option<Seen>, Problem> {
+    let Some(mut run) = Run::look(dialer, catalog).await? else { return Ok(None) };
+    if !run.is_shut().await? && !run.is_unsettled().await? {
+        return run.seen().await;
     }
-    let options = Options { max_pause: Duration::ZERO, who: "a router".to_owned() };
-    let Some(mut run) = Run::take(dialer, catalog, options).await? else { return Ok(false) };
-    if !run.is_shut().await? {
-        return Ok(false);
+    let options = Options { who: "a router".to_owned(), ..Options::default() };
+    let Some(mut run) = Run::take(dialer, catalog, options).await? else { return Ok(None) };
+    if run.is_shut().await? || run.is_unsettled().await? {
+        run.reach(Goal::Start, &mut |_| {}).await?;
+        tracing::warn!("a change of owners that nobody drives was brought to its end");
     }
-    run.reach(Goal::Start, &mut |_| {}).await?;
-    Ok(true)
+    run.seen().await
 }

@@ -1,11 +1,12 @@
 //! Drives a run: asks the machine for steps, does them, and records what comes of it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, try_join_all};
-use pgherd_shard_map::store::{Catalog, Move, Record};
-use pgherd_shard_map::{Epoch, ShardMap, store};
+use pgherd_shard_map::store::{Catalog, Move, Record, read_local};
+use pgherd_shard_map::{GroupId, ShardMap};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
@@ -14,17 +15,27 @@ use super::phase::{Advance, Goal, Owners, Phase, Step, is_reached, steps};
 use super::stream::{Direction, Stream, streams};
 use super::switch::{self, Ends, Position};
 use super::verify::{self, Verification};
-use super::{Problem, Shards, cleanup, follow, preflight, publish, size};
+use super::{Problem, Seen, SeenStream, Shards, cleanup, follow, preflight, publish, size};
 use crate::config::Dsn;
 use crate::dial::Dialer;
 
 /// What the operator chose.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// How long writers of moving rows may be held up.
     pub max_pause: Duration,
     /// Who runs it, for the record.
     pub who: String,
+    /// Set by whoever wants it to stop: it does so where nobody waits for it.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// What is to be begun.
+#[derive(Debug, Clone)]
+pub struct Begin {
+    pub moves: Vec<Move>,
+    /// The group that the tables join in the end.
+    pub joins: Option<GroupId>,
 }
 
 /// How often progress is looked at while rows are copied.
@@ -33,8 +44,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long the target may take to follow before it counts as stuck.
 const FOLLOW_WAIT: Duration = Duration::from_secs(120);
 
-/// How long routers are given to take a new map.
+/// How long routers are given to take a new map; and at least, while writers wait.
 const ROUTERS_WAIT: Duration = Duration::from_secs(3);
+const SETTLE_MIN: Duration = Duration::from_millis(50);
 
 /// How long another process that drives a run is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(3);
@@ -73,8 +85,7 @@ impl Run {
     /// The catalog cannot be reached.
     pub async fn look(dialer: &Arc<Dialer>, dsn: &Dsn) -> Result<Option<Self>, Problem> {
         let catalog = Catalog::connect(dialer.catalog(dsn.as_str())?).await?;
-        let options = Options { max_pause: Duration::ZERO, who: String::new() };
-        Self::of(catalog, dialer, dsn, options).await
+        Self::of(catalog, dialer, dsn, Options::default()).await
     }
 
     async fn of(
@@ -97,9 +108,10 @@ impl Run {
     pub async fn begin(
         dialer: &Arc<Dialer>,
         dsn: &Dsn,
-        moves: Vec<Move>,
+        begin: Begin,
         options: Options,
     ) -> Result<Self, Problem> {
+        let Begin { moves, joins } = begin;
         let catalog = locked(dialer, dsn).await?;
         let map = catalog.load().await?;
         let mut shards = Shards::new(Arc::clone(dialer), dsn, &map);
@@ -114,7 +126,7 @@ impl Run {
                 "pgherd reshard status tells of it; one at a time.",
             ));
         }
-        catalog.begin_reshard(&moves, &tables, &options.who, map.epoch).await?;
+        catalog.begin_reshard(&moves, &tables, joins, &options.who, map.epoch).await?;
         let record = catalog.reshard().await?;
         let record = record.ok_or_else(|| "the record of the run is gone".to_owned())?;
         let map = catalog.load().await?;
@@ -174,6 +186,12 @@ impl Run {
                 .map_err(|refusal| Problem::new(refusal.why, refusal.hint))?;
             fresh = false;
             for step in list {
+                self.may_go_on()?;
+                // What is done with its copies does not wait for them.
+                let ends = matches!(phase, Phase::Finishing | Phase::Cancelling);
+                if step != Step::Done && !ends && goal != Goal::Cancel && goal != Goal::Finish {
+                    self.refuse_while_paused().await?;
+                }
                 tell(&json!({ "phase": phase.name(), "step": word(step) }));
                 match step {
                     Step::Done if is_reached(phase, goal) => return Ok(()),
@@ -204,6 +222,47 @@ impl Run {
                     other => self.step(other, phase, tell).await?,
                 }
             }
+        }
+    }
+
+    async fn refuse_while_paused(&self) -> Result<(), Problem> {
+        let record = self.catalog.reshard().await?;
+        match record.is_some_and(|record| record.id == self.record.id && record.paused) {
+            false => Ok(()),
+            true => Err(Problem::new(
+                format!("run {} is paused", self.record.id),
+                "pgherd reshard resume lets its rows flow again.",
+            )),
+        }
+    }
+
+    /// Lets rows flow, or not. May be done beside a command that is at work.
+    ///
+    /// # Errors
+    /// Nothing flows in this phase; a shard cannot be reached.
+    pub async fn hold(&mut self, paused: bool) -> Result<(), Problem> {
+        let phase = self.phase_now()?;
+        if !matches!(phase, Phase::Copying | Phase::Ready | Phase::Moved) {
+            return Err(Problem::new(
+                format!("run {} is {}", self.record.id, phase.name()),
+                "Rows flow while it is copying, ready or moved.",
+            ));
+        }
+        self.catalog.pause_reshard(self.record.id, paused).await?;
+        for (stream, _, target) in self.ends(phase.direction()).await? {
+            follow::hold(&target, &stream, paused).await?;
+        }
+        self.record.paused = paused;
+        Ok(())
+    }
+
+    fn may_go_on(&self) -> Result<(), Problem> {
+        match self.options.stop.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err(Problem::new(
+                format!("run {} was stopped", self.record.id),
+                "pgherd reshard start goes on, pgherd reshard cancel ends it.",
+            )),
         }
     }
 
@@ -264,10 +323,26 @@ impl Run {
     /// Before copies appear on the target: routers that do not know of the run would take them for
     /// its own rows.
     async fn shut_out(&mut self, direction: Direction) -> Result<(), Problem> {
-        self.wait_for_routers(self.map.epoch).await;
-        for (_, source, target) in self.ends(direction).await? {
-            store::raise_local_epoch(&source, self.map.epoch).await?;
-            store::raise_local_epoch(&target, self.map.epoch).await?;
+        let ends = self.ends(direction).await?;
+        let shards = ends.iter().flat_map(|(_, source, target)| [&**source, &**target]);
+        self.settle(shards, ROUTERS_WAIT).await
+    }
+
+    /// From here on only routers that have the newest map have sessions on these shards.
+    async fn settle<'a>(
+        &self,
+        shards: impl Iterator<Item = &'a Client>,
+        wait: Duration,
+    ) -> Result<(), Problem> {
+        let mut each: Vec<&Client> = Vec::new();
+        for shard in shards {
+            if !each.iter().any(|known| std::ptr::eq(*known, shard)) {
+                each.push(shard);
+            }
+        }
+        let ended = self.catalog.settle(&each, self.map.epoch, wait).await?;
+        if ended > 0 {
+            tracing::warn!(ended, "sessions of routers that do not follow the catalog were ended");
         }
         Ok(())
     }
@@ -288,17 +363,23 @@ impl Run {
             expected.push(self.expected(stream, source).await?);
         }
         let mut said = Value::Null;
+        let mut pace = None;
         loop {
             let mut lines = Vec::new();
             let mut missing = false;
+            let mut there = (0, 0);
             for ((stream, _, target), expected) in ends.iter().zip(&expected) {
                 let tables = follow::progress(target, stream, expected).await?;
                 missing |= tables.len() < stream.tables.len();
                 missing |= tables.iter().any(|table| table.state != "following");
+                let (rows, all) = follow::Pace::rows(tables.iter());
+                there = (there.0 + rows, there.1 + all);
                 lines.push(json!({ "source": stream.source.0, "target": stream.target.0,
                     "tables": tables }));
             }
-            let progress = json!({ "phase": "copying", "streams": lines });
+            let pace = pace.get_or_insert_with(|| follow::Pace::new(there.0));
+            let progress =
+                json!({ "phase": "copying", "streams": lines, "rate": pace.rate(there) });
             if progress != said {
                 self.catalog.note_reshard(self.record.id, &progress, None).await?;
                 self.record.progress = progress.clone();
@@ -308,6 +389,7 @@ impl Run {
             if !missing {
                 return Ok(());
             }
+            self.may_go_on()?;
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -316,7 +398,7 @@ impl Run {
     async fn expected(&self, stream: &Stream, source: &Client) -> Result<Vec<u64>, Problem> {
         let mut expected = Vec::new();
         for table in &stream.tables {
-            let all = size::of_table(source, &table.table).await?;
+            let all = size::of_table(source, &table.quoted()).await?;
             let share = |range| size::share(&self.map, table.table.group, stream.source, range);
             let share: f64 = table.ranges.iter().map(|range| share(*range)).sum();
             expected.push(all.times(share.min(1.0)).rows);
@@ -341,7 +423,7 @@ impl Run {
     /// Open where the phase says that rows are written, closed on the other side; and routers that
     /// have not heard of it stay away.
     async fn settle_gates(&mut self, direction: Direction) -> Result<(), Problem> {
-        self.wait_for_routers(self.map.epoch).await;
+        self.shut_out(direction).await?;
         let ends = self.ends(direction).await?;
         let backs = self.streams(direction.reversed())?;
         for (stream, source, target) in &ends {
@@ -349,7 +431,6 @@ impl Run {
             let back = back_of(&backs, stream)?;
             if gate::is_there(target, back).await? {
                 gate::set(target, back, Gate::Closed).await?;
-                store::raise_local_epoch(target, self.map.epoch).await?;
             }
         }
         Ok(())
@@ -393,7 +474,7 @@ impl Run {
 
     /// Changes owners, or leaves everything as it was.
     async fn switch(&mut self, direction: Direction, phase: Phase) -> Result<(), Problem> {
-        self.wait_for_routers(self.map.epoch).await;
+        self.shut_out(direction).await?;
         let list = self.ends(direction).await?;
         let backs = self.streams(direction.reversed())?;
         let mut ends = Vec::new();
@@ -401,7 +482,9 @@ impl Run {
         for (stream, source, target) in &list {
             let back = back_of(&backs, stream)?;
             ends.push(Ends { stream, back, source, target });
-            openers.push(self.shards.open(stream.source).await?);
+            let both = [stream.source, stream.target].map(|shard| self.shards.open(shard));
+            let [source_opener, target_opener] = both;
+            openers.push((source_opener.await?, target_opener.await?));
             // So that little is left to skip while writers wait.
             let sql = "SELECT pg_replication_slot_advance($1::text::name, pg_current_wal_lsn())";
             target.query_one(sql, &[&back.name]).await?;
@@ -409,7 +492,6 @@ impl Run {
         for ends in &ends {
             switch::advance_sequences(ends).await?;
         }
-        switch::raise_epoch(&ends, self.map.epoch).await?;
         let budget = self.options.max_pause;
         let (crossed, closed) = switch::close(&ends, openers, budget).await;
         let late = closed.waiting() >= budget;
@@ -434,8 +516,12 @@ impl Run {
             return self.unclear(phase, &ends, closed, problem).await;
         }
         self.positions.clone_from(&closed.positions);
+        // Nothing is written on the new side yet, so whoever reads the old one reads what is true; and
+        // when that is over, nobody reads it any more.
+        let wait = budget.saturating_sub(closed.waiting()).max(SETTLE_MIN);
+        let settled = self.settle(ends.iter().map(|ends| ends.source), wait).await;
         let pause = closed.release().await;
-        self.wait_for_routers(self.map.epoch).await;
+        settled?;
         let kind = if direction == Direction::Forward { "cut-over" } else { "rollback" };
         let found = self.last.clone().unwrap_or_default();
         let more = json!({
@@ -488,18 +574,6 @@ impl Run {
         Ok(())
     }
 
-    /// So that they neither send writes to the wrong side nor wait for what they do not know of.
-    async fn wait_for_routers(&self, epoch: Epoch) {
-        let started = Instant::now();
-        while started.elapsed() < ROUTERS_WAIT {
-            match self.catalog.followers_behind(epoch).await {
-                Ok(0) => return,
-                Ok(_) => tokio::time::sleep(Duration::from_millis(2)).await,
-                Err(error) => return tracing::warn!(%error, "cannot tell what routers know"),
-            }
-        }
-    }
-
     fn streams(&self, direction: Direction) -> Result<Vec<Stream>, Problem> {
         streams(&self.record, &self.map, direction)
     }
@@ -531,28 +605,79 @@ impl Run {
         Ok(false)
     }
 
-    /// How far behind each stream's target is.
+    /// Whether routers that have not heard of the last change of owners may still have sessions on
+    /// the side that was left: whoever made the change has died before it looked.
+    ///
+    /// # Errors
+    /// A shard cannot be reached.
+    pub async fn is_unsettled(&mut self) -> Result<bool, Problem> {
+        let (Some(phase), Some(changed)) = (self.phase(), self.record.owners_epoch) else {
+            return Ok(false);
+        };
+        if phase.is_over() {
+            return Ok(false);
+        }
+        for (_, _, target) in self.ends(phase.direction()).await? {
+            if read_local(&target).await?.is_some_and(|local| local.epoch < changed) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// How far each stream is, for people.
     ///
     /// # Errors
     /// A shard cannot be reached.
     pub async fn observe(&mut self) -> Result<Value, Problem> {
-        let Some(phase) = self.phase() else { return Ok(Value::Null) };
-        if phase.is_over() {
-            return Ok(Value::Null);
+        let looks = self.look_at_streams().await?;
+        let streams = looks.iter().map(|(stream, lag, tables)| {
+            json!({ "source": stream.source.0, "target": stream.target.0, "lag_bytes": lag,
+                "tables": tables })
+        });
+        Ok(streams.collect())
+    }
+
+    /// The same for metrics; nothing where nothing is under way.
+    ///
+    /// # Errors
+    /// A shard cannot be reached.
+    pub async fn seen(&mut self) -> Result<Option<Seen>, Problem> {
+        if self.phase().is_none_or(Phase::is_over) {
+            return Ok(None);
         }
+        let looks = self.look_at_streams().await?;
+        let streams = looks.iter().map(|(stream, lag, tables)| {
+            let (rows, expected) = follow::Pace::rows(tables.iter());
+            let (source, target) = (stream.source, stream.target);
+            SeenStream { source, target, lag: lag.unwrap_or_default(), rows, expected }
+        });
+        Ok(Some(Seen {
+            run: self.record.id,
+            phase: self.record.phase.clone(),
+            paused: self.record.paused,
+            streams: streams.collect(),
+        }))
+    }
+
+    /// Each stream, how far its target is behind, and how far its tables are.
+    async fn look_at_streams(&mut self) -> Result<Vec<Look>, Problem> {
+        let Some(phase) = self.phase().filter(|phase| !phase.is_over()) else {
+            return Ok(Vec::new());
+        };
         let ends = self.ends(phase.direction()).await?;
         let run = &*self;
-        let looks = ends.iter().map(|(stream, source, target)| async move {
-            let expected = run.expected(stream, source).await?;
-            let tables = follow::progress(target, stream, &expected).await?;
-            let lag = follow::lag(source, stream).await?;
-            Ok::<_, Problem>(json!({ "source": stream.source.0, "target": stream.target.0,
-                "lag_bytes": lag, "tables": tables }))
+        let looks = ends.into_iter().map(|(stream, source, target)| async move {
+            let expected = run.expected(&stream, &source).await?;
+            let tables = follow::progress(&target, &stream, &expected).await?;
+            let lag = follow::lag(&source, &stream).await?;
+            Ok::<_, Problem>((stream, lag, tables))
         });
-        let streams: Vec<Value> = join_all(looks).await.into_iter().collect::<Result<_, _>>()?;
-        Ok(Value::Array(streams))
+        join_all(looks).await.into_iter().collect()
     }
 }
+
+type Look = (Stream, Option<i64>, Vec<follow::TableProgress>);
 
 async fn locked(dialer: &Dialer, dsn: &Dsn) -> Result<Catalog, Problem> {
     let catalog = Catalog::connect(dialer.catalog(dsn.as_str())?).await?;

@@ -16,7 +16,7 @@ const SETTINGS: &str = "SET search_path = pg_catalog; SET \"DateStyle\" = 'ISO, 
     SET \"TimeZone\" = 'UTC'; SET \"IntervalStyle\" = 'postgres'; SET extra_float_digits = 1; \
     SET bytea_output = 'hex'; SET statement_timeout = 0; SET lock_timeout = '10s'; \
     SET idle_in_transaction_session_timeout = '60s'; SET default_transaction_read_only = off; \
-    SET default_transaction_isolation = 'read committed'; SET pgherd.mover = 'on'";
+    SET default_transaction_isolation = 'read committed'; SET pgherd.mover = 'on'; SET client_min_messages = 'warning'";
 
 /// The way to every shard, as the catalog's user.
 #[derive(Debug)]

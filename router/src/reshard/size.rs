@@ -1,9 +1,10 @@
 //! How much a set of moves is: estimated from the sizes that the source's catalog tells, and from
 //! the part of its hash space that moves.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use pgherd_shard_map::store::{Move, MovedTable};
+use pgherd_shard_map::store::Move;
 use pgherd_shard_map::{GroupId, HashRange, Placement, ShardId, ShardMap};
 use serde::Serialize;
 use tokio_postgres::Client;
@@ -57,14 +58,14 @@ pub async fn plan(shards: &mut Shards, map: &ShardMap, moves: &[Move]) -> Result
         let own = tables.iter().filter(|table| table.group == part.group);
         let mut all = Size::default();
         for table in own {
-            all = all.plus(of_table(&client, table).await?);
+            all = all.plus(of_table(&client, &quoted(table)).await?);
         }
         let share = share(map, part.group, part.from, part.range());
         let Size { rows, bytes } = all.times(share);
         sized.push(Sized { part: *part, rows, bytes });
     }
     let bytes = sized.iter().map(|part| part.bytes).sum();
-    let mut pairs = std::collections::BTreeMap::<_, u64>::new();
+    let mut pairs = BTreeMap::<_, u64>::new();
     for part in &sized {
         *pairs.entry((part.part.from, part.part.to)).or_default() += part.bytes;
     }
@@ -77,6 +78,33 @@ pub async fn plan(shards: &mut Shards, map: &ShardMap, moves: &[Move]) -> Result
         pause_ms: (trip * PAUSE_TRIPS + PAUSE_WORK).as_secs_f64() * 1000.0,
         moves: sized,
     })
+}
+
+/// The bytes of each group by hash on each shard.
+///
+/// # Errors
+/// A shard cannot be reached.
+pub async fn by_shard(
+    shards: &mut Shards,
+    map: &ShardMap,
+) -> Result<BTreeMap<(GroupId, ShardId), u64>, Problem> {
+    let mut bytes = BTreeMap::new();
+    for shard in map.shards() {
+        let client = shards.get(shard.id).await?;
+        for (name, _) in map.relations() {
+            let group = map.group_of(name);
+            let Some(group) = group.filter(|g| matches!(g.placement, Placement::Hash(_))) else {
+                continue;
+            };
+            // Of a partitioned table and its partitions: the latter.
+            let leaf = "SELECT relkind = 'r' FROM pg_class WHERE oid = $1::text::regclass";
+            if client.query_one(leaf, &[&name.quoted()]).await?.get(0) {
+                let size = of_table(&client, &name.quoted()).await?;
+                *bytes.entry((group.id, shard.id)).or_default() += size.bytes;
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -97,12 +125,12 @@ impl Size {
 }
 
 /// All of a table on one shard, its partitions included.
-pub(super) async fn of_table(client: &Client, table: &MovedTable) -> Result<Size, Problem> {
+pub(super) async fn of_table(client: &Client, quoted: &str) -> Result<Size, Problem> {
     let sql = "SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::int8, \
         coalesce(sum(pg_table_size(c.oid)), 0)::int8 FROM pg_class c \
         WHERE c.oid = $1::text::regclass AND c.relkind = 'r' \
         OR c.oid IN (SELECT relid FROM pg_partition_tree($1::text::regclass) WHERE isleaf)";
-    let row = client.query_one(sql, &[&quoted(table)]).await?;
+    let row = client.query_one(sql, &[&quoted]).await?;
     Ok(Size { rows: row.get::<_, i64>(0) as u64, bytes: row.get::<_, i64>(1) as u64 })
 }
 

@@ -1,11 +1,13 @@
 //! The change of owners: the gate closed, the last rows across, one transaction of the catalog.
 //!
 //! ```text
-//!  source  lock taken ─ gate closed ─ beat ─┐                           ┌─ lock released:
-//!          (writers wait from here)         │                           │  writers are told
-//!  target                                   └─ beat there ─ slot of the │  to go to the target
-//!                                              way back set ─ gate open │
-//!  catalog                                                       owners ┘
+//!  source  lock taken ─ gate closed ─ beat ─┐                                   ┌─ locks released:
+//!          (writers wait from here)         │                                   │  writers are told
+//!  target  lock taken                       └─ beat there ─ slot of the         │  to go to the
+//!                                              way back set ─ gate open         │  target
+//!  catalog                                                               owners │
+//!  routers                                        all have the new map, or none │
+//!                                                 of their sessions on the source
 //! ```
 //!
 //! What fails before the catalog's transaction is undone, and the writers that waited go on as if
@@ -14,7 +16,6 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, try_join_all};
-use pgherd_shard_map::ShardId;
 use serde::Serialize;
 use tokio_postgres::Client;
 
@@ -48,23 +49,32 @@ pub(super) struct Position {
 }
 
 /// Closes the gates of all streams and brings the last rows across. `openers` are fresh connections
-/// to the sources.
+/// to the sources and the targets.
 ///
 /// # Errors
 /// It cannot be done within `budget`: then [`reopen`] has to follow, after the phase is taken back.
 pub(super) async fn close(
     ends: &[Ends<'_>],
-    openers: Vec<Client>,
+    openers: Vec<(Client, Client)>,
     budget: Duration,
 ) -> (Result<(), Problem>, Closed) {
     let mut closed = Closed { locks: Vec::new(), started: Instant::now(), positions: Vec::new() };
-    let takes = ends.iter().zip(openers).map(|(ends, opener)| {
-        // A third for those under way, so that the rest of the budget is there for the rest.
-        let (wait, silence) = (budget / 3, budget * 4 + Duration::from_secs(1));
-        Lock::take(opener, ends.stream, wait, silence)
-    });
+    // A third for those under way, so that the rest of the budget is there for the rest.
+    let (wait, silence) = (budget / 3, budget * 4 + Duration::from_secs(1));
+    let (sources, targets): (Vec<Client>, Vec<Client>) = openers.into_iter().unzip();
+    let take = |streams: Vec<&Stream>, openers: Vec<Client>| {
+        let pairs: Vec<_> = streams.into_iter().cloned().zip(openers).collect();
+        join_all(pairs.into_iter().map(|(stream, opener)| async move {
+            Lock::take(opener, &stream, wait, silence).await
+        }))
+    };
+    // Nobody waits for these yet.
+    let targets = take(ends.iter().map(|ends| ends.back).collect(), targets).await;
+    closed.started = Instant::now();
+    let sources = take(ends.iter().map(|ends| ends.stream).collect(), sources).await;
+    // Those of the sources are asked for by their place.
     let mut failure = None;
-    for taken in join_all(takes).await {
+    for taken in sources.into_iter().chain(targets) {
         match taken {
             Ok(lock) => closed.locks.push(lock),
             Err(problem) => failure = Some(problem),
@@ -159,25 +169,6 @@ pub(super) async fn advance_sequences(ends: &Ends<'_>) -> Result<(), Problem> {
                            coalesce(pg_sequence_last_value($1::text::regclass), $2)))";
                 ends.target.query_one(set, &[&sequence, &last]).await?;
             }
-        }
-    }
-    Ok(())
-}
-
-/// Raises the epoch that the sources are at: a router that has not heard of the run opens no new
-/// connection to them.
-///
-/// # Errors
-/// PostgreSQL's.
-pub(super) async fn raise_epoch(
-    ends: &[Ends<'_>],
-    epoch: pgherd_shard_map::Epoch,
-) -> Result<(), Problem> {
-    let mut done: Vec<ShardId> = Vec::new();
-    for Ends { stream, source, .. } in ends {
-        if !done.contains(&stream.source) {
-            pgherd_shard_map::store::raise_local_epoch(source, epoch).await?;
-            done.push(stream.source);
         }
     }
     Ok(())

@@ -157,6 +157,60 @@ pub fn columns(frame: &[u8]) -> Result<Vec<ColumnDescription>, Malformed> {
         .collect()
 }
 
+/// What a RowDescription says of a column beside its format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    pub name: String,
+    /// The table and its column that it is, or zeros.
+    pub table: u32,
+    pub column: i16,
+    pub oid: u32,
+    pub modifier: i32,
+}
+
+/// The fields of a whole RowDescription frame.
+pub fn fields(frame: &[u8]) -> Result<Vec<Field>, Malformed> {
+    let mut reader = Reader::new(&frame[HEADER.min(frame.len())..]);
+    let count = reader.count()?;
+    (0..count)
+        .map(|_| {
+            let name = String::from_utf8_lossy(reader.cstr()?).into_owned();
+            let (table, column) = (reader.i32()? as u32, reader.i16()?);
+            let oid = reader.i32()? as u32;
+            reader.i16()?;
+            let modifier = reader.i32()?;
+            reader.i16()?;
+            Ok(Field { name, table, column, oid, modifier })
+        })
+        .collect()
+}
+
+/// What a client sees of a column, whatever table it is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnShape<'a> {
+    pub name: &'a [u8],
+    pub type_oid: i32,
+    /// What the type has in parentheses.
+    pub modifier: i32,
+}
+
+/// The columns of a whole RowDescription frame.
+pub fn column_shapes(frame: &[u8]) -> Result<Vec<ColumnShape<'_>>, Malformed> {
+    let mut reader = Reader::new(&frame[HEADER.min(frame.len())..]);
+    let count = reader.count()?;
+    (0..count)
+        .map(|_| {
+            let name = reader.cstr()?;
+            reader.bytes(6)?;
+            let type_oid = reader.i32()?;
+            reader.bytes(2)?;
+            let modifier = reader.i32()?;
+            reader.bytes(2)?;
+            Ok(ColumnShape { name, type_oid, modifier })
+        })
+        .collect()
+}
+
 /// Below this, numbers of types and tables are PostgreSQL's own (`FirstNormalObjectId`).
 pub const FIRST_USER_OID: u32 = 16384;
 

@@ -31,6 +31,11 @@ pub struct Live {
     pub slow_statement: Option<Duration>,
     /// Bytes of rows that one statement may copy to the home shard.
     pub borrow_max: u64,
+    /// Bytes of rows that one statement may copy to each shard.
+    pub broadcast_max: u64,
+    /// How long, and how often, a schema change waits for locks.
+    pub ddl_lock_timeout: Option<Duration>,
+    pub ddl_attempts: u32,
     pub max_clients: usize,
     pub shutdown_timeout: Duration,
 }
@@ -55,6 +60,9 @@ impl Live {
             auto_distribute: names(&config.sharding.auto_distribute),
             slow_statement: config.log.slow_statement,
             borrow_max: config.query.borrow_max,
+            broadcast_max: config.query.broadcast_max,
+            ddl_lock_timeout: config.query.ddl_lock_timeout,
+            ddl_attempts: config.query.ddl_attempts,
             max_clients: config.max_clients,
             shutdown_timeout: config.shutdown_timeout,
         }

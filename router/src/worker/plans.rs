@@ -108,6 +108,7 @@ impl Planning {
             scatter: self.scatter,
             pinned: self.pinned,
             auto_distribute,
+            copies: &[],
         }
     }
 

@@ -57,6 +57,38 @@ readers AS (
 SELECT oid FROM readers
 $$;
 
+-- What planning must know of functions that are not PostgreSQL's own. An aggregate is what the
+-- functions are that it is made of; a body without FROM reads no table.
+CREATE OR REPLACE FUNCTION pgherd.user_functions(sharded oid[]) RETURNS json
+LANGUAGE sql STABLE SET jit = off SET search_path = pg_catalog, pg_temp AS $$
+WITH own AS (
+    SELECT p.oid, p.proname, p.prorettype, p.prokind = 'f' AND NOT p.proretset
+            AND (l.lanname IN ('internal', 'c')
+                OR p.prosrc || coalesce(pg_get_function_sqlbody(p.oid), '')
+                    !~* '\m(from|table|execute)\M') AS plain,
+        CASE p.prokind WHEN 'p' THEN 'v' WHEN 'a' THEN (SELECT max(f.provolatile::text)
+            FROM pg_aggregate a JOIN pg_proc f ON f.oid IN (a.aggtransfn, a.aggfinalfn,
+                a.aggcombinefn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
+            WHERE a.aggfnoid = p.oid)
+        ELSE p.provolatile::text END AS volatility
+    FROM pg_proc p
+    JOIN pg_language l ON l.oid = p.prolang
+    JOIN pg_namespace n ON n.oid = p.pronamespace
+        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgherd')
+),
+names AS (
+    SELECT proname, bool_and(plain AND volatility = 'i') AS immutable,
+        bool_and(volatility <> 'v') AS reading
+    FROM own GROUP BY proname
+)
+SELECT json_build_object(
+    'immutable', (SELECT coalesce(json_agg(proname), '[]') FROM names WHERE immutable),
+    'reading', (SELECT coalesce(json_agg(proname), '[]') FROM names WHERE reading AND NOT immutable),
+    'sharded', (SELECT coalesce(json_agg(DISTINCT proname), '[]') FROM own
+        WHERE oid = ANY (sharded)
+            AND prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)))
+$$;
+
 -- What PostgreSQL prints of views' queries, with names that need no search_path, and whether writes
 -- to them are writes to one table and nothing else. To print a query it locks what the query reads.
 -- So a view that would have to wait for somebody is passed over (its query is NULL), and the locks

@@ -178,10 +178,7 @@ SELECT pg_catalog.json_build_object(
             AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgherd')
             AND n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp\_%'),
         '[]'::json),
-    'reading_functions', coalesce((SELECT pg_catalog.json_agg(DISTINCT p.proname)
-        FROM readers r JOIN pg_catalog.pg_proc p ON p.oid = r.oid
-        WHERE p.prorettype NOT IN (
-            'pg_catalog.trigger'::regtype, 'pg_catalog.event_trigger'::regtype)), '[]'::json),
+    'functions', pgherd.user_functions(ARRAY(SELECT r.oid FROM readers r)),
     'session_effects', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
             'kind', e.kind, 'name', e.name, 'settings', coalesce(e.settings, '{}'), 'stays', e.stays))
         FROM pgherd.session_effects() e), '[]'::json)

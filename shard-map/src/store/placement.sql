@@ -129,6 +129,29 @@ BEGIN
         WHERE r.group_id = which_group AND r.start_hash = n.start_hash AND n.same;
 END $$;
 
+-- The tables of a group join another one, if both have the same ranges on the same shards.
+CREATE OR REPLACE FUNCTION pgherd.join_groups(which integer, other integer) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    IF which = other THEN
+        RETURN true;
+    END IF;
+    IF (SELECT count(DISTINCT key_type) FROM pgherd.group_list WHERE id IN (which, other)) <> 1
+        OR EXISTS (
+            SELECT 1 FROM (
+                SELECT r.start_hash, r.shard,
+                    lag(r.shard) OVER (PARTITION BY r.group_id ORDER BY r.start_hash) AS before
+                FROM pgherd.range_list r WHERE r.group_id IN (which, other)) AS edge
+            WHERE edge.before IS DISTINCT FROM edge.shard
+            GROUP BY edge.start_hash, edge.shard HAVING count(*) <> 2)
+    THEN
+        RETURN false;
+    END IF;
+    UPDATE pgherd.table_list SET group_id = other WHERE group_id = which;
+    DELETE FROM pgherd.group_list WHERE id = which;
+    RETURN true;
+END $$;
+
 -- An operator's change of owners, by itself.
 CREATE OR REPLACE FUNCTION pgherd.move_hash_range(
     which_group integer, from_hash bigint, to_hash bigint, to_shard integer, expected bigint)

@@ -141,9 +141,14 @@ END $$;
 CREATE OR REPLACE FUNCTION pgherd.check_rows(tbl regclass, key_name text, distribution text)
 RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE
-    found boolean;
+    found boolean := NOT (SELECT attnotnull FROM pg_attribute
+        WHERE attrelid = tbl AND attname = key_name);
 BEGIN
-    EXECUTE format('SELECT EXISTS (SELECT 1 FROM %s WHERE %I IS NULL)', tbl, key_name) INTO found;
+    -- The search for a null reads all rows.
+    IF found THEN
+        EXECUTE format('SELECT EXISTS (SELECT 1 FROM %s WHERE %I IS NULL)', tbl, key_name)
+            INTO found;
+    END IF;
     IF found THEN
         RAISE EXCEPTION 'column "%" of table % contains null values', key_name, tbl
             USING ERRCODE = '23502', DETAIL = 'The distribution column decides which shard holds a row.';
@@ -157,6 +162,16 @@ BEGIN
         END IF;
     END IF;
 END $$;
+
+-- The group that tables join which name none: by hash, over all shards.
+CREATE OR REPLACE FUNCTION pgherd.default_group(wanted_type text) RETURNS integer
+LANGUAGE sql STABLE SET search_path = pg_catalog AS $$
+    SELECT g.id FROM pgherd.group_list g
+        WHERE g.key_type = wanted_type AND g.distribution = 'hash'
+        AND (SELECT array_agg(r.shard ORDER BY r.start_hash) FROM pgherd.range_list r
+             WHERE r.group_id = g.id) = (SELECT array_agg(s.id ORDER BY s.id) FROM pgherd.shard_list s)
+        ORDER BY g.id LIMIT 1
+$$;
 
 CREATE OR REPLACE FUNCTION pgherd.register_distributed(
     tbl regclass, key_name text, colocate_with regclass, distribution text)
@@ -197,14 +212,11 @@ BEGIN
             DETAIL = format('The types are %s and %s.', key.key_type, found_group.key_type);
     END IF;
     IF found_group.id IS NULL AND distribution = 'hash' THEN
-        SELECT array_agg(id ORDER BY id) INTO shards FROM pgherd.shard_list;
         SELECT g.* INTO found_group FROM pgherd.group_list g
-            WHERE g.key_type = key.key_type AND g.distribution = 'hash'
-            AND (SELECT array_agg(r.shard ORDER BY r.start_hash) FROM pgherd.range_list r
-                 WHERE r.group_id = g.id) = shards
-            ORDER BY g.id LIMIT 1;
+            WHERE g.id = pgherd.default_group(key.key_type);
     END IF;
     IF found_group.id IS NULL THEN
+        SELECT array_agg(id ORDER BY id) INTO shards FROM pgherd.shard_list;
         INSERT INTO pgherd.group_list (key_type, distribution)
             VALUES (key.key_type, register_distributed.distribution) RETURNING * INTO found_group;
         INSERT INTO pgherd.range_list (group_id, start_hash, shard)
@@ -217,6 +229,94 @@ BEGIN
     INSERT INTO pgherd.table_list (table_oid, group_id, key_column)
         VALUES (tbl, found_group.id, key.key_number);
     RETURN found_group.id;
+END $$;
+
+-- A row and the row that it refers to must be on one shard.
+CREATE OR REPLACE FUNCTION pgherd.check_foreign_keys(tbls regclass[]) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$
+DECLARE
+    wrong record;
+BEGIN
+    SELECT c.conname, c.conrelid::regclass AS tbl, c.confrelid::regclass AS other INTO wrong
+        FROM pg_constraint c
+        LEFT JOIN pgherd.table_list a ON a.table_oid = c.conrelid
+        LEFT JOIN pgherd.table_list b ON b.table_oid = c.confrelid
+        WHERE c.contype = 'f' AND c.conparentid = 0
+        AND (c.conrelid = ANY (tbls) OR c.confrelid = ANY (tbls))
+        AND NOT (a.group_id IS NOT NULL AND b.table_oid IS NOT NULL AND b.group_id IS NULL)
+        AND (a.group_id = b.group_id
+            AND array_position(c.conkey, a.key_column::smallint)
+                = array_position(c.confkey, b.key_column::smallint)) IS NOT TRUE
+        ORDER BY c.conname LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the foreign key "%" from table % to % could not be checked on the shards',
+            wrong.conname, wrong.tbl, wrong.other USING ERRCODE = '0A000',
+            DETAIL = 'A row and the row that it refers to must be on the same shard.',
+            HINT = 'Distribute both in one go, by columns that the foreign key pairs ("pgherd '
+                'reshard start --distribute a=id,b=a_id"), or make the other a reference table.';
+    END IF;
+END $$;
+
+-- Makes distributed tables of plain ones, with all rows on the home shard, where they are, in a
+-- group of their own: nothing moves yet, and nobody waits. Called again, it says the same.
+CREATE OR REPLACE FUNCTION pgherd.register_at_home(tbls regclass[], key_names text[])
+RETURNS integer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+    home_shard integer := (SELECT home FROM pgherd.cluster);
+    new_group integer;
+    group_type text;
+    key record;
+BEGIN
+    PERFORM pgherd.check_owner(t), pgherd.check_no_child(t) FROM unnest(tbls) t;
+    SELECT min(l.group_id) INTO new_group FROM pgherd.table_list l WHERE l.table_oid = ANY (tbls);
+    IF new_group IS NOT NULL AND (
+        SELECT count(*) FILTER (WHERE a.attname = w.key_name) = cardinality(tbls)
+            AND count(*) = cardinality(tbls)
+        FROM pgherd.table_list l
+        LEFT JOIN unnest(tbls, key_names) AS w(tbl, key_name) ON w.tbl = l.table_oid
+        LEFT JOIN pg_attribute a ON a.attrelid = l.table_oid AND a.attnum = l.key_column
+        WHERE l.group_id = new_group)
+        AND (SELECT array_agg(DISTINCT r.shard) FROM pgherd.range_list r
+            WHERE r.group_id = new_group) = ARRAY[home_shard]
+    THEN
+        RETURN new_group;
+    END IF;
+    PERFORM pgherd.bump_epoch();
+    PERFORM pgherd.forget_dropped();
+    FOR n IN 1 .. cardinality(tbls) LOOP
+        IF EXISTS (SELECT 1 FROM pgherd.table_list l WHERE l.table_oid = tbls[n]) THEN
+            RAISE EXCEPTION 'table % is already distributed', tbls[n] USING ERRCODE = '42P16',
+                HINT = 'undistribute_table() makes it a plain table again.';
+        END IF;
+        key := pgherd.check_key(tbls[n], key_names[n], 'hash');
+        IF key.key_type = 'enum' THEN
+            RAISE EXCEPTION 'table % cannot be distributed by an enum while it is used', tbls[n]
+                USING ERRCODE = '0A000', HINT = 'create_distributed_table() can, and locks the table.';
+        END IF;
+        IF NOT (SELECT attnotnull FROM pg_attribute
+                WHERE attrelid = tbls[n] AND attnum = key.key_number) THEN
+            RAISE EXCEPTION 'column "%" of table % may be null', key_names[n], tbls[n]
+                USING ERRCODE = '23502',
+                DETAIL = 'The distribution column decides which shard holds a row.',
+                HINT = format('ALTER TABLE %s ALTER COLUMN %I SET NOT NULL.', tbls[n], key_names[n]);
+        END IF;
+        PERFORM pgherd.check_unique(tbls[n], key_names[n]);
+        IF group_type <> key.key_type THEN
+            RAISE EXCEPTION 'cannot colocate % with %: their key types differ', tbls[n], tbls[1]
+                USING ERRCODE = '42P16',
+                DETAIL = format('The types are %s and %s.', key.key_type, group_type);
+        END IF;
+        IF group_type IS NULL THEN
+            group_type := key.key_type;
+            INSERT INTO pgherd.group_list (key_type) VALUES (group_type) RETURNING id INTO new_group;
+            INSERT INTO pgherd.range_list VALUES (new_group, -9223372036854775808, home_shard);
+        END IF;
+        INSERT INTO pgherd.table_list (table_oid, group_id, key_column)
+            VALUES (tbls[n], new_group, key.key_number);
+    END LOOP;
+    PERFORM pgherd.check_foreign_keys(tbls);
+    PERFORM pg_notify('pgherd_epoch', '');
+    RETURN new_group;
 END $$;
 
 CREATE OR REPLACE FUNCTION pgherd.register_reference(tbl regclass) RETURNS void

@@ -49,6 +49,8 @@ pub struct Record {
     pub started_by: String,
     /// ISO 8601, UTC.
     pub started: String,
+    /// The epoch at which the moving ranges have last changed owners.
+    pub owners_epoch: Option<Epoch>,
 }
 
 /// The key of the advisory lock that whoever drives a run holds in the catalog's database.
@@ -56,8 +58,8 @@ const DRIVER_LOCK: i64 = 7_307_218_114_352_343_402;
 
 const SELECT: &str = "SELECT id, phase, moves::text, tables::text, paused, progress::text, problem, \
     certificates::text, started_by, \
-    pg_catalog.to_char(started AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') \
-    FROM pgherd.reshard_list";
+    pg_catalog.to_char(started AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
+    owners_epoch FROM pgherd.reshard_list";
 
 impl Move {
     #[must_use]
@@ -100,12 +102,14 @@ impl Catalog {
                 certificates: parsed(row.get(7))?,
                 started_by: row.get(8),
                 started: row.get(9),
+                owners_epoch: row.get::<_, Option<i64>>(10).map(|epoch| Epoch(epoch as u64)),
             })
         })
         .transpose()
     }
 
-    /// Records a run before anything is made for it.
+    /// Records a run before anything is made for it. The tables join another group in its end,
+    /// if one is named.
     ///
     /// # Errors
     /// [`StoreError::StaleEpoch`]; PostgreSQL's 23505 while another run is under way.
@@ -113,12 +117,16 @@ impl Catalog {
         &self,
         moves: &[Move],
         tables: &[MovedTable],
+        joins: Option<GroupId>,
         who: &str,
         expected: Epoch,
     ) -> Result<i32, StoreError> {
-        let sql = "SELECT pgherd.begin_reshard($1::text::jsonb, $2::text::jsonb, $3, $4)";
+        let sql = "SELECT pgherd.begin_reshard($1::text::jsonb, $2::text::jsonb, $3, $4, $5)";
         let (moves, tables, epoch) = (json(&moves)?, json(&tables)?, expected.0 as i64);
-        let row = bounded(self.client.query_one(sql, &[&moves, &tables, &who, &epoch])).await;
+        let joins = joins.map(|group| group.0 as i32);
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+            [&moves, &tables, &who, &epoch, &joins];
+        let row = bounded(self.client.query_one(sql, &params)).await;
         Ok(row.map_err(|error| error.expecting(expected))?.get(0))
     }
 

@@ -18,20 +18,25 @@ CREATE TABLE IF NOT EXISTS pgherd.reshard_list (
     -- One entry for each verification and cut-over.
     certificates jsonb NOT NULL DEFAULT '[]'
 );
+-- The group that the moved tables join in the end: they were plain ones before.
+ALTER TABLE pgherd.reshard_list ADD COLUMN IF NOT EXISTS joins integer;
+-- The epoch at which the moving ranges have last changed owners.
+ALTER TABLE pgherd.reshard_list ADD COLUMN IF NOT EXISTS owners_epoch bigint;
 -- One at a time.
 CREATE UNIQUE INDEX IF NOT EXISTS reshard_one ON pgherd.reshard_list ((true))
     WHERE phase NOT IN ('finished', 'cancelled');
 GRANT SELECT ON pgherd.reshard_list TO PUBLIC;
 
+DROP FUNCTION IF EXISTS pgherd.begin_reshard(jsonb, jsonb, text, bigint);
 CREATE OR REPLACE FUNCTION pgherd.begin_reshard(
-    new_moves jsonb, new_tables jsonb, who text, expected bigint)
+    new_moves jsonb, new_tables jsonb, who text, expected bigint, new_joins integer)
 RETURNS integer LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE
     new_id integer;
 BEGIN
     PERFORM pgherd.advance_epoch(expected);
-    INSERT INTO pgherd.reshard_list (phase, moves, tables, started_by)
-        VALUES ('copying', new_moves, new_tables, who) RETURNING id INTO new_id;
+    INSERT INTO pgherd.reshard_list (phase, moves, tables, started_by, joins)
+        VALUES ('copying', new_moves, new_tables, who, new_joins) RETURNING id INTO new_id;
     RETURN new_id;
 END $$;
 
@@ -52,6 +57,7 @@ BEGIN
             USING ERRCODE = 'PGH04';
     END IF;
     IF owners IS NOT NULL THEN
+        UPDATE pgherd.reshard_list SET owners_epoch = new_epoch WHERE id = which;
         FOR move IN SELECT * FROM pgherd.reshard_list l, jsonb_to_recordset(l.moves) AS m
             (group_id integer, start_hash bigint, end_hash bigint, from_shard integer,
              to_shard integer) WHERE l.id = which
@@ -59,6 +65,14 @@ BEGIN
             PERFORM pgherd.place_hash_range(move.group_id, move.start_hash, move.end_hash,
                 CASE owners WHEN 'to_shard' THEN move.to_shard ELSE move.from_shard END);
         END LOOP;
+    END IF;
+    IF new_phase = 'finished' THEN
+        UPDATE pgherd.reshard_list l SET problem = format('the ranges of colocation group %s have '
+                'changed meanwhile: the tables have a group of their own', l.joins)
+            FROM (SELECT DISTINCT m.group_id FROM pgherd.reshard_list r,
+                jsonb_to_recordset(r.moves) AS m (group_id integer) WHERE r.id = which) AS moved
+            WHERE l.id = which AND l.joins IS NOT NULL
+            AND NOT pgherd.join_groups(moved.group_id, l.joins);
     END IF;
     PERFORM pg_notify('pgherd_epoch', '');
     RETURN new_epoch;

@@ -1,6 +1,6 @@
 //! Follows the catalog: a change is seen at once when it is announced, else at the next poll.
 //!
-//! The name of a follower's session tells which epoch it has ([`FOLLOWER`]), so whoever makes a
+//! The name of a follower's session tells who it is and which epoch it has ([`FOLLOWER`]), so whoever makes a
 //! change can wait until all have it: a follower that dies takes its session with it, and nobody
 //! waits for the dead.
 
@@ -14,7 +14,7 @@ use tokio_postgres::{AsyncMessage, Socket};
 use super::{StoreError, Target, bounded, epoch, load, open};
 use crate::{Epoch, ShardMap};
 
-/// A follower's `application_name`: this and its epoch.
+/// A follower's `application_name`: this, its epoch, and its router's number.
 pub(super) const FOLLOWER: &str = "pgherd map ";
 
 /// What has become of the connection to the catalog.
@@ -33,9 +33,11 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// Calls `on_map` with every newer map, forever: at once when it is announced, else within `poll`.
 /// While the catalog cannot be reached, or answers with an older epoch (a standby that lags), the
-/// last map stays, and `on_contact` tells of it. `find` says where it is before each attempt: certificates may have changed.
+/// last map stays, and `on_contact` tells of it. `find` says where it
+/// is before each attempt: certificates may have changed. `router` is made of letters and digits.
 pub async fn watch<T>(
     find: impl Fn() -> Result<Target<T>, String>,
+    router: &str,
     poll: Duration,
     mut on_map: impl FnMut(Arc<ShardMap>) + Send,
     mut on_contact: impl FnMut(Contact) + Send,
@@ -53,7 +55,7 @@ pub async fn watch<T>(
                     followed = true;
                     on_contact(contact);
                 };
-                follow(target, poll, &mut seen, &mut on_map, &mut on_contact).await
+                follow(target, router, poll, &mut seen, &mut on_map, &mut on_contact).await
             }
             Err(message) => Err(StoreError::Postgres { code: String::new(), message }),
         };
@@ -73,6 +75,7 @@ pub async fn watch<T>(
 
 async fn follow<T>(
     target: Target<T>,
+    router: &str,
     poll: Duration,
     seen: &mut Option<Epoch>,
     on_map: &mut (impl FnMut(Arc<ShardMap>) + Send),
@@ -103,7 +106,7 @@ where
             again = map.locked_views;
             let has = map.epoch;
             on_map(Arc::new(map));
-            let name = format!("SET application_name = '{FOLLOWER}{has}'");
+            let name = format!("SET application_name = '{FOLLOWER}{has} {router}'");
             bounded(client.batch_execute(&name)).await?;
         } else if *seen > Some(newest) {
             tracing::warn!(at = %newest, "the catalog went back to an older epoch; not followed");

@@ -28,6 +28,8 @@ pub struct Unit {
     pub setup: bool,
     /// Has an ORDER BY of its own, so the order of rows counts.
     pub ordered: bool,
+    /// Tables whose contents may differ from here on.
+    pub apart: Vec<String>,
     expected: Vec<(Option<Vec<Mode>>, Expected)>,
 }
 
@@ -48,6 +50,7 @@ struct Directives {
     bind: Vec<Option<String>>,
     modes: Option<Vec<Mode>>,
     setup: bool,
+    apart: Vec<String>,
     expected: Vec<(Option<Vec<Mode>>, Expected)>,
 }
 
@@ -102,7 +105,8 @@ impl Script {
                 let rows = lines.by_ref().map(|(row, _)| row).take_while(|row| *row != "\\.");
                 rows.map(|row| row.to_owned() + "\n").collect()
             });
-            let Directives { bind, modes, setup, expected } = std::mem::take(&mut directives);
+            let Directives { bind, modes, setup, apart, expected } =
+                std::mem::take(&mut directives);
             // Only the extended protocol carries parameters.
             let modes =
                 modes.or_else(|| (!bind.is_empty()).then(|| vec![Mode::Text, Mode::Binary]));
@@ -116,6 +120,7 @@ impl Script {
                 modes,
                 setup,
                 ordered,
+                apart,
                 expected,
             });
         }
@@ -145,6 +150,9 @@ impl Directives {
                 let values = value.split('|');
                 self.bind = values.map(|v| (v != "NULL").then(|| v.to_owned())).collect();
             }
+            ("apart", false, false) => {
+                self.apart = value.split_whitespace().map(str::to_owned).collect();
+            }
             ("setup", false, true) => self.setup = true,
             ("modes", false, false) => self.modes = Some(read_modes(value)?),
             _ => return Err(format!("no such directive: --@ {directive}")),
@@ -163,6 +171,7 @@ fn router_only(line: usize, sql: String) -> Unit {
         modes: None,
         setup: true,
         ordered: false,
+        apart: Vec::new(),
         expected: vec![(None, Expected::RouterOnly)],
     }
 }

@@ -1,5 +1,5 @@
 //! A statement from a seed: joins of every kind over keys and other columns, subqueries,
-//! aggregates, windows, set operations. Whatever it is, PostgreSQL accepts it and its answer does
+//! aggregates, windows, set operations, views, parameters. Whatever it is, PostgreSQL accepts it and its answer does
 //! not depend on the order of rows.
 
 /// A shop: two tables by customer, one by its own key, one everywhere, one at home.
@@ -9,6 +9,8 @@ pub(crate) const SCHEMA: &[&str] = &[
     "CREATE TABLE items (id int PRIMARY KEY, order_id int, product text, quantity int)",
     "CREATE TABLE countries (code text PRIMARY KEY, title text)",
     "CREATE TABLE plain (id int PRIMARY KEY, word text)",
+    "CREATE VIEW parts AS SELECT customer_id, id, note, amount FROM orders WHERE id <> 2",
+    "CREATE VIEW wholes AS SELECT note, count(*) AS n, min(customer_id) AS least FROM orders GROUP BY note",
     "INSERT INTO countries VALUES ('de', 'Germany'), ('fr', 'France'), ('pl', NULL), ('xx', 'Nowhere')",
     "INSERT INTO plain VALUES (1, 'one'), (2, 'two'), (3, NULL), (7, 'seven'), (11, 'de')",
     "INSERT INTO customers VALUES (1, 'Ada', 'de', '2020-01-01', 1.5), (2, 'bob', 'fr', '2021-02-03', NULL), (3, 'Cyd', 'pl', NULL, 3), (4, 'Dan', NULL, '2020-05-05', 1.5), (5, 'Eve', 'de', '2019-12-31', -2), (6, NULL, 'xx', '2020-01-01', 0), (7, 'éve', 'fr', '2022-02-02', 10), (8, 'ada', 'de', '2020-01-01', 100)",
@@ -19,7 +21,10 @@ pub(crate) const SCHEMA: &[&str] = &[
 /// What the router alone is told, after the statement that begins so.
 pub(crate) const SHARDED: &[(&str, &str)] = &[
     ("CREATE TABLE customers", "SELECT create_distributed_table('customers', 'id')"),
-    ("CREATE TABLE orders", "SELECT create_distributed_table('orders', 'customer_id')"),
+    (
+        "CREATE TABLE orders",
+        "SELECT create_distributed_table('orders', 'customer_id', colocate_with => 'customers')",
+    ),
     ("CREATE TABLE items", "SELECT create_distributed_table('items', 'id')"),
     ("CREATE TABLE countries", "SELECT create_reference_table('countries')"),
 ];
@@ -52,6 +57,8 @@ const TABLES: &[Table] = &[
     },
     Table { name: "countries", ints: &[], texts: &["code", "title"], others: &[] },
     Table { name: "plain", ints: &["id"], texts: &["word"], others: &[] },
+    Table { name: "parts", ints: &["customer_id", "id"], texts: &["note"], others: &["amount"] },
+    Table { name: "wholes", ints: &["least"], texts: &["note"], others: &["n"] },
 ];
 
 /// SplitMix64.
@@ -79,16 +86,33 @@ impl Random {
     }
 }
 
-/// The statement, and whether its ORDER BY leaves nothing open.
-pub(crate) fn query(seed: u64) -> (String, bool) {
+/// A statement.
+pub(crate) struct Query {
+    pub(crate) sql: String,
+    /// Its ORDER BY leaves nothing open.
+    pub(crate) ordered: bool,
+    /// Values of `$1`, `$2`, …
+    pub(crate) parameters: Vec<String>,
+}
+
+/// The statement of a seed.
+pub(crate) fn query(seed: u64) -> Query {
     let mut random = Random::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
-    let mut maker = Maker { random: &mut random, aliases: 0, depth: 0 };
-    match maker.random.below(10) {
+    let bound = random.chance(25);
+    let mut maker =
+        Maker { random: &mut random, aliases: 0, depth: 0, bound, parameters: Vec::new() };
+    let (sql, ordered) = match maker.random.below(16) {
         0 => (maker.set_operation(), false),
         1 => (maker.with(), false),
         2 => (maker.window(), false),
+        3 => (maker.grouping_sets(), false),
+        4 => (maker.lateral(), false),
+        5 => (maker.nested_sets(), true),
+        6 => (maker.with_ties(), false),
+        7 => (maker.ordered_aggregates(), false),
         _ => maker.select(),
-    }
+    };
+    Query { sql, ordered, parameters: maker.parameters }
 }
 
 struct Source {
@@ -100,6 +124,9 @@ struct Maker<'a> {
     random: &'a mut Random,
     aliases: usize,
     depth: usize,
+    /// Some of its numbers are parameters.
+    bound: bool,
+    parameters: Vec<String>,
 }
 
 impl Maker<'_> {
@@ -187,14 +214,14 @@ impl Maker<'_> {
     fn condition(&mut self, sources: &[Source]) -> String {
         let negate = if self.random.chance(10) { "NOT " } else { "" };
         let condition = match self.random.below(12) {
-            0 => format!("{} = {}", self.int(sources), self.random.below(10)),
+            0 => format!("{} = {}", self.int(sources), self.number(10)),
             1 => format!(
                 "{} IN ({}, {}, NULL)",
                 self.int(sources),
                 self.random.below(9),
                 self.random.below(9)
             ),
-            2 => format!("{} > {}", self.int(sources), self.random.below(6)),
+            2 => format!("{} > {}", self.int(sources), self.number(6)),
             3 => format!("{} IS NULL", self.any(sources)),
             4 => format!("{} LIKE '%a%'", self.text(sources)),
             5 => format!("({} OR {})", self.condition_flat(sources), self.condition_flat(sources)),
@@ -209,7 +236,17 @@ impl Maker<'_> {
     }
 
     fn condition_flat(&mut self, sources: &[Source]) -> String {
-        format!("{} = {}", self.int(sources), self.random.below(10))
+        format!("{} = {}", self.int(sources), self.number(10))
+    }
+
+    /// A literal or a parameter.
+    fn number(&mut self, below: usize) -> String {
+        let number = self.random.below(below).to_string();
+        if !self.bound || self.random.chance(40) {
+            return number;
+        }
+        self.parameters.push(number);
+        format!("${}", self.parameters.len())
     }
 
     fn inner(&mut self) -> Source {
@@ -231,9 +268,12 @@ impl Maker<'_> {
     }
 
     fn membership(&mut self, outer: &[Source]) -> String {
-        let left = self.text(outer);
         let inner = [self.inner()];
-        let right = self.column_text(&inner);
+        let ints = !inner[0].table.ints.is_empty() && self.random.chance(50);
+        let (left, right) = match ints {
+            true => (self.int(outer), self.column_int(&inner)),
+            false => (self.text(outer), self.column_text(&inner)),
+        };
         let more = self.condition_flat(&inner);
         self.depth -= 1;
         let not = if self.random.chance(30) { "NOT " } else { "" };
@@ -330,6 +370,83 @@ impl Maker<'_> {
                 };
                 let sql = format!("SELECT {} FROM {from}{filter}{order}{limit}", items.join(", "));
                 (sql, !order.is_empty())
+            }
+        }
+    }
+
+    fn grouping_sets(&mut self) -> String {
+        let (from, sources) = self.from();
+        let filter = self.filter(&sources);
+        let (a, b) = (self.column_text(&sources), self.column_text(&sources));
+        let aggregate = self.aggregate(&sources);
+        let sets = match self.random.below(3) {
+            0 => format!("GROUPING SETS (({a}, {b}), ({b}), ())"),
+            1 => format!("CUBE ({a}, {b})"),
+            _ => format!("{a}, ROLLUP ({b})"),
+        };
+        format!("SELECT {a}, {b}, grouping({b}), {aggregate} FROM {from}{filter} GROUP BY {sets}")
+    }
+
+    fn lateral(&mut self) -> String {
+        let outer = [self.source()];
+        let inner = [self.source()];
+        let link = format!("{} = {}", self.column_text(&inner), self.text(&outer));
+        let (value, shown) = (self.int(&inner), self.any(&outer));
+        let join = self.random.one(&["CROSS JOIN LATERAL", "LEFT JOIN LATERAL"]);
+        let on = if join.starts_with("LEFT") { " ON true" } else { "" };
+        let (a, b) = (&outer[0], &inner[0]);
+        format!(
+            "SELECT {shown}, x.n, x.least FROM {} {} {join} (SELECT count(*) AS n, min({value}) AS \
+             least FROM {} {} WHERE {link}) x{on}",
+            a.table.name, a.alias, b.table.name, b.alias
+        )
+    }
+
+    fn nested_sets(&mut self) -> String {
+        let arms: Vec<String> = (0..3)
+            .map(|_| {
+                let (from, sources) = self.from();
+                let filter = self.filter(&sources);
+                let (text, int) = (self.text(&sources), self.int(&sources));
+                format!("SELECT {text}, {int} FROM {from}{filter}")
+            })
+            .collect();
+        let first = self.random.one(&["UNION ALL", "EXCEPT", "INTERSECT ALL"]);
+        let second = self.random.one(&["UNION", "UNION ALL", "EXCEPT ALL", "INTERSECT"]);
+        let limit = self.random.below(9);
+        format!(
+            "({} {first} {}) {second} ({}) ORDER BY 1 NULLS FIRST, 2 DESC LIMIT {limit}",
+            arms[0], arms[1], arms[2]
+        )
+    }
+
+    fn with_ties(&mut self) -> String {
+        let (from, sources) = self.from();
+        let filter = self.filter(&sources);
+        let (first, second) = (self.any(&sources), self.any(&sources));
+        let rows = 1 + self.random.below(4);
+        format!(
+            "SELECT {first}, {second} FROM {from}{filter} ORDER BY 1 DESC NULLS LAST FETCH FIRST \
+             {rows} ROWS WITH TIES"
+        )
+    }
+
+    fn ordered_aggregates(&mut self) -> String {
+        let (from, sources) = self.from();
+        let filter = self.filter(&sources);
+        let (text, value) = (self.text(&sources), self.int(&sources));
+        let call = match self.random.below(5) {
+            0 => format!("string_agg({text}, ',' ORDER BY {text} DESC)"),
+            1 => format!("array_agg(DISTINCT {value} ORDER BY {value})"),
+            2 => format!("percentile_disc(0.5) WITHIN GROUP (ORDER BY {value})"),
+            3 => format!("json_agg({text} ORDER BY {text})"),
+            _ => format!("cardinality(array_agg({value}))"),
+        };
+        match self.random.chance(50) {
+            true => format!("SELECT {call}, count({text}) FROM {from}{filter}"),
+            false => {
+                let key = self.any(&sources);
+                format!("SELECT {key}, {call} FROM {from}{filter} GROUP BY {key}")
             }
         }
     }

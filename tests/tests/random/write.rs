@@ -75,7 +75,7 @@ fn statement(random: &mut Random) -> String {
         0 => format!(" RETURNING {columns}"),
         _ => String::new(),
     };
-    match random.below(30) {
+    match random.below(46) {
         0 => {
             let tail = returning("*", random);
             format!("INSERT INTO a VALUES ({x}, {z}, {word}, 1.5){tail}")
@@ -144,6 +144,52 @@ fn statement(random: &mut Random) -> String {
         26 => format!("UPDATE r SET v = (SELECT min(v) FROM a) WHERE id = {z}"),
         27 => format!("DELETE FROM r WHERE id IN (SELECT k FROM b WHERE k = {z})"),
         28 => format!("UPDATE h SET v = a.v FROM a WHERE a.k = h.id AND a.k < {x}"),
+        // The key itself: rows move.
+        29 => format!("UPDATE a SET k = {x} + 400 WHERE k = {y}"),
+        30 => {
+            let tail = returning("k, v", random);
+            format!("UPDATE a SET k = k + 1000, v = {word} WHERE o = {z} AND k < 1000{tail}")
+        }
+        31 => format!("UPDATE c SET name = name || '{y}' WHERE o < {x}"),
+        // MERGE, by the key and past it.
+        32 => format!(
+            "MERGE INTO a USING b ON a.k = b.k AND b.o = {x} WHEN MATCHED THEN UPDATE SET v = b.v WHEN NOT MATCHED AND b.o = {x} THEN INSERT (k, o, v) VALUES (b.k, 5, b.v)"
+        ),
+        33 => format!(
+            "MERGE INTO a USING (SELECT o AS key, count(*) AS n, min(name) AS name FROM c WHERE o > {z} GROUP BY o) s ON a.k = s.key WHEN MATCHED AND a.o < 3 THEN DELETE WHEN MATCHED THEN UPDATE SET n = s.n, v = s.name WHEN NOT MATCHED THEN INSERT (k, o, v) VALUES (s.key, {z}, s.name)"
+        ),
+        34 => format!(
+            "MERGE INTO c USING (VALUES ('c{z}', {x}), ('m{y}', {y})) AS s (name, o) ON c.name = s.name WHEN MATCHED THEN UPDATE SET o = s.o WHEN NOT MATCHED THEN INSERT (name, o) VALUES (s.name, s.o)"
+        ),
+        35 => format!(
+            "MERGE INTO a USING h ON h.id = a.k WHEN MATCHED AND h.id > {z} THEN UPDATE SET v = h.v WHEN MATCHED THEN DO NOTHING WHEN NOT MATCHED AND h.id = {x} THEN INSERT (k, v) VALUES (h.id, h.v)"
+        ),
+        36 => format!(
+            "MERGE INTO r USING (SELECT k, max(v) AS v FROM b GROUP BY k) s ON r.id = s.k WHEN MATCHED AND s.k < {z} THEN UPDATE SET v = s.v WHEN NOT MATCHED AND s.k > {z} THEN INSERT (id, v) VALUES (s.k, s.v)"
+        ),
+        37 => format!(
+            "MERGE INTO h USING a ON a.k = h.id AND a.o = {z} WHEN MATCHED AND a.v IS NULL THEN DELETE WHEN MATCHED THEN UPDATE SET v = a.v"
+        ),
+        // WITH, reading and writing.
+        38 => format!(
+            "WITH gone AS (DELETE FROM a WHERE o = {z} RETURNING k, v) INSERT INTO b (k, o, v) SELECT k, {y} + 500, v FROM gone ON CONFLICT DO NOTHING"
+        ),
+        39 => format!(
+            "WITH gone AS (DELETE FROM b WHERE o > {x} RETURNING k, o, v) SELECT count(*), sum(o), min(v) FROM gone"
+        ),
+        40 => format!(
+            "WITH s AS (SELECT o, count(*) AS n FROM c GROUP BY o) UPDATE a SET n = s.n FROM s WHERE s.o = a.k AND a.k < {x}"
+        ),
+        41 => format!(
+            "WITH u AS (UPDATE a SET n = n + 1 WHERE k < {z} RETURNING k, n), i AS (INSERT INTO h SELECT k, 'w' FROM u RETURNING id) SELECT (SELECT count(*) FROM i), (SELECT max(n) FROM u)"
+        ),
+        42 => format!(
+            "WITH s (k) AS (VALUES ({x}), ({y})) DELETE FROM a WHERE k IN (SELECT k FROM s)"
+        ),
+        43 => {
+            format!("UPDATE a SET v = h.v FROM h WHERE h.id = a.o AND h.id = {z} AND h.v = 'h{z}'")
+        }
+        44 => format!("DELETE FROM b WHERE k IN (SELECT id FROM h WHERE id > {z}) AND o < {x}"),
         _ => format!("DELETE FROM h WHERE id IN (SELECT k FROM a WHERE o = {z})"),
     }
 }

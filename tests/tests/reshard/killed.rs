@@ -11,7 +11,7 @@ use super::load::{TABLES, audit, cluster, under_load};
 const CLIENTS: u32 = 2;
 
 /// Runs a command, and kills it when it tells of `step`. Whether it did.
-fn kill_at(cluster: &LocalCluster, args: &[&str], step: &str) -> bool {
+pub(crate) fn kill_at(cluster: &LocalCluster, args: &[&str], step: &str) -> bool {
     use std::io::{BufRead, BufReader};
     let mut child = Command::new(program())
         .arg("reshard")

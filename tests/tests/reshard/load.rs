@@ -31,6 +31,17 @@ pub(crate) struct Ledger {
 
 /// A cluster with two routers and three tables of one group, one of them without a primary key.
 pub(crate) fn cluster(shards: u32, clients: u32) -> LocalCluster {
+    let cluster = plain_cluster(shards, clients, "");
+    let dsn = cluster.dsn();
+    run(dsn, "SELECT create_distributed_table('accounts', 'k')");
+    run(dsn, "SELECT create_distributed_table('events', 'k', colocate_with => 'accounts')");
+    run(dsn, "SELECT create_distributed_table('notes', 'k', colocate_with => 'accounts')");
+    run(dsn, "ALTER TABLE events ADD FOREIGN KEY (k) REFERENCES accounts (k)");
+    cluster
+}
+
+/// The same, and the tables are plain ones yet. `refers` is what the key of events does.
+pub(crate) fn plain_cluster(shards: u32, clients: u32, refers: &str) -> LocalCluster {
     let cluster = cluster_with(|options| {
         options.shards = shards;
         options.routers = 2;
@@ -44,13 +55,12 @@ pub(crate) fn cluster(shards: u32, clients: u32) -> LocalCluster {
     );
     run(
         dsn,
-        "CREATE TABLE events (k int REFERENCES accounts, n bigint, at timestamptz DEFAULT now(), \
-              PRIMARY KEY (k, n))",
+        &format!(
+            "CREATE TABLE events (k int {refers}, n bigint, at timestamptz DEFAULT now(), \
+             PRIMARY KEY (k, n))"
+        ),
     );
     run(dsn, "CREATE TABLE notes (k int NOT NULL, note text)");
-    run(dsn, "SELECT create_distributed_table('accounts', 'k')");
-    run(dsn, "SELECT create_distributed_table('events', 'k', colocate_with => 'accounts')");
-    run(dsn, "SELECT create_distributed_table('notes', 'k', colocate_with => 'accounts')");
     let last = clients * KEYS;
     for from in (0..last).step_by(500) {
         let rows: Vec<String> = (from..(from + 500).min(last))

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use pgherd_shard_map::store::Record;
+use pgherd_shard_map::store::{Record, Unfinished};
 use pgherd_shard_map::{
     KeyType, MapError, Placement, RelationKind, ShardId, ShardMap, TableKind, ValueRanges,
 };
@@ -93,6 +93,20 @@ pub(super) fn judge(map: &ShardMap, run: Option<&Record>) -> Vec<Finding> {
         add(Severity::Note, &idle, text, hint);
     }
     found
+}
+
+/// A statement that has run on some shards only.
+pub(super) fn unfinished(statement: &Unfinished) -> Finding {
+    let Unfinished { sql, done, by, began } = statement;
+    let on = if done.is_empty() { "no shard".to_owned() } else { name(done) };
+    Finding::new(
+        Severity::Error,
+        Part::Map,
+        done,
+        format!("a statement of {by}, begun at {began}, is finished on {on} only: {sql}"),
+        "Repeat it with the same search_path: it goes on with the other shards. Or undo it on those \
+         that have it, and DELETE FROM pgherd.unfinished on the home shard.",
+    )
 }
 
 pub(super) fn is_under_way(run: &Record) -> bool {

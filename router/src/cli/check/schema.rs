@@ -148,7 +148,7 @@ fn told(
 fn severity(object: &str, kind: &str, difference: Difference<'_>) -> Severity {
     match kind {
         // Statements are slower, or use other plans.
-        "index" | "statistics" | "storage options" => Severity::Warning,
+        "index" | "statistics" | "storage options" | "replica identity" => Severity::Warning,
         _ if MINOR.contains(&object) => Severity::Warning,
         "extension" if matches!(difference, Difference::Differs(_)) => Severity::Warning,
         // What takes part in statements by itself.
@@ -199,6 +199,10 @@ fn hint(kind: &str, difference: Difference<'_>) -> &'static str {
         }
         ("owner" | "privileges", _) => {
             "Run ALTER … OWNER TO, GRANT or REVOKE through a router, which tells all shards."
+        }
+        ("replica identity", _) => {
+            "Run ALTER TABLE … REPLICA IDENTITY through a router: it decides what a subscriber to \
+             the shard's changes gets."
         }
         (COLUMN_ORDER, _) => {
             "SELECT * and INSERT without column names go by it: make the table anew on the shard, \

@@ -5,7 +5,7 @@
 -- Runs with search_path = pg_catalog, so that all other names are written with their schemas.
 --
 -- Left out: what belongs to pgherd (its schema, and the triggers of a run of `pgherd reshard`),
--- publications, subscriptions, tablespaces, replica identity, which are a matter of one server;
+-- publications, subscriptions, tablespaces, which are a matter of one server;
 -- members of extensions, which are compared by the extension's version; comments and labels.
 WITH
 spaces AS (
@@ -215,7 +215,13 @@ objects (kind, name, parent, definition) AS (
         WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x'))
     UNION ALL
     SELECT 'constraint', format('%I on %s', k.conname, o.name), o.kind || ' ' || o.name,
-        pg_get_constraintdef(k.oid)
+        pg_get_constraintdef(k.oid) || coalesce(
+            -- ALTER TABLE … DISABLE TRIGGER ALL is for those of constraints, too.
+            (SELECT ' (checked by triggers that are ' || string_agg(DISTINCT CASE t.tgenabled
+                    WHEN 'D' THEN 'disabled' WHEN 'R' THEN 'enabled for replicas'
+                    ELSE 'enabled always' END || ' on ' || t.tgrelid::regclass, ', ') || ')'
+                FROM pg_trigger t WHERE t.tgconstraint = k.oid AND t.tgisinternal
+                    AND t.tgenabled <> 'O'), '')
     FROM pg_constraint k JOIN (
         SELECT oid AS relid, 0::oid AS typid, kind, name FROM relations
         UNION ALL SELECT 0, oid, kind, name FROM types WHERE typtype = 'd'
@@ -228,6 +234,16 @@ objects (kind, name, parent, definition) AS (
     FROM pg_trigger t JOIN relations r ON r.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
     WHERE NOT t.tgisinternal AND t.tgparentid = 0
         AND p.pronamespace IS DISTINCT FROM (SELECT oid FROM pg_namespace WHERE nspname = 'pgherd')
+    UNION ALL
+    -- A run of pgherd reshard has its own for what it publishes.
+    SELECT 'replica identity', 'of table ' || r.name, 'table ' || r.name,
+        CASE r.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING' ELSE coalesce(
+            (SELECT 'USING INDEX ' || quote_ident(c.relname) FROM pg_index i
+                JOIN pg_class c ON c.oid = i.indexrelid
+                WHERE i.indrelid = r.oid AND i.indisreplident), 'NOTHING') END
+    FROM relations r WHERE r.relkind IN ('r', 'p') AND r.relreplident <> 'd'
+        AND NOT EXISTS (SELECT FROM pg_publication_rel l JOIN pg_publication p ON p.oid = l.prpubid
+            WHERE l.prrelid = r.oid AND p.pubname ~ '^pgherd_[0-9]+_[0-9]+_[0-9]+$')
     UNION ALL
     SELECT 'rule', format('%I on %s', w.rulename, r.name), r.kind || ' ' || r.name,
         pg_get_ruledef(w.oid) || CASE w.ev_enabled WHEN 'D' THEN ' DISABLED' ELSE '' END

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::cli::Failure;
 use crate::cli::catalog::CatalogArgs;
 use crate::reshard::Run;
+use crate::reshard::phase::Phase;
 
 /// How often `--watch` looks.
 const WATCH: Duration = Duration::from_secs(1);
@@ -57,11 +58,14 @@ pub(super) async fn run(args: StatusArgs) -> Result<(), Failure> {
             Ok(streams) => (streams, record.problem.clone()),
             Err(problem) => (Value::Null, Some(problem.what)),
         };
-        let over = run.phase().is_none_or(crate::reshard::phase::Phase::is_over);
+        let over = run.phase().is_none_or(Phase::is_over);
+        let copying = run.phase() == Some(Phase::Copying);
         let all = json!({
             "run": record.id, "phase": record.phase, "moves": record.moves,
             "started": record.started, "started_by": record.started_by,
-            "streams": streams, "problem": problem, "next": next(&record.phase),
+            "streams": streams, "problem": problem, "paused": record.paused,
+            "rate": copying.then(|| record.progress["rate"].clone()),
+            "next": if record.paused { Some("pgherd reshard resume") } else { next(&record.phase) },
         });
         match args.json {
             true => println!("{all}"),
@@ -103,6 +107,11 @@ fn page(all: &Value) -> String {
             let _ = writeln!(page, "  {}", table_line(table));
         }
     }
+    if all["paused"] == true {
+        page.push_str("paused: no rows flow, and the old servers keep their logs\n");
+    } else if let Some(line) = rate(&all["rate"]) {
+        let _ = writeln!(page, "{line}");
+    }
     if let Some(problem) = all["problem"].as_str() {
         let _ = writeln!(page, "stopped: {problem}");
     }
@@ -110,6 +119,15 @@ fn page(all: &Value) -> String {
         let _ = writeln!(page, "next: {next}");
     }
     page
+}
+
+/// How fast it is, and what is left.
+fn rate(rate: &Value) -> Option<String> {
+    let rows = rate["rows_per_second"].as_u64()?;
+    let left = rate["seconds_left"].as_f64().map_or_else(String::new, |left| {
+        format!(", about {} left", time(Duration::from_secs_f64(left)))
+    });
+    Some(format!("{rows} rows/s{left}"))
 }
 
 fn table_line(table: &Value) -> String {
@@ -225,6 +243,9 @@ impl Screen {
                     let _ = writeln!(page, "         {}", table_line(table));
                 }
             }
+            if let Some(line) = rate(&news["rate"]) {
+                let _ = writeln!(page, "         {line}");
+            }
             if self.live {
                 self.show(&page);
             }
@@ -283,6 +304,7 @@ mod tests {
     fn a_page_says_how_far_each_table_is_and_what_comes_next() {
         let all = json!({ "run": 3, "phase": "copying", "started": "2026-11-30T10:00:00Z",
             "started_by": "ann", "next": "pgherd reshard start", "problem": null,
+            "rate": { "rows_per_second": 10, "seconds_left": 5.0 },
             "streams": [{ "source": 0, "target": 2, "lag_bytes": 2048, "tables": [
                 { "table": "public.a", "state": "copying", "rows": 50, "expected": 100 },
                 { "table": "public.b", "state": "following", "rows": 0 } ] }] });
@@ -292,6 +314,7 @@ mod tests {
              shard 0 -> shard 2, 2.0 kB behind\n  \
              [############............]  50% public.a  50 of about 100 rows\n  \
              [########################] 100% public.b  following\n\
+             10 rows/s, about 5.0 s left\n\
              next: pgherd reshard start\n"
         );
     }

@@ -1,11 +1,13 @@
 //! What the operator wants to have moved, as options.
 
+use std::collections::BTreeMap;
+
 use pgherd_shard_map::{
-    GroupId, HashRange, KeyHash, KeyInput, Placement, RelationKind, ShardId, ShardMap, TableKind,
-    TableName,
+    GroupId, HashRange, KeyHash, KeyInput, Placement, ShardId, ShardMap, TableName,
 };
 
 use crate::cli::Failure;
+use crate::reshard::distribute::Wanted;
 use crate::reshard::proposal::Wish;
 
 #[derive(Debug, clap::Args)]
@@ -14,6 +16,10 @@ pub(in crate::cli) struct WishArgs {
     /// Give every shard the same part of the hash space.
     #[arg(long, conflicts_with_all = ["split", "drain", "merge", "isolate", "range"])]
     spread: bool,
+    /// Give every shard about the same number of bytes, as they are now.
+    #[arg(long, conflicts_with_all = ["spread", "split", "drain", "merge", "isolate", "range",
+        "distribute"])]
+    balance: bool,
     /// Give half of a shard's ranges to another (--to).
     #[arg(long, value_name = "SHARD", conflicts_with_all = ["drain", "merge", "isolate", "range"])]
     split: Option<u32>,
@@ -29,6 +35,13 @@ pub(in crate::cli) struct WishArgs {
     /// Give GROUP:START:END of the hash space to a shard (--to); an empty end is the end.
     #[arg(long, value_name = "RANGE")]
     range: Option<String>,
+    /// Distribute plain tables with their rows, colocated, each by a column: orders=customer_id.
+    #[arg(long, value_name = "TABLE=COLUMN", value_delimiter = ',',
+        conflicts_with_all = ["spread", "split", "drain", "merge", "isolate", "range"])]
+    distribute: Vec<String>,
+    /// With --distribute: a distributed table whose rows theirs go to.
+    #[arg(long, value_name = "TABLE", requires = "distribute", conflicts_with = "to")]
+    colocate_with: Option<String>,
     /// The shards that get them.
     #[arg(long, value_name = "SHARD", value_delimiter = ',')]
     to: Vec<u32>,
@@ -37,19 +50,45 @@ pub(in crate::cli) struct WishArgs {
 impl WishArgs {
     pub(super) const fn is_given(&self) -> bool {
         self.spread
+            || self.balance
             || self.split.is_some()
             || self.drain.is_some()
             || self.merge.is_some()
             || self.isolate.is_some()
             || self.range.is_some()
+            || !self.distribute.is_empty()
     }
 
-    pub(super) fn read(&self, map: &ShardMap) -> Result<Wish, Failure> {
-        let known = |id: u32| {
-            map.shard(ShardId(id)).map(|shard| shard.id).ok_or_else(|| {
-                Failure::new(format!("there is no shard {id}"), "pgherd shard list shows all.")
-            })
-        };
+    /// The plain tables that are to be distributed, if that is what is wished.
+    pub(super) fn distribution(&self, map: &ShardMap) -> Result<Option<Wanted>, Failure> {
+        if self.distribute.is_empty() {
+            return Ok(None);
+        }
+        let example = "For example --distribute customers=id,orders=customer_id.";
+        let mut tables = Vec::new();
+        for text in &self.distribute {
+            let (name, column) = text.split_once('=').ok_or_else(|| {
+                Failure::new(format!("--distribute {text}: expected TABLE=COLUMN"), example)
+            })?;
+            tables.push((table(map, name)?, column.to_owned()));
+        }
+        let with = self.colocate_with.as_ref().map(|name| table(map, name)).transpose()?;
+        let over = self.to.iter().map(|id| known(map, *id)).collect::<Result<_, _>>()?;
+        Ok(Some(Wanted { tables, with, over }))
+    }
+
+    /// Whether sizes are asked for.
+    pub(super) const fn is_by_size(&self) -> bool {
+        self.balance
+    }
+
+    /// `bytes` are the shards' sizes, if they are asked for.
+    pub(super) fn read(
+        &self,
+        map: &ShardMap,
+        bytes: BTreeMap<(GroupId, ShardId), u64>,
+    ) -> Result<Wish, Failure> {
+        let known = |id: u32| known(map, id);
         let targets: Vec<ShardId> =
             self.to.iter().map(|id| known(*id)).collect::<Result<_, _>>()?;
         let one = || match targets[..] {
@@ -79,7 +118,30 @@ impl WishArgs {
             let (group, range) = range(text)?;
             return Ok(Wish::Range { group, range, to: one()? });
         }
+        if self.balance {
+            let over = if targets.is_empty() { all().collect() } else { targets };
+            return Ok(Wish::Balance { over, bytes });
+        }
         Ok(Wish::Spread { over: if targets.is_empty() { all().collect() } else { targets } })
+    }
+}
+
+fn known(map: &ShardMap, id: u32) -> Result<ShardId, Failure> {
+    map.shard(ShardId(id)).map(|shard| shard.id).ok_or_else(|| {
+        Failure::new(format!("there is no shard {id}"), "pgherd shard list shows all.")
+    })
+}
+
+/// A table by its name, in the schema public unless it says another.
+fn table(map: &ShardMap, text: &str) -> Result<TableName, Failure> {
+    let (schema, name) = text.split_once('.').unwrap_or(("public", text));
+    let table = TableName::new(schema, name);
+    match map.relation(&table) {
+        Some(_) => Ok(table),
+        None => Err(Failure::new(
+            format!("there is no table {schema}.{name}"),
+            "Names are as PostgreSQL has them: in lower case, unless they were made with quotes.",
+        )),
     }
 }
 
@@ -89,18 +151,10 @@ fn key(map: &ShardMap, text: &str) -> Result<(GroupId, KeyHash), Failure> {
     let (name, value) = text
         .split_once('=')
         .ok_or_else(|| Failure::new(format!("--isolate {text}: expected TABLE=KEY"), example))?;
-    let (schema, table) = name.split_once('.').unwrap_or(("public", name));
-    let group = match map.relation(&TableName::new(schema, table)) {
-        Some(RelationKind::Sharded(table)) => match table.kind {
-            TableKind::Distributed { group, .. } => map.group(group),
-            TableKind::Reference => None,
-        },
-        _ => None,
-    };
+    let group = map.group_of(&table(map, name)?);
     let by_hash = group.filter(|group| matches!(group.placement, Placement::Hash(_)));
-    let group = by_hash.ok_or_else(|| {
-        Failure::new(format!("{schema}.{table} is not distributed by hash"), example)
-    })?;
+    let group = by_hash
+        .ok_or_else(|| Failure::new(format!("{name} is not distributed by hash"), example))?;
     let hash = group.key_type.hash(KeyInput::Text(value.as_bytes()));
     let hash = hash.map_err(|error| Failure::new(format!("{value}: {error}"), example))?;
     Ok((group.id, hash))

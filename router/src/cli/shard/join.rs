@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::{SinkExt, TryStreamExt};
 use pgherd_shard_map::{Epoch, RelationKind, ShardId, ShardMap, TableKind, store};
@@ -72,11 +72,12 @@ async fn dump(program: &str, home: &Dsn, options: &[&str]) -> Result<String, Fai
     String::from_utf8(output.stdout).map_err(|_| format!("{program} did not give UTF-8").into())
 }
 
-/// Fills reference tables and adds the shard, in one step for their writers.
+/// Fills reference tables and adds the shard, in one step for their writers. Of two connections to
+/// the home shard one holds the locks.
 pub(super) async fn add_with_references(
     catalog: &store::Catalog,
     map: &ShardMap,
-    home: &Client,
+    [home, beside]: &[Client; 2],
     shard: &Client,
     address: &str,
 ) -> Result<(ShardId, Epoch), Failure> {
@@ -111,7 +112,7 @@ pub(super) async fn add_with_references(
             ),
             error => error.to_string().into(),
         })?;
-        settle(catalog, home, epoch).await?;
+        settle(catalog, [home, beside], epoch).await?;
         store::raise_local_epoch(shard, epoch).await.map_err(|error| error.to_string())?;
         Ok((id, epoch))
     };
@@ -121,19 +122,17 @@ pub(super) async fn add_with_references(
 }
 
 /// Until every router knows of the shard; what waits for the lock does not.
-async fn settle(catalog: &store::Catalog, home: &Client, epoch: Epoch) -> Result<(), Failure> {
-    let failed = |error: store::StoreError| error.to_string();
-    let started = Instant::now();
-    while catalog.followers_behind(epoch).await.map_err(failed)? > 0
-        && started.elapsed() < ROUTERS_WAIT
-    {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+async fn settle(
+    catalog: &store::Catalog,
+    [home, beside]: [&Client; 2],
+    epoch: Epoch,
+) -> Result<(), Failure> {
+    // Nor does a router that has not heard of it go on here.
+    let settled = catalog.settle(&[beside], epoch, ROUTERS_WAIT).await;
+    settled.map_err(|error| error.to_string())?;
     let waiting = "SELECT pg_catalog.pg_terminate_backend(w.pid) FROM pg_catalog.pg_locks w \
         WHERE NOT w.granted AND pg_catalog.pg_backend_pid() = ANY (pg_catalog.pg_blocking_pids(w.pid))";
     home.execute(waiting, &[]).await.map_err(|error| database_error(&error))?;
-    // A router that has not heard of it opens no session there any more.
-    store::raise_local_epoch(home, epoch).await.map_err(failed)?;
     Ok(())
 }
 

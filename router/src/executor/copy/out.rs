@@ -16,8 +16,6 @@ const BINARY_HEAD: usize = 19;
 
 const BINARY_TRAILER: &[u8] = &[0xff, 0xff];
 
-const COPY_DONE: &[u8] = &[b'c', 0, 0, 0, 4];
-
 /// One COPY stream made of those of several shards.
 pub(in crate::executor) struct CopyStream {
     binary: bool,
@@ -198,6 +196,6 @@ impl CopyStream {
         if self.binary {
             put_frame(out, b'd', |out| out.extend_from_slice(BINARY_TRAILER));
         }
-        out.extend_from_slice(COPY_DONE);
+        out.extend_from_slice(frontend::COPY_DONE);
     }
 }

@@ -4,7 +4,7 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use pgherd_planner::{CursorStatement, Declare, Move, Scan, Stateful, StatementKind, scan};
+use pgherd_planner::{CursorStatement, Declare, Move, Plan, Scan, Stateful, StatementKind, scan};
 use postgres_protocol::escape::escape_literal;
 
 use super::super::{Conn, Statement};
@@ -157,9 +157,24 @@ impl Conn {
     /// A cursor's query as a bound statement, with the parameters of its DECLARE.
     fn query_of(&self, declare: &Declare, statement: Statement<'_>) -> Result<Rc<Portal>, Failure> {
         let sql = declare.query.of(statement.sql);
+        let types = statement.portal.map_or(&[][..], |portal| &portal.statement.types);
+        let parameters = statement.portal.map(Portal::params).transpose()?;
+        let parameters = parameters.map_or(&[0, 0, 0, 0][..], |params| params.tail.parameters);
+        let format = if declare.binary { [0, 1, 0, 1] } else { [0, 1, 0, 0] };
+        let tail = [parameters, &format[..]].concat();
+        Ok(self.portal_of(sql, &declare.plan, types, &tail))
+    }
+
+    /// A query of the router's own making as a bound statement.
+    pub(super) fn portal_of(
+        &self,
+        sql: &str,
+        plan: &Plan,
+        types: &[u8],
+        tail: &[u8],
+    ) -> Rc<Portal> {
         let mut scanned = Scan::default();
         scan(sql.as_bytes(), 0, self.planning.seed, &mut scanned);
-        let types = statement.portal.map_or(&[][..], |portal| &portal.statement.types);
         let id = statement_id(sql, types, self.planning.map.epoch);
         let prepared = Prepared {
             sql: sql.into(),
@@ -168,16 +183,12 @@ impl Conn {
             id,
             server_name: format!("pgherd_{id:032x}").into_bytes().into(),
             seed: None,
-            plan: Rc::new(declare.plan.clone()),
+            plan: Rc::new(plan.clone()),
             literals: scanned.literals.into_boxed_slice(),
             foreign: OnceCell::new(),
         };
-        let parameters = statement.portal.map(Portal::params).transpose()?;
-        let parameters = parameters.map_or(&[0, 0, 0, 0][..], |params| params.tail.parameters);
-        let format = if declare.binary { [0, 1, 0, 1] } else { [0, 1, 0, 0] };
-        let tail = [parameters, &format[..]].concat();
-        debug_assert!(BindTail::new(&tail).is_ok());
-        Ok(Rc::new(Portal::new(Rc::new(prepared), true, tail.into())))
+        debug_assert!(BindTail::new(tail).is_ok());
+        Rc::new(Portal::new(Rc::new(prepared), true, tail.into()))
     }
 
     async fn move_cursor(&mut self, moved: &Move, statement: Statement<'_>) -> Result<(), Failure> {

@@ -12,9 +12,9 @@ use super::shard_plan::Stats;
 use super::tree::{Node, Value};
 use super::{Asked, Moved, shown_query};
 use crate::error::Failure;
-use crate::executor::Conn;
 use crate::executor::borrow::{Source, pull_query};
 use crate::executor::many::Task;
+use crate::executor::{Conn, Statement};
 
 impl Conn {
     pub(super) async fn explain_borrowed(
@@ -24,9 +24,20 @@ impl Conn {
     ) -> Result<Node, Failure> {
         let home = self.planning.map.home;
         let at = self.server_for(home).await?;
-        self.refuse_unseen(borrow, at)?;
+        let broadcast = !borrow.broadcasts.is_empty() && asked.inner.copies.is_none();
+        let without = |statement| Statement { copies: None, ..statement };
+        let asked = Asked { whole: without(asked.whole), inner: without(asked.inner), ..asked };
+        if !broadcast {
+            self.refuse_unseen(borrow, at)?;
+        }
         if asked.analyze() {
             self.read_copies_together(borrow, asked.inner).await?;
+        }
+        if broadcast {
+            if let Some(node) = Box::pin(self.explain_broadcast(borrow, asked)).await? {
+                return Ok(node);
+            }
+            self.refuse_unseen(borrow, at)?;
         }
         let sources = self.sources(borrow, asked.inner).await?;
         let scratch = self.open_scratch(at, borrow.local).await?;
@@ -60,6 +71,7 @@ impl Conn {
         );
         let mut left = self.worker.live.borrow().borrow_max;
         let mut copies = Vec::with_capacity(sources.len());
+        self.copy_own(scratch, &borrow.own, &mut left).await?;
         let mut before = Stats { total_cost: Some(0.0), ..Stats::default() };
         for source in sources {
             self.make_scratch_table(scratch, source.pull).await?;
@@ -101,7 +113,7 @@ impl Conn {
         node.hidden("Relation", Value::Text(pull.table.to_string()));
         node.hidden("Scratch Table", Value::Text(pull.scratch.to_string()));
         node.hidden("Shards", Value::Numbers(shards.iter().map(ToString::to_string).collect()));
-        let own = asked.explain.tables.iter().find(|table| table.table == pull.table);
+        let own = asked.tables.iter().find(|table| table.table == pull.table);
         node.texts("Why", self.why(&pull.target, own, asked)?);
         let sql = pull_query(pull);
         node.text("Shard Query", shown_query(&sql));

@@ -53,7 +53,7 @@ impl Conn {
         if asked.writes() {
             self.open_implicit();
         }
-        if asked.analyze() {
+        if asked.analyze() && asked.inner.copies.is_none() {
             self.read_together(&shards, asked.inner.plan).await?;
         }
         let combine = match &many.merge {
@@ -67,7 +67,7 @@ impl Conn {
                     limited(&mut root.stats, limit, asked.inner.portal)?;
                     tell_moved(&mut root, &plans, asked, "from the shards to the router");
                 }
-                if matches!(merge, Merge::Same | Merge::EachAlone) {
+                if matches!(merge, Merge::Same | Merge::EachAlone(_) | Merge::Numbered(_)) {
                     let first = plans.first().map(|plan| plan.stats);
                     root.stats.rows = first.and_then(|first| first.rows);
                     root.stats.actual_rows = first.and_then(|first| first.actual_rows);
@@ -150,7 +150,7 @@ impl Conn {
         let bytewise = self.planning.map.bytewise_collation;
         let unconverted = self.sends_texts_as_they_are(at);
         let grouped = Grouped::of(combine, &types, bytewise, unconverted);
-        let sql = grouped.as_ref().map_or(sql, |grouped| &grouped.sql);
+        let direct = grouped.is_some() && Grouped::are_shown_directly(combine, &types);
         root.text("Shard Query", shown_query(sql));
         let explained: Vec<Task> =
             tasks.iter().map(|task| Task::new(task.at, Some(&asked.explaining(sql)))).collect();
@@ -160,16 +160,22 @@ impl Conn {
             "Merge",
             match (&grouped, combine.whole) {
                 (None, _) => format!("PostgreSQL on {home} makes one answer of the shards' rows"),
-                (Some(_), true) => format!(
-                    "the shards send their groups in order, those that meet are added up, and \
-                 PostgreSQL on {home} finishes them"
-                ),
+                (Some(_), _) if direct => "groups that meet are added up".to_owned(),
+                (Some(_), true) => {
+                    format!("groups that meet are added up, and PostgreSQL on {home} finishes them")
+                }
                 (Some(_), false) => format!(
-                    "the shards send their groups in order, those that meet are added up, and \
-                 PostgreSQL on {home} finishes them part by part"
+                    "groups that meet are added up, and PostgreSQL on {home} finishes them part by \
+                     part"
                 ),
             },
         );
+        if direct {
+            tell_moved(&mut root, &plans, asked, "from the shards to the router");
+            root.stats = together(&plans);
+            self.hang_shards(&mut root, shards, plans, asked);
+            return Ok(root);
+        }
 
         let mut last = Node::new("Finish", format!("Finish on {home}"));
         last.hidden("Shard", Value::Plain(shards[0].to_string()));
@@ -177,7 +183,7 @@ impl Conn {
         last.text("Query", shown_query(&final_sql));
         let runs_again = asked.analyze() && inner.plan.access == Access::Read;
         let replies = match runs_again {
-            true => self.collect_partials(&tasks, inner).await?,
+            true => self.collect_partials(&tasks, inner, &mut false).await?,
             false => Vec::new(),
         };
         let values = arrays(&replies, &types)?;
@@ -229,7 +235,7 @@ impl Conn {
         let shards: Vec<ShardId> = texts.iter().map(|(shard, _)| *shard).collect();
         let title = format!("Split INSERT over {}", self.shards_name(&shards));
         let mut root = self.root(Tier::Scatter, "Split Insert", title, &shards);
-        let key = asked.explain.tables.iter().find(|table| table.table == insert.table);
+        let key = asked.tables.iter().find(|table| table.table == insert.table);
         let key = key.map_or_else(|| "the distribution column".to_owned(), KeyColumn::to_string);
         let count = insert.rows.len();
         root.texts(
@@ -261,7 +267,9 @@ impl Conn {
 
     fn why_many(&self, many: &ManyShards, asked: Asked<'_>) -> Result<Vec<String>, Failure> {
         match &many.merge {
-            Merge::Same | Merge::EachAlone if many.target == Target::All => {
+            Merge::Same | Merge::EachAlone(_) | Merge::Numbered(_)
+                if many.target == Target::All =>
+            {
                 let schema = asked.inner.plan.access == Access::Schema;
                 Ok(vec![match schema {
                     true => "the schema is the same on every shard".to_owned(),

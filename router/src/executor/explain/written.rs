@@ -1,7 +1,9 @@
 //! EXPLAIN of writes that read other shards: what is copied, and what runs where. The shards' own
 //! plans would be of rows that are not there yet.
 
-use pgherd_planner::{Gather, GatherPlace, Informed, Pull, ShardSet, Target, Tier};
+use pgherd_planner::{
+    Carried, CarriedTo, Gather, GatherPlace, Informed, Pull, ShardSet, Target, Tier,
+};
 
 use super::tree::Node;
 use super::{Asked, shown_query};
@@ -54,6 +56,47 @@ impl Conn {
         self.tell_commit(&mut root, &shards, asked);
         root.text("Shard Query", shown_query(&informed.sql));
         self.hang_copies(&mut root, &informed.pulls, asked)?;
+        let home = self.shard_name(self.planning.map.home);
+        for copy in &informed.home {
+            let mut node = Node::new("Copy", format!("Copy {} from {home}", copy.name));
+            node.text("Query", format!("SELECT * FROM {}", copy.name));
+            root.children.push(node);
+        }
+        Ok(root)
+    }
+
+    pub(super) fn explain_carried(
+        &mut self,
+        carried: &Carried,
+        asked: Asked<'_>,
+    ) -> Result<Node, Failure> {
+        refuse_analyze(asked)?;
+        let shards = match &carried.to {
+            CarriedTo::Home => vec![self.planning.map.home],
+            CarriedTo::Keys(target) => self.shards_of(target, asked.inner)?,
+            _ => self.shard_list(&ShardSet::All),
+        };
+        let title = format!("Merge on {}, with rows of the source", self.shards_name(&shards));
+        let mut root = self.root(Tier::Borrow, "Merge With Rows", title, &shards);
+        root.texts("Why", vec!["the source's rows are not where the target's are".into()]);
+        self.tell_commit(&mut root, &shards, asked);
+        root.text("Source Query", shown_query(&carried.borrow.sql));
+        let to = match &carried.to {
+            CarriedTo::ByKey { column, .. } if carried.inserts => {
+                format!("the shard of their \"{column}\"")
+            }
+            CarriedTo::ByKey { column, .. } => {
+                format!(
+                    "the shard of their \"{column}\"; all shards if it has another type than the key"
+                )
+            }
+            CarriedTo::All | CarriedTo::Same => "all shards".to_owned(),
+            CarriedTo::Keys(_) => "the shard of the key".to_owned(),
+            CarriedTo::Home => "the home shard".to_owned(),
+        };
+        root.text("Rows Go To", &to);
+        root.text("Shard Query", shown_query(&carried.sql));
+        self.hang_copies(&mut root, &carried.borrow.pulls, asked)?;
         Ok(root)
     }
 

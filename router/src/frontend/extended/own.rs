@@ -49,6 +49,7 @@ impl Conn {
                             | Action::Empty
                             | Action::CopyIn(_)
                             | Action::CopyOut(_)
+                            | Action::CopyQuery(_)
                     ),
                 };
                 if let Action::Session(SessionStatement::Execute { name, .. }) =
@@ -96,6 +97,7 @@ impl Conn {
                         plan: &plan,
                         literals: &statement.literals,
                         portal: Some(portal),
+                        copies: None,
                     }))
                     .await
                 };

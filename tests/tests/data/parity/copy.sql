@@ -70,3 +70,13 @@ COPY t TO STDOUT;
 --@ known-difference: the error has no position
 COPY t TO STDOUT WITH (FORMAT nonsense);
 COPY (SELECT k, v FROM t WHERE k = 1) TO STDOUT;
+-- Rows of several shards, sorted, limited, added up or joined.
+COPY (SELECT k, v FROM t ORDER BY k DESC LIMIT 4) TO STDOUT;
+COPY (SELECT count(*), max(v) FROM t) TO STDOUT WITH (FORMAT csv, HEADER);
+COPY (SELECT a.k, b.v FROM t a JOIN t b ON b.k = a.k + 1 ORDER BY a.k) TO STDOUT CSV FORCE QUOTE v;
+COPY (SELECT nothing FROM t ORDER BY k) TO STDOUT;
+BEGIN;
+INSERT INTO t (k, v) VALUES (70, 'own');
+COPY (SELECT k, v FROM t WHERE k > 60 ORDER BY k) TO STDOUT;
+COPY (SELECT sum(1 / (k - 70)) FROM t) TO STDOUT;
+ROLLBACK;

@@ -29,6 +29,12 @@ MERGE INTO t USING (SELECT 1) AS s ON t.k = $1 WHEN MATCHED THEN UPDATE SET v = 
 SELECT * FROM t WHERE k = 9;
 MERGE INTO t USING ref ON t.k = 9 AND ref.k = 9 WHEN MATCHED THEN DELETE;
 SELECT * FROM t ORDER BY k;
+--@ bind: NULL|of null
+MERGE INTO t USING (SELECT 1) AS s ON t.k = $1 WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (k, v) VALUES (33, $2);
+MERGE INTO t USING (SELECT 1) AS s ON t.k = NULL WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (k, v) VALUES (34, 'none');
+--@ bind: NULL|x
+MERGE INTO t USING (SELECT 1) AS s ON t.k = $1 WHEN MATCHED THEN DELETE WHEN NOT MATCHED AND false THEN INSERT (k, v) VALUES (35, $2);
+SELECT * FROM t WHERE k IN (33, 34);
 -- Two source rows for one.
 MERGE INTO t USING (VALUES ('x'), ('y')) AS s (v) ON t.k = 1 WHEN MATCHED THEN UPDATE SET v = s.v;
 MERGE INTO t USING s ON t.k = s.k WHEN MATCHED THEN UPDATE SET nothing = 1;
@@ -37,23 +43,21 @@ MERGE INTO t USING s ON t.k = s.k WHEN MATCHED AND CASE WHEN s.k = 3 THEN true E
 SELECT * FROM t ORDER BY k;
 --@ refused 0A000
 MERGE INTO t USING s ON t.k = s.k WHEN NOT MATCHED AND CASE WHEN true THEN true ELSE false END THEN INSERT (k, v) VALUES (s.k + 100, 'elsewhere');
---@ refused 0A000
 MERGE INTO t USING s ON t.k = s.k AND CASE WHEN s.k = 3 THEN true END OR true WHEN MATCHED THEN DO NOTHING;
 -- A match could be on another shard.
---@ refused 0A000
 MERGE INTO t USING far ON t.k = far.k WHEN MATCHED THEN UPDATE SET v = far.v;
---@ refused 0A000
 MERGE INTO t USING ref ON t.k = ref.k WHEN NOT MATCHED THEN INSERT (k, v) VALUES (ref.k, ref.v);
+SELECT * FROM t ORDER BY k;
 --@ refused 0A000
 MERGE INTO t USING s ON t.k = s.k WHEN NOT MATCHED THEN INSERT (k, v) VALUES (s.k + 1, s.v);
---@ refused 0A000
 MERGE INTO t USING s ON t.v = s.v WHEN MATCHED THEN DELETE;
+SELECT * FROM t ORDER BY k;
 --@ refused 0A000
 MERGE INTO t USING s ON t.k = s.k WHEN MATCHED THEN UPDATE SET k = 3;
---@ refused 0A000
 MERGE INTO t USING plain ON t.k = plain.k WHEN MATCHED THEN UPDATE SET v = plain.v;
---@ refused 0A000
-MERGE INTO plain USING t ON t.k = plain.k WHEN MATCHED THEN UPDATE SET v = t.v;
+SELECT * FROM t ORDER BY k;
+MERGE INTO plain USING t ON t.k = plain.k WHEN MATCHED THEN UPDATE SET v = t.v WHEN NOT MATCHED AND t.k < 4 THEN INSERT (k, v) VALUES (t.k, t.v);
+SELECT * FROM plain ORDER BY k, v;
 -- Reference and home tables.
 MERGE INTO ref USING (VALUES (1, 'one'), (10, 'ten')) AS s (k, v) ON ref.k = s.k WHEN MATCHED THEN UPDATE SET v = s.v WHEN NOT MATCHED THEN INSERT VALUES (s.k, s.v);
 SELECT * FROM ref ORDER BY k;

@@ -61,6 +61,7 @@ DELETE FROM t WHERE ctid = '(0,1)';
 --@ refused 0A000
 UPDATE t SET s = 'z' WHERE ctid = '(0,1)';
 -- Times that every shard would read for itself.
+--@ apart: r
 INSERT INTO r VALUES (7, 'x', 'now');
 --@ refused 0A000
 UPDATE r SET at = timestamptz 'today';

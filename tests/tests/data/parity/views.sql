@@ -276,3 +276,17 @@ SELECT name FROM "A view" WHERE "The key" = 3;
 RESET search_path;
 DROP SCHEMA "Odd one" CASCADE;
 SELECT 'checks' AS what;
+-- Clauses that only views' queries have, as PostgreSQL prints them.
+CREATE TABLE clauses (id int PRIMARY KEY, x int, n text);
+--@ router: SELECT create_distributed_table('clauses', 'id')
+INSERT INTO clauses SELECT g, g % 3, 'n' || g FROM generate_series(1, 10) g;
+CREATE VIEW tied AS SELECT id, x FROM clauses ORDER BY x FETCH FIRST 2 ROWS WITH TIES;
+SELECT * FROM tied ORDER BY id;
+SELECT t.id, c.n FROM tied t JOIN clauses c USING (id) WHERE c.n <> 'n3' ORDER BY 1;
+CREATE VIEW hidden AS WITH clauses AS (SELECT * FROM clauses WHERE x = 1) SELECT * FROM clauses;
+SELECT * FROM hidden ORDER BY id;
+SELECT count(*), sum(h.x) FROM hidden h JOIN clauses c ON c.x = h.id;
+CREATE VIEW sampled AS SELECT * FROM clauses TABLESAMPLE bernoulli (100);
+--@ refused 0A000
+SELECT count(*) FROM sampled;
+SELECT id FROM clauses WHERE id IN (SELECT id FROM clauses WHERE x > 0 ORDER BY x FETCH FIRST 1 ROW WITH TIES) ORDER BY id;

@@ -46,8 +46,16 @@ SELECT * FROM h ORDER BY id;
 UPDATE t SET v = s.nope FROM s WHERE s.o = t.o;
 UPDATE t SET v = (SELECT v FROM s) WHERE k = 1;
 DELETE FROM t USING nowhere WHERE t.o = nowhere.o;
---@ refused 0A000
 UPDATE t SET v = h.v FROM h WHERE h.id = t.k;
+SELECT * FROM t ORDER BY k;
+DELETE FROM t USING h AS other WHERE other.id = t.k AND other.v IS NULL;
+UPDATE t SET v = 'home' WHERE k IN (SELECT id FROM h) AND k NOT IN (SELECT o FROM s);
+UPDATE t SET v = h.v || c.relname FROM h, pg_class c WHERE h.id = t.k AND t.k = 2 AND c.relname = 'h' RETURNING t.k, t.v, h.id;
+BEGIN;
+INSERT INTO h VALUES (3, 'inside');
+UPDATE t SET v = h.v FROM h WHERE h.id = t.k AND h.v = 'inside';
+SELECT * FROM t ORDER BY k;
+ROLLBACK;
 --@ refused 0A000
 UPDATE t SET v = s.ctid::text FROM s WHERE s.o = t.o;
 BEGIN;

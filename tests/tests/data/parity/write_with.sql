@@ -35,22 +35,53 @@ WITH jobs AS (SELECT 9 AS id) INSERT INTO archive (tenant, id) SELECT 6, jobs.id
 WITH a AS (INSERT INTO jobs (tenant, id) VALUES (4, 1) RETURNING id) SELECT * FROM a;
 WITH a AS (DELETE FROM jobs WHERE tenant = 4) SELECT * FROM a;
 WITH a AS (UPDATE jobs SET nothing = 1 WHERE tenant = 4 RETURNING id) SELECT * FROM a;
+-- A NULL that is only looked for matches nothing, also beside a new row.
+--@ bind: NULL|5
+WITH a AS (DELETE FROM jobs WHERE tenant = $1 RETURNING id) INSERT INTO archive (tenant, id) VALUES ($2, 98) RETURNING tenant, id;
+WITH a AS (UPDATE jobs SET note = 'null' WHERE tenant = NULL RETURNING id) INSERT INTO archive (tenant, id) VALUES (5, 97) RETURNING tenant, id;
 --@ bind: NULL|1
 --@ refused 23502
 WITH a AS (SELECT 1) INSERT INTO jobs (tenant, id) VALUES ($1, $2);
--- What would need several shards is refused.
+-- Parts that need several shards.
+WITH gone AS (DELETE FROM jobs WHERE note = 'e' RETURNING *) SELECT * FROM gone;
+WITH gone AS (DELETE FROM jobs WHERE tenant = 4 AND id = 3 RETURNING *) INSERT INTO archive (tenant, id) SELECT tenant, id + 10 FROM gone RETURNING *;
+WITH gone AS (DELETE FROM jobs WHERE note = 'again' RETURNING *) INSERT INTO plain SELECT id FROM gone;
+SELECT * FROM plain ORDER BY id;
+INSERT INTO jobs (tenant, id, note) SELECT g, 7, 'it''s "\' || g FROM generate_series(1, 9) AS g;
+WITH moved AS (DELETE FROM jobs WHERE tenant % 2 = 0 AND id = 7 RETURNING tenant, id, state, note), kept AS (INSERT INTO archive (tenant, id, state) SELECT tenant, id, state FROM moved RETURNING tenant) SELECT count(*), min(k.tenant), max(m.note) FROM moved m JOIN kept k USING (tenant);
+WITH renamed (a, b) AS (UPDATE jobs SET note = 'x' || id WHERE id = 7 RETURNING tenant, note) SELECT a, b FROM renamed ORDER BY a;
+WITH some AS (SELECT tenant FROM archive WHERE id = 7), done AS (UPDATE jobs SET state = 'done' FROM some WHERE jobs.tenant = some.tenant + 1 RETURNING jobs.tenant, jobs.id) INSERT INTO plain SELECT tenant FROM done WHERE tenant NOT IN (SELECT tenant FROM some);
+SELECT * FROM plain ORDER BY id;
+WITH a AS (INSERT INTO plain VALUES (100), (101) RETURNING id), b AS (UPDATE kinds SET label = label || '!' RETURNING state) INSERT INTO jobs (tenant, id, note) SELECT a.id, 1, b.state FROM a, b WHERE b.state = 'new';
+WITH a AS (UPDATE kinds SET label = 'x' RETURNING *) SELECT * FROM a ORDER BY state;
+WITH a AS (DELETE FROM archive WHERE moved RETURNING tenant) UPDATE jobs SET note = 'left' WHERE tenant IN (SELECT tenant FROM a) RETURNING tenant, note;
+--@ bind: 7|note of|100
+WITH a AS (UPDATE jobs SET note = $2 WHERE id = $1 RETURNING tenant), b AS (DELETE FROM plain WHERE id >= $3 RETURNING id) SELECT (SELECT count(*) FROM a), (SELECT sum(id) FROM b);
+BEGIN;
+WITH gone AS (DELETE FROM jobs RETURNING *) INSERT INTO archive (tenant, id) SELECT tenant, id FROM gone;
+SELECT count(*) FROM archive;
+ROLLBACK;
+WITH gone AS (DELETE FROM jobs RETURNING *) INSERT INTO archive (tenant, id) SELECT tenant, 1 / 0 FROM gone;
+SELECT tenant, id, state, note FROM jobs ORDER BY tenant, id;
+-- WITH that only reads.
+WITH a AS (SELECT id FROM plain) UPDATE jobs SET note = 'p' FROM a WHERE jobs.id = a.id;
+WITH a AS (VALUES (1, 'one'), (3, 'three'), (9, 'nine')) UPDATE jobs SET note = a.column2 FROM a WHERE tenant = a.column1;
+WITH big AS (SELECT tenant, count(*) AS n FROM jobs GROUP BY tenant) UPDATE jobs SET note = big.n::text FROM big WHERE jobs.tenant = big.tenant;
+WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3), s AS (SELECT tenant FROM archive) DELETE FROM jobs WHERE tenant IN (SELECT n FROM r) AND tenant NOT IN (SELECT tenant FROM s);
+WITH old AS (SELECT tenant, id FROM jobs WHERE id < 7) INSERT INTO archive (tenant, id, state) SELECT tenant, id + 50, 'old' FROM old ON CONFLICT DO NOTHING RETURNING *;
+WITH a AS (SELECT 1 AS x) INSERT INTO archive (tenant, id) WITH b AS (SELECT 77 AS y) SELECT x, y FROM a, b;
+WITH n AS (SELECT count(*) AS c FROM jobs) INSERT INTO plain SELECT c FROM n;
+WITH n AS (SELECT max(id) AS c FROM archive) INSERT INTO kinds VALUES ('max', (SELECT c FROM n));
+WITH n AS (SELECT tenant FROM jobs) DELETE FROM plain USING n WHERE plain.id = n.tenant;
+SELECT * FROM kinds ORDER BY state;
+SELECT * FROM plain ORDER BY id;
+-- What cannot be right is refused.
 --@ refused 0A000
-WITH gone AS (DELETE FROM jobs RETURNING *) SELECT * FROM gone;
+WITH a AS (UPDATE jobs SET tenant = 5 WHERE tenant = 4 RETURNING id), b AS (SELECT * FROM jobs) SELECT * FROM a, b;
 --@ refused 0A000
-WITH gone AS (DELETE FROM jobs WHERE tenant = 4 RETURNING *) INSERT INTO archive (tenant, id) SELECT tenant, id FROM gone;
+WITH gone AS (DELETE FROM jobs RETURNING *) INSERT INTO jobs (tenant, id) SELECT tenant, id FROM gone;
 --@ refused 0A000
-WITH gone AS (DELETE FROM jobs WHERE tenant = 4 RETURNING *) INSERT INTO plain SELECT id FROM gone;
---@ refused 0A000
-WITH a AS (SELECT id FROM plain) UPDATE jobs SET note = 'p' FROM a WHERE tenant = 4 AND jobs.id = a.id;
---@ refused 0A000
-WITH a AS (UPDATE jobs SET tenant = 5 WHERE tenant = 4 RETURNING id) SELECT * FROM a;
---@ refused 0A000
-WITH a AS (UPDATE kinds SET label = 'x' RETURNING *) SELECT * FROM a;
+WITH next AS (SELECT tenant, id FROM jobs ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) DELETE FROM jobs USING next WHERE jobs.tenant = next.tenant;
 WITH a AS (INSERT INTO plain VALUES (2) RETURNING id) SELECT * FROM a;
 SELECT tenant, id, state, note FROM jobs ORDER BY tenant, id;
 SELECT tenant, id, state FROM archive ORDER BY tenant, id;
