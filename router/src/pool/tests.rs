@@ -56,7 +56,9 @@ async fn shard(doors: Arc<Semaphore>, inside: Rc<Cell<usize>>) -> ShardMap {
                 let _ = stream.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await;
                 // Open until the router closes it.
                 while stream.read(&mut hello).await.is_ok_and(|size| size > 0) {
-                    let _ = stream.write_all(b"Z\0\0\0\x05I").await;
+                    // A row that says epoch 0.
+                    let answer = b"D\0\0\0\x0b\0\x01\0\0\0\x010Z\0\0\0\x05I";
+                    let _ = stream.write_all(answer).await;
                 }
             });
         }

@@ -168,7 +168,8 @@ mod tests {
                     {"hash": [[-9223372036854775808, 0]]}}],
                 "relations": [{"schema": "public", "name": "t", "kind": "distributed", "group": 1,
                     "key": "k", "columns": [{"name": "k", "type_name": "text", "collation": null,
-                    "default": "none"}]}]}"#,
+                    "default": "none"}]}],
+                "functions": {"immutable": [], "reading": [], "sharded": []}}"#,
         )
         .unwrap();
         let found: Vec<String> = judge(&map, None).iter().map(Finding::line).collect();
