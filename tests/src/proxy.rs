@@ -165,6 +165,7 @@ impl State {
 
     fn link(self: &Arc<Self>, client: &TcpStream, server: &TcpStream) -> std::io::Result<()> {
         let asked_for_tls = Arc::new(AtomicBool::new(false));
+        let entering = Arc::new(AtomicBool::new(false));
         let mut links = lock(&self.links);
         for (from, to, is_reply) in [(client, server, false), (server, client, true)] {
             from.set_nodelay(true)?;
@@ -174,6 +175,7 @@ impl State {
                 frames: Frames {
                     is_reply,
                     asked_for_tls: Arc::clone(&asked_for_tls),
+                    entering: Arc::clone(&entering),
                     started: false,
                 },
             };
@@ -231,6 +233,8 @@ impl Pump {
 struct Frames {
     is_reply: bool,
     asked_for_tls: Arc<AtomicBool>,
+    /// The router tells the shard whose session this is, in a transaction that is no client's.
+    entering: Arc<AtomicBool>,
     started: bool,
 }
 
@@ -264,7 +268,14 @@ impl Frames {
     fn text(&self, frame: &[u8]) -> Option<String> {
         let tag = if self.is_reply { b'C' } else { b'Q' };
         let body = frame.get(5..frame.len() - 1)?;
-        (frame[0] == tag).then(|| String::from_utf8_lossy(body).into_owned())
+        if self.is_reply && frame[0] == b'Z' {
+            self.entering.store(false, Ordering::Relaxed);
+        }
+        let text = (frame[0] == tag).then(|| String::from_utf8_lossy(body).into_owned())?;
+        if text.contains("pgherd.enter(") {
+            self.entering.store(true, Ordering::Relaxed);
+        }
+        (!self.entering.load(Ordering::Relaxed)).then_some(text)
     }
 }
 
