@@ -63,6 +63,8 @@ enum Sent {
     Block {
         before: usize,
         replies: usize,
+        /// The list is prepared, and stays so.
+        listed: bool,
     },
     /// What made the server join, then two looks in one.
     Portal {
@@ -374,11 +376,13 @@ impl Conn {
             Sent::Portal { joins }
         } else {
             let before = self.put_leave(at, &mut request);
+            // What it forgets as it joins, it does not keep.
+            let listed = !self.servers[at].forget;
             look::put_list(&self.servers[at], &mut request);
             request.extend_from_slice(frontend::SYNC);
             let joins = self.put_join(at, &mut request) as usize;
             look::put_look(&self.servers[at], &mut request);
-            Sent::Block { before, replies: before + joins + 2 }
+            Sent::Block { before, replies: before + joins + 2, listed }
         };
         request.extend_from_slice(frontend::SYNC);
         self.send_request(at, &request).await?;
@@ -391,7 +395,7 @@ impl Conn {
                 let heard = self.hear_all(at, 1).await?;
                 return Ok(Heard::Told(heard.first().map_or_else(Vec::new, look::answer)));
             }
-            Sent::Block { before, replies } => (true, [(before, 0), (replies - 1, 0)]),
+            Sent::Block { before, replies, listed } => (listed, [(before, 0), (replies - 1, 0)]),
             Sent::Portal { joins } => (false, [(joins, 0), (joins, 1)]),
         };
         let heard = self.hear_all(at, places[1].0 + 1).await?;

@@ -87,7 +87,6 @@ SELECT mood, count(*) OVER (PARTITION BY mood) FROM customers ORDER BY id;
 SELECT "orders".id, public.customers.name FROM public.orders, customers WHERE "orders".note = lower(customers.name) ORDER BY 1;
 --@ refused 0A000
 SELECT public.orders.id FROM public.orders JOIN items ON items.order_id = public.orders.id;
---@ refused 0A000
 SELECT count(*) FROM (TABLE orders UNION ALL TABLE orders) t;
 SELECT info->>'a', i.id FROM orders o JOIN items i ON i.order_id = o.id ORDER BY i.id;
 SELECT i.id * 2, count(*) FROM items i JOIN orders o ON o.id = i.order_id GROUP BY i.id * 2 ORDER BY 1;

@@ -69,10 +69,9 @@ SELECT d FROM as_with ORDER BY d;
 SELECT sum(d) FROM as_with;
 INSERT INTO as_with VALUES (100), (101), (102), (103);
 SELECT sum(d) FROM as_with;
---@ refused 0A000
 CREATE TABLE as_sharded AS SELECT * FROM as_with;
---@ refused 0A000
 SELECT * INTO as_sharded FROM as_with;
+DROP TABLE as_sharded;
 BEGIN;
 CREATE TABLE as_undone AS SELECT 1 AS a;
 SELECT * FROM as_undone;

@@ -48,8 +48,9 @@ SELECT count(*) FROM scratch;
 CREATE TABLE pg_temp.named (a int);
 SELECT * FROM pg_temp.named;
 DROP TABLE pg_temp.named;
---@ refused 0A000
 CREATE TEMP TABLE from_shards AS SELECT * FROM t;
+SELECT count(*) FROM from_shards;
+DROP TABLE from_shards;
 -- Locks.
 SELECT pg_try_advisory_lock(42);
 SELECT pg_try_advisory_lock_shared(43);
