@@ -140,7 +140,7 @@ fn connections_are_warm_before_the_first_client_comes() {
         let gone = run(
             &shard.dsn,
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-             WHERE usename = 'postgres' AND pid <> pg_backend_pid() AND query = 'SELECT epoch FROM pgherd.local' \
+             WHERE usename = 'postgres' AND pid <> pg_backend_pid() AND query LIKE '%SELECT epoch FROM pgherd.local' \
              AND backend_type = 'client backend'",
         );
         assert!(gone.parse::<u32>().expect("a number") >= 4, "{gone}");
