@@ -87,8 +87,9 @@ impl Login {
     }
 }
 
-/// How long a shard that has heard of a change before this router waits for it to hear, too.
-const MAP_WAIT: Duration = Duration::from_secs(3);
+/// How long a new connection waits for this router to hear of a change that its shard has heard of:
+/// less than whoever wants the connection waits by default, so that they are told the reason.
+const MAP_WAIT: Duration = Duration::from_secs(2);
 
 /// This router as the shards know it.
 #[derive(Debug, Clone)]
