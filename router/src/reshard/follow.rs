@@ -205,7 +205,7 @@ pub(super) async fn beat(
                     "shard {} has not followed shard {} within {} ms",
                     stream.target,
                     stream.source,
-                    wait.as_millis()
+                    started.elapsed().as_millis()
                 ),
                 format!(
                     "Its log says why, if it cannot; pg_stat_subscription on it shows {}.",

@@ -74,7 +74,9 @@ fn a_budget_that_cannot_be_met_moves_nothing() {
     let [_, other] = keys(&cluster);
     start(&cluster, 0, 1);
     let error = failed(&cluster, &["cutover", "--max-pause", "1ms"]);
-    assert!(error.contains("1 ms") || error.contains("did not end in time"), "{error}");
+    // Whichever step has met the end of the budget.
+    let told = ["1 ms", "did not end in time", "has not followed"];
+    assert!(told.iter().any(|told| error.contains(told)), "{error}");
     assert_source_in_charge(&cluster, &other);
     finish(&cluster);
 }
