@@ -9,6 +9,7 @@
 use crate::query::{keyword, starts_query};
 use crate::route::{plan_of, select};
 use crate::token::{Range, Tokens};
+use crate::witness::may_name;
 use crate::{
     Access, Action, Context, MadeTable, ManyShards, Merge, Plan, PlanError, Reuse, StatementKind,
     Target,
@@ -58,8 +59,8 @@ impl Created {
                 "Leave IF NOT EXISTS out.",
             ));
         }
-        let fill = format!("INSERT INTO {} {}", tokens.text(&self.name), tokens.text(&self.query));
-        Ok(made(context, self.without_data(tokens), fill))
+        let (name, query) = (tokens.text(&self.name), tokens.text(&self.query));
+        made(context, self.without_data(tokens), name, query)
     }
 }
 
@@ -121,7 +122,7 @@ pub(crate) fn select_into(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<
     } else if answered_at_home(&query, context)? {
         return Ok(plan(context, Merge::HomeFills { elsewhere: create.into() }));
     }
-    Ok(made(context, create, format!("INSERT INTO {name} {query}")))
+    made(context, create, name, &query)
 }
 
 fn plan(context: &Context<'_>, merge: Merge) -> Plan {
@@ -129,9 +130,21 @@ fn plan(context: &Context<'_>, merge: Merge) -> Plan {
     plan_of(context, Action::Many(many), Access::Schema, Reuse::Once, StatementKind::Ddl)
 }
 
-fn made(context: &Context<'_>, create: String, fill: String) -> Plan {
-    let action = Action::MadeTable(MadeTable { create: create.into(), fill: fill.into() });
-    plan_of(context, action, Access::Write, Reuse::Once, StatementKind::Ddl)
+fn made(context: &Context<'_>, create: String, name: &str, query: &str) -> Result<Plan, PlanError> {
+    let target = Tokens::new(name);
+    let last =
+        target.qualified(0).and_then(|(parts, _)| parts.last().map(|last| (*last).to_owned()));
+    // The query is read again when the table is there, and could hide what it reads.
+    if last.is_none_or(|last| may_name(&Tokens::new(query), &last)) {
+        return Err(PlanError::unsupported(
+            "a table cannot be made from rows of several shards of a relation with its own name",
+            format!("The query names {name} without a schema, which could be the new table."),
+            "Write the schema before the name in the query.",
+        ));
+    }
+    let fill = format!("INSERT INTO {name} {query}").into();
+    let action = Action::MadeTable(MadeTable { create: create.into(), fill });
+    Ok(plan_of(context, action, Access::Write, Reuse::Once, StatementKind::Ddl))
 }
 
 /// The home shard can answer the query by itself. Nothing may have to be distributed afterwards.

@@ -36,6 +36,12 @@ pub(crate) fn witness(
     Ok(())
 }
 
+/// Whether a query may name a relation so, without a schema.
+pub(crate) fn may_name(tokens: &Tokens<'_>, name: &str) -> bool {
+    parse::relations(&plain(tokens, None))
+        .map_or(true, |seen| seen.iter().any(|parts| matches!(&parts[..], [own] if own == name)))
+}
+
 /// The statement in the parser's words.
 fn plain(tokens: &Tokens<'_>, locks: Option<&Range>) -> String {
     let mut sql = String::with_capacity(tokens.sql.len() + 16);

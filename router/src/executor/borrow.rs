@@ -218,6 +218,19 @@ impl Conn {
         borrow: &Borrow,
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
+        self.copy_all(scratch, borrow, sources).await?;
+        self.hold_to_reading(scratch, borrow).await?;
+        let task = Task::new(scratch, Some(&borrow.sql));
+        self.stream(vec![task], statement, Some(Counter::unlimited())).await
+    }
+
+    /// Makes and fills the scratch tables.
+    pub(super) async fn copy_all(
+        &mut self,
+        scratch: usize,
+        borrow: &Borrow,
+        sources: &[Source<'_>],
+    ) -> Result<(), Failure> {
         let mut left = self.worker.live.borrow().borrow_max;
         self.copy_own(scratch, &borrow.own, &mut left).await?;
         for source in sources {
@@ -227,11 +240,19 @@ impl Conn {
                 self.add_primary_key(scratch, source.pull).await?;
             }
         }
-        if borrow.held_to_reading {
-            self.query(scratch, READ_ONLY).await?;
+        Ok(())
+    }
+
+    /// To be said when the copies are there, before what runs over them.
+    pub(super) async fn hold_to_reading(
+        &mut self,
+        scratch: usize,
+        borrow: &Borrow,
+    ) -> Result<(), Failure> {
+        match borrow.held_to_reading {
+            true => self.query(scratch, READ_ONLY).await.map(drop),
+            false => Ok(()),
         }
-        let task = Task::new(scratch, Some(&borrow.sql));
-        self.stream(vec![task], statement, Some(Counter::unlimited())).await
     }
 
     /// An empty table for the copies.

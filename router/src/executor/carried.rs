@@ -52,9 +52,10 @@ impl Conn {
         for shard in &shards {
             self.server_for(*shard).await?;
         }
-        let (mut source, keyless) = match carried.borrow.pulls.is_empty() {
-            true => self.source_of_home(at, carried, statement).await?,
-            false => self.source_over_copies(at, carried, statement).await?,
+        let copied = !carried.borrow.pulls.is_empty() || !carried.borrow.own.is_empty();
+        let (mut source, keyless) = match copied {
+            false => self.source_of_home(at, carried, statement).await?,
+            true => self.source_over_copies(at, carried, statement).await?,
         };
         if keyless && self.takes_null(at, carried).await? {
             return Err(no_key(KeyError::Null));

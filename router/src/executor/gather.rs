@@ -194,15 +194,7 @@ impl Conn {
         sources: &[super::borrow::Source<'_>],
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
-        let mut left = self.worker.live.borrow().borrow_max;
-        self.copy_own(scratch, &borrow.own, &mut left).await?;
-        for source in sources {
-            self.make_scratch_table(scratch, source.pull).await?;
-            self.copy(scratch, source, &mut left).await?;
-            if borrow.grouped {
-                self.add_primary_key(scratch, source.pull).await?;
-            }
-        }
+        self.copy_all(scratch, borrow, sources).await?;
         let task = Task::new(scratch, Some(sql));
         self.send_tasks(&[task], statement).await?;
         self.collect_ok(scratch).await

@@ -88,6 +88,7 @@ impl Conn {
         if !asked.analyze() && asked.explain.options.costs {
             last.text("Note", "nothing is copied yet: the estimates are those of empty tables");
         }
+        self.hold_to_reading(scratch, borrow).await?;
         let task = Task::new(scratch, Some(&asked.explaining(&borrow.sql)));
         let plan = self.ask(&[task], asked).await?.pop();
         root.stats = after(before, plan.as_ref().map_or_else(Stats::default, |plan| plan.stats));

@@ -62,6 +62,8 @@ CREATE FUNCTION writes() RETURNS int LANGUAGE sql AS 'INSERT INTO h VALUES (0, '
 CREATE FUNCTION says_it_reads() RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN RETURN writes(); END';
 --@ refused 25006
 SELECT k, says_it_reads() FROM t WHERE k < 3 ORDER BY says_it_reads(), k;
+--@ refused 25006
+EXPLAIN ANALYZE SELECT k, says_it_reads() FROM t WHERE k < 3 ORDER BY says_it_reads(), k;
 -- In a transaction that has changed the home shard's tables, a function must not see them as they were.
 BEGIN;
 UPDATE h SET b = upper(b);

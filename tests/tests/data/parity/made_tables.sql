@@ -75,6 +75,19 @@ CREATE TEMP TABLE td ON COMMIT DROP AS SELECT k FROM t WHERE k < 4;
 SELECT count(*) FROM td JOIN t USING (k);
 COMMIT;
 SELECT * FROM td;
+-- The new table must not hide what its query reads.
+--@ refused 0A000
+CREATE TEMP TABLE t AS SELECT * FROM t;
+CREATE TEMP TABLE t AS SELECT k, g AS t FROM public.t WHERE k < 9;
+SELECT count(*), sum(k) FROM t;
+DROP TABLE pg_temp.t;
+--@ refused 0A000
+SELECT k INTO TEMP t FROM t;
+-- MERGE reads the session's own, too.
+MERGE INTO t USING tc ON t.k = tc.n WHEN MATCHED THEN UPDATE SET s = tc.label;
+SELECT k, s FROM t WHERE k < 13 ORDER BY k;
+MERGE INTO t USING (SELECT tc.n, u.g FROM tc JOIN t u ON u.k = tc.n) AS x ON t.k = x.n WHEN MATCHED THEN UPDATE SET g = x.g + 1;
+SELECT k, g FROM t WHERE k < 13 ORDER BY k;
 CREATE TEMP TABLE te (id serial, k int);
 --@ refused 0A000
 INSERT INTO te (k) SELECT k FROM t;
