@@ -127,9 +127,10 @@ pub(crate) fn joins_stay(select: &Select, analysis: &Analysis) -> Result<(), Pla
         spread(item, analysis, &mut inside)?;
     }
     if analysis.uses.iter().any(|u| u.odd) {
-        return Err(refuse(
-            "column aliases, ONLY and TABLESAMPLE over several shards are not supported",
-        ));
+        return Err(refuse("column aliases over several shards are not supported"));
+    }
+    if analysis.part_of_reference {
+        return Err(refuse("a part of a reference table over several shards is not supported"));
     }
     if !connected(analysis, inside) {
         return Err(refuse("distributed tables can be joined only on their distribution columns"));
