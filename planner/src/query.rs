@@ -61,7 +61,8 @@ pub(crate) struct Select {
     pub(crate) filter: Option<Range>,
     pub(crate) group: Option<Vec<Range>>,
     pub(crate) having: Option<Range>,
-    pub(crate) window: bool,
+    /// Behind WINDOW.
+    pub(crate) window: Option<Range>,
 }
 
 #[derive(Debug)]
@@ -378,7 +379,7 @@ fn read_operand(tokens: &Tokens<'_>, range: Range) -> Result<Body, Unread> {
             filter: None,
             group: None,
             having: None,
-            window: false,
+            window: None,
         }))),
         _ => {
             let inner = tokens.strip_parens(&range);
@@ -425,7 +426,7 @@ impl Select {
             filter: None,
             group: None,
             having: None,
-            window: false,
+            window: None,
         };
         let mut rank = 0;
         at = list_end;
@@ -456,7 +457,7 @@ impl Select {
                     5
                 }
                 Some("window") => {
-                    select.window = true;
+                    select.window = Some(at + 1..stop);
                     6
                 }
                 _ => return Err(Unread),
