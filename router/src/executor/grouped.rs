@@ -7,7 +7,7 @@
 //! next to each other, and memory is that of one part. Where the final statement has to see all
 //! groups together (ORDER BY, LIMIT, DISTINCT) they are collected before, each of them once.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use pgherd_planner::{Combine, PartialSum};
 
 use super::combine::{
@@ -22,7 +22,7 @@ use crate::merge::groups::Groups;
 use crate::merge::key::{Kind, Rule, is_text};
 use crate::merge::{Merge, text};
 use crate::wire::backend::ColumnDescription;
-use crate::wire::{HEADER, Reader, backend, frontend, put_frame};
+use crate::wire::{self, HEADER, Reader, backend, frontend, put_frame};
 
 /// So many bytes of groups are finished at a time.
 const PART: usize = 1 << 20;
@@ -217,9 +217,10 @@ impl Conn {
             let mut at = 0;
             while let Some(number) = open.get(at).copied() {
                 match self.next(&mut sources[number]).await? {
-                    Next::Row(size) => {
-                        let frame = self.servers[sources[number].at].inbuf.split_to(size);
-                        add_row(&mut groups, &frame, run, &mut key)?;
+                    Next::Row(_) => {
+                        let inbuf = &mut self.servers[sources[number].at].inbuf;
+                        let read = add_rows(&mut groups, inbuf, run, &mut key)?;
+                        inbuf.advance(read);
                         if groups.bytes() > TABLE {
                             return Ok(None);
                         }
@@ -405,22 +406,34 @@ fn put_group(
     put_frame(out, b'D', |out| {
         out.extend_from_slice(&(shown.len() as u16).to_be_bytes());
         for Shown { number, oid, binary } in shown {
-            let value = groups.value(*number, group);
-            let text;
-            let value = match (&value, binary) {
-                (Some(value), false) => {
-                    text = text::of(*oid, value);
-                    good &= text.is_some();
-                    Some(text.as_deref().unwrap_or_default().as_bytes())
-                }
-                (value, _) => value.as_deref(),
-            };
-            let length = value.map_or(-1, |value| value.len() as i32);
-            out.extend_from_slice(&length.to_be_bytes());
-            out.extend_from_slice(value.unwrap_or_default());
+            let at = out.len();
+            out.extend_from_slice(&(-1_i32).to_be_bytes());
+            let Some(value) = groups.value(*number, group) else { continue };
+            match binary {
+                true => out.extend_from_slice(&value),
+                false => good &= text::put(*oid, &value, out).is_some(),
+            }
+            let length = (out.len() - at - 4) as i32;
+            out[at..at + 4].copy_from_slice(&length.to_be_bytes());
         }
     });
     if good { Ok(()) } else { Err(wrong_row()) }
+}
+
+/// Adds all whole DataRows that come first, and says how many bytes they are.
+fn add_rows(
+    groups: &mut Groups,
+    buffer: &[u8],
+    run: &Run<'_>,
+    key: &mut Vec<u8>,
+) -> Result<usize, ErrorInfo> {
+    let mut at = 0;
+    // What cannot be read is another's to say, when its turn comes.
+    while let Ok(Some((b'D', size))) = wire::whole(&buffer[at..]) {
+        add_row(groups, &buffer[at..at + size], run, key)?;
+        at += size;
+    }
+    Ok(at)
 }
 
 /// Adds a whole DataRow of a shard.
