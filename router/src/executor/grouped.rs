@@ -18,7 +18,7 @@ use super::ordered::{Next, Source};
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::merge::fold::{Fold, Unfolded};
-use crate::merge::groups::Groups;
+use crate::merge::groups::{self, Groups};
 use crate::merge::key::{Kind, Rule, is_text};
 use crate::merge::{Merge, text};
 use crate::wire::backend::ColumnDescription;
@@ -211,7 +211,6 @@ impl Conn {
         described: &mut bool,
     ) -> Result<Option<u64>, Failure> {
         let mut groups = Groups::new(run.grouped.rules.len(), &run.grouped.folds);
-        let mut key = Vec::new();
         let mut open: Vec<usize> = (0..sources.len()).collect();
         while !open.is_empty() {
             let mut at = 0;
@@ -219,7 +218,7 @@ impl Conn {
                 match self.next(&mut sources[number]).await? {
                     Next::Row(_) => {
                         let inbuf = &mut self.servers[sources[number].at].inbuf;
-                        let read = add_rows(&mut groups, inbuf, run, &mut key)?;
+                        let read = add_rows(&mut groups, inbuf, run)?;
                         inbuf.advance(read);
                         if groups.bytes() > TABLE {
                             return Ok(None);
@@ -421,35 +420,23 @@ fn put_group(
 }
 
 /// Adds all whole DataRows that come first, and says how many bytes they are.
-fn add_rows(
-    groups: &mut Groups,
-    buffer: &[u8],
-    run: &Run<'_>,
-    key: &mut Vec<u8>,
-) -> Result<usize, ErrorInfo> {
+fn add_rows(groups: &mut Groups, buffer: &[u8], run: &Run<'_>) -> Result<usize, ErrorInfo> {
     let mut at = 0;
+    let mut rows = groups::Rows::default();
     // What cannot be read is another's to say, when its turn comes.
     while let Ok(Some((b'D', size))) = wire::whole(&buffer[at..]) {
-        add_row(groups, &buffer[at..at + size], run, key)?;
+        let mut reader = Reader::new(&buffer[at + HEADER..at + size]);
+        if reader.count().map_err(|_| wrong_row())? != run.types.len() {
+            return Err(wrong_row());
+        }
+        rows.push(reader, |key| put_key(reader, &run.grouped.rules, key))?;
+        if rows.are_enough() {
+            groups.add(&mut rows).map_err(unfolded)?;
+        }
         at += size;
     }
+    groups.add(&mut rows).map_err(unfolded)?;
     Ok(at)
-}
-
-/// Adds a whole DataRow of a shard.
-fn add_row(
-    groups: &mut Groups,
-    frame: &[u8],
-    run: &Run<'_>,
-    key: &mut Vec<u8>,
-) -> Result<(), ErrorInfo> {
-    key.clear();
-    read_key(frame, &run.grouped.rules, key)?;
-    let mut reader = Reader::new(&frame[HEADER..]);
-    if reader.count().map_err(|_| wrong_row())? != run.types.len() {
-        return Err(wrong_row());
-    }
-    groups.add(key, || reader.value().map_err(Unfolded::from)).map_err(unfolded)
 }
 
 impl Group {
@@ -490,8 +477,13 @@ fn wrong_row() -> ErrorInfo {
 fn read_key(frame: &[u8], rules: &[Rule], key: &mut Vec<u8>) -> Result<(), ErrorInfo> {
     let mut reader = Reader::new(&frame[HEADER..]);
     reader.count().map_err(|_| wrong_row())?;
+    put_key(reader, rules, key)
+}
+
+/// The key of a row's first values.
+fn put_key(mut values: Reader<'_>, rules: &[Rule], key: &mut Vec<u8>) -> Result<(), ErrorInfo> {
     for rule in rules {
-        let value = reader.value().map_err(|_| wrong_row())?;
+        let value = values.value().map_err(|_| wrong_row())?;
         rule.append(value, key).map_err(|_| wrong_row())?;
     }
     Ok(())

@@ -3,16 +3,20 @@
 //! A group is known by the bytes of its key ([`super::key`]): equal strings are equal groups. Nearly
 //! all the time goes into waiting for memory, a row's group being anywhere in the table. So all that
 //! a row needs of its group stands together: the cells of its key and of each column, 16 bytes each,
-//! in which numbers and short values have their place. Only what is longer stands elsewhere.
+//! in which numbers and short values have their place. Only what is longer stands elsewhere. And rows
+//! are added many at once, step by step, so that the processor waits for the memory of many of them
+//! at the same time.
 
 use std::borrow::Cow;
 use std::hash::BuildHasher;
+use std::ops::Range;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::fold::{Fold, Unfolded};
-use super::numeric::Sum;
+use super::numeric::{Short, Sum};
+use crate::wire::Reader;
 
 /// The longest value that a cell itself holds.
 const SHORT: usize = 14;
@@ -38,6 +42,24 @@ struct Entry {
     hash: u32,
 }
 
+/// Rows to be added together.
+#[derive(Debug, Default)]
+pub struct Rows<'a> {
+    keys: Vec<u8>,
+    list: Vec<Row<'a>>,
+}
+
+#[derive(Debug)]
+struct Row<'a> {
+    key: Range<usize>,
+    hash: u32,
+    group: Option<u32>,
+    values: Reader<'a>,
+}
+
+/// So many rows are added together: their groups' memory has room in the processor's fastest cache.
+const TOGETHER: usize = 64;
+
 /// What becomes of a column's values.
 #[derive(Debug, Clone, Copy)]
 enum Column {
@@ -52,6 +74,7 @@ enum Column {
 enum Cell {
     Null,
     Integer(i64),
+    Number(Short),
     Short {
         length: u8,
         bytes: [u8; SHORT],
@@ -65,6 +88,27 @@ enum Cell {
     Sum(u32),
     /// One of `folded`.
     Folded(u32),
+}
+
+impl<'a> Rows<'a> {
+    /// One more: `key` appends the bytes of its group's key.
+    pub fn push<E>(
+        &mut self,
+        values: Reader<'a>,
+        key: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let start = self.keys.len();
+        key(&mut self.keys)?;
+        let key = start..self.keys.len();
+        self.list.push(Row { key, hash: 0, group: None, values });
+        Ok(())
+    }
+
+    /// Whether they are to be added before more of them come.
+    #[must_use]
+    pub fn are_enough(&self) -> bool {
+        self.list.len() >= TOGETHER
+    }
 }
 
 impl Groups {
@@ -110,36 +154,62 @@ impl Groups {
             + self.folded_bytes
     }
 
-    /// Adds one row of a shard: a value for each column.
+    /// Adds rows of a shard: a value for each column.
     ///
     /// # Errors
     /// [`Unfolded`]
-    pub fn add<'a>(
-        &mut self,
-        key: &[u8],
-        mut value: impl FnMut() -> Result<Option<&'a [u8]>, Unfolded>,
-    ) -> Result<(), Unfolded> {
-        let hash = self.hasher.hash_one(key) as u32;
+    pub fn add(&mut self, rows: &mut Rows<'_>) -> Result<(), Unfolded> {
         let stride = self.columns.len() + 1;
-        let (cells, heap) = (&self.cells, &self.heap);
-        let same = |entry: &Entry| {
-            entry.hash == hash && cells[entry.group as usize * stride].is(key, heap)
-        };
-        let Some(entry) = self.entries.find(spread(hash), same) else {
-            let group = u32::try_from(self.len()).map_err(|_| Unfolded::Malformed)?;
-            let key = self.kept(Some(key))?;
-            self.cells.push(key);
-            for number in 0..self.columns.len() {
-                let cell = self.first(self.columns[number], value()?)?;
-                self.cells.push(cell);
+        for row in &mut rows.list {
+            row.hash = self.hasher.hash_one(&rows.keys[row.key.clone()]) as u32;
+        }
+        for row in &mut rows.list {
+            let same = |entry: &Entry| entry.hash == row.hash;
+            row.group = self.entries.find(spread(row.hash), same).map(|entry| entry.group);
+        }
+        for row in &mut rows.list {
+            // Another key may have the same hash.
+            let is = |group: &u32| {
+                self.cells[*group as usize * stride].is(&rows.keys[row.key.clone()], &self.heap)
+            };
+            row.group = row.group.filter(is);
+        }
+        for row in rows.list.drain(..) {
+            let key = &rows.keys[row.key];
+            match row.group.or_else(|| self.find(key, row.hash)) {
+                Some(group) => self.fold_row(group, row.values)?,
+                None => self.add_group(key, row.hash, row.values)?,
             }
-            let entry = Entry { group, hash };
-            self.entries.insert_unique(spread(hash), entry, |entry| spread(entry.hash));
-            return Ok(());
+        }
+        rows.keys.clear();
+        Ok(())
+    }
+
+    fn find(&self, key: &[u8], hash: u32) -> Option<u32> {
+        let stride = self.columns.len() + 1;
+        let same = |entry: &Entry| {
+            entry.hash == hash && self.cells[entry.group as usize * stride].is(key, &self.heap)
         };
-        let first = entry.group as usize * stride + 1;
+        self.entries.find(spread(hash), same).map(|entry| entry.group)
+    }
+
+    fn add_group(&mut self, key: &[u8], hash: u32, mut values: Reader<'_>) -> Result<(), Unfolded> {
+        let group = u32::try_from(self.len()).map_err(|_| Unfolded::Malformed)?;
+        let key = self.kept(Some(key))?;
+        self.cells.push(key);
         for number in 0..self.columns.len() {
-            self.fold(self.columns[number], first + number, value()?)?;
+            let cell = self.first(self.columns[number], values.value()?)?;
+            self.cells.push(cell);
+        }
+        let entry = Entry { group, hash };
+        self.entries.insert_unique(spread(hash), entry, |entry| spread(entry.hash));
+        Ok(())
+    }
+
+    fn fold_row(&mut self, group: u32, mut values: Reader<'_>) -> Result<(), Unfolded> {
+        let first = group as usize * (self.columns.len() + 1) + 1;
+        for number in 0..self.columns.len() {
+            self.fold(self.columns[number], first + number, values.value()?)?;
         }
         Ok(())
     }
@@ -150,6 +220,7 @@ impl Groups {
         Some(match &self.cells[group * (self.columns.len() + 1) + 1 + column] {
             Cell::Null => return None,
             Cell::Integer(sum) => Cow::Owned(sum.to_be_bytes().to_vec()),
+            Cell::Number(sum) => Cow::Owned(sum.bytes()),
             Cell::Sum(number) => Cow::Owned(self.sums[*number as usize].bytes()),
             Cell::Folded(number) => Cow::Borrowed(&self.folded[*number as usize]),
             kept => Cow::Borrowed(kept.bytes(&self.heap)),
@@ -176,10 +247,13 @@ impl Groups {
         match column {
             Column::Kept => self.kept(Some(value)),
             Column::Integers => integer(value).map(Cell::Integer),
-            Column::Numerics => {
-                self.sums.push(Sum::of(value).ok_or(Unfolded::Malformed)?);
-                last(self.sums.len()).map(Cell::Sum)
-            }
+            Column::Numerics => match Short::of(value) {
+                Some(short) => Ok(Cell::Number(short)),
+                None => {
+                    self.sums.push(Sum::of(value).ok_or(Unfolded::Malformed)?);
+                    last(self.sums.len()).map(Cell::Sum)
+                }
+            },
             Column::Folded(_) => {
                 self.folded_bytes += size_of::<Vec<u8>>() + 16 + value.len();
                 self.folded.push(value.to_vec());
@@ -194,6 +268,16 @@ impl Groups {
             (Column::Kept, _) => {}
             (_, Cell::Integer(sum)) => {
                 *sum = sum.checked_add(integer(more)?).ok_or(Unfolded::OutOfRange)?;
+            }
+            (_, Cell::Number(sum)) => {
+                let Some(added) = Short::of(more).and_then(|more| sum.plus(more)) else {
+                    let mut sum = Sum::from(*sum);
+                    sum.add(more).ok_or(Unfolded::Malformed)?;
+                    self.sums.push(sum);
+                    self.cells[at] = Cell::Sum((self.sums.len() - 1) as u32);
+                    return Ok(());
+                };
+                *sum = added;
             }
             (_, Cell::Sum(number)) => {
                 self.sums[*number as usize].add(more).ok_or(Unfolded::Malformed)?;
@@ -241,19 +325,41 @@ mod tests {
     use super::*;
     use crate::merge::key::Kind;
 
-    fn add(groups: &mut Groups, key: &[u8], values: &[Option<&'static [u8]>]) {
-        let mut values = values.iter().copied();
-        groups.add(key, || Ok(values.next().flatten())).expect("values of their types");
+    /// Values as DataRow has them.
+    fn row(values: &[Option<&[u8]>]) -> Vec<u8> {
+        let mut row = Vec::new();
+        for value in values {
+            let length = value.map_or(-1, |value| value.len() as i32);
+            row.extend_from_slice(&length.to_be_bytes());
+            row.extend_from_slice(value.unwrap_or_default());
+        }
+        row
+    }
+
+    fn add(groups: &mut Groups, rows: &[(&[u8], &[Option<&[u8]>])]) -> Result<(), Unfolded> {
+        let values: Vec<Vec<u8>> = rows.iter().map(|(_, values)| row(values)).collect();
+        let mut batch = Rows::default();
+        for ((key, _), values) in rows.iter().zip(&values) {
+            let put = |out: &mut Vec<u8>| -> Result<(), Unfolded> {
+                out.extend_from_slice(key);
+                Ok(())
+            };
+            batch.push(Reader::new(values), put)?;
+        }
+        groups.add(&mut batch)
     }
 
     #[test]
     fn rows_of_one_group_are_added_up() {
         let one: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 1];
         let mut groups = Groups::new(1, &[Fold::AddInteger, Fold::Or]);
-        add(&mut groups, b"a", &[Some(b"A"), Some(one), Some(&[0])]);
-        add(&mut groups, b"", &[None, Some(one), None]);
-        add(&mut groups, b"a", &[Some(b"other"), Some(one), Some(&[1])]);
-        add(&mut groups, b"a", &[None, None, None]);
+        let first: [(&[u8], &[Option<&[u8]>]); 3] = [
+            (b"a", &[Some(b"A"), Some(one), Some(&[0])]),
+            (b"", &[None, Some(one), None]),
+            (b"a", &[Some(b"other"), Some(one), Some(&[1])]),
+        ];
+        assert_eq!(add(&mut groups, &first), Ok(()));
+        assert_eq!(add(&mut groups, &[(b"a", &[None, None, None])]), Ok(()));
         assert_eq!(groups.len(), 2);
         assert_eq!(groups.value(0, 0).as_deref(), Some(&b"A"[..]));
         assert_eq!(groups.value(1, 0).as_deref(), Some(&[0, 0, 0, 0, 0, 0, 0, 2][..]));
@@ -274,8 +380,8 @@ mod tests {
             .collect();
         for last in [&b"a"[..], b"longer than a cell", b"c"] {
             for name in &names {
-                let mut values = [Some(&name[..]), Some(one), Some(last)].into_iter();
-                groups.add(name, || Ok(values.next().flatten())).expect("values of their types");
+                let values = [Some(&name[..]), Some(one), Some(last)];
+                assert_eq!(add(&mut groups, &[(name, &values)]), Ok(()));
             }
         }
         assert_eq!(groups.len(), names.len());
@@ -291,8 +397,8 @@ mod tests {
     fn a_sum_that_is_no_bigint_is_an_error() {
         let most: &[u8] = &[0x7f, 255, 255, 255, 255, 255, 255, 255];
         let mut groups = Groups::new(0, &[Fold::AddInteger]);
-        add(&mut groups, b"", &[Some(most)]);
-        assert_eq!(groups.add(b"", || Ok(Some(most))), Err(Unfolded::OutOfRange));
-        assert_eq!(groups.add(b"", || Ok(Some(&[1]))), Err(Unfolded::Malformed));
+        assert_eq!(add(&mut groups, &[(b"", &[Some(most)])]), Ok(()));
+        assert_eq!(add(&mut groups, &[(b"", &[Some(most)])]), Err(Unfolded::OutOfRange));
+        assert_eq!(add(&mut groups, &[(b"", &[Some(&[1])])]), Err(Unfolded::Malformed));
     }
 }
