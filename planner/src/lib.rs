@@ -53,6 +53,7 @@ mod temporary;
 mod token;
 mod touches;
 mod view;
+mod windows;
 mod with;
 mod witness;
 mod write;
