@@ -137,6 +137,8 @@ impl std::fmt::Debug for Conn {
 #[derive(Debug, Clone, Copy)]
 pub struct Statement<'a> {
     pub sql: &'a str,
+    /// The same as the client has written it, with its semicolon: servers show it, and complain of it.
+    pub written: Option<&'a str>,
     pub plan: &'a Plan,
     pub literals: &'a [Literal],
     /// Bound parameters and result formats; the simple protocol has neither.
@@ -150,7 +152,13 @@ impl<'a> Statement<'a> {
     fn bound(portal: &'a Portal) -> Self {
         let statement = &portal.statement;
         let (sql, literals) = (&statement.sql, &statement.literals);
-        Self { sql, plan: &statement.plan, literals, portal: Some(portal), copies: None }
+        let plan = &statement.plan;
+        Self { sql, written: None, plan, literals, portal: Some(portal), copies: None }
+    }
+
+    /// What a server gets that runs it as it is.
+    fn written(&self) -> &'a str {
+        self.written.unwrap_or(self.sql)
     }
 
     /// Its parameters, for the planner.
@@ -650,7 +658,7 @@ impl Conn {
         request.clear();
         self.scanner.reset();
         let hidden = self.put_join(at, &mut request);
-        self.put_statement(&mut request, shard, statement.sql, statement.portal);
+        self.put_statement(&mut request, shard, statement.written(), statement.portal);
         self.expect_statement(statement.portal);
         if again {
             self.may_turn(at, hidden, 0);

@@ -55,7 +55,11 @@ impl Conn {
         let plan = self.find_plan(sql, &scanned).map_err(|failure| failure.with_types(types))?;
         let declared = (types.len() / 4) as u16;
         let prepared = Rc::new(Prepared {
-            params: has_parameters(plan.kind).then_some(scanned.params.max(declared)),
+            params: match plan.kind {
+                // Those of an inner statement are not its own.
+                StatementKind::Session | StatementKind::Transaction => Some(declared),
+                kind => has_parameters(kind).then_some(scanned.params.max(declared)),
+            },
             plan,
             sql: sql.into(),
             types: types.into(),
@@ -214,6 +218,42 @@ impl Conn {
         ran
     }
 
+    /// CREATE TABLE … AS EXECUTE …: of the query itself, with the arguments in the places of its
+    /// parameters, since the table is made on every shard.
+    pub(super) async fn create_as_execute(
+        &mut self,
+        create: &str,
+        name: &str,
+        arguments: &[Span],
+        data: &str,
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
+        let (prepared, values) = self.executed(name, arguments, statement.sql).await?;
+        if prepared.plan.kind != StatementKind::Select {
+            return Err(ErrorInfo::new("42809", "prepared statement is not a SELECT").into());
+        }
+        let types = if values.is_empty() {
+            Vec::new()
+        } else {
+            let at = self.server_for(self.planning.map.home).await?;
+            self.join(at).await?;
+            let known = self.parameter_types(at, &prepared.sql, &prepared.types).await?;
+            let names: Vec<String> =
+                known.iter().map(|oid| format!("pg_catalog.format_type({oid}, NULL)")).collect();
+            self.query(at, &format!("SELECT {}", names.join(", "))).await?.first_row()
+        };
+        let query = pgherd_planner::with_parameters(&prepared.sql, |number| {
+            let at = usize::from(number).wrapping_sub(1);
+            let value = values.get(at).and_then(Option::as_deref);
+            let value = value.map_or_else(|| "NULL".to_owned(), escape_literal);
+            let name = types.get(at).and_then(Option::as_deref).unwrap_or("text");
+            format!("CAST({value} AS {name})")
+        });
+        let made = self.prepare(&format!("{create} {query}\n{data}"), &[])?;
+        let portal = Portal::new(made, false, bind_tail(&[], &[0, 0]));
+        Box::pin(self.run_statement(Statement::bound(&portal))).await
+    }
+
     /// EXPLAIN of an EXECUTE (`sql`), as that of its statement, bound. `head`: all before EXECUTE.
     pub(super) async fn explained_execute(
         &mut self,
@@ -365,7 +405,7 @@ impl Conn {
                 self.client.complete("DEALLOCATE");
             }
             None => {
-                self.session.statements.clear();
+                self.session.forget_statements();
                 self.client.complete("DEALLOCATE ALL");
             }
         }

@@ -92,6 +92,10 @@ impl Conn {
             SessionStatement::Execute { name, arguments } => {
                 Box::pin(self.execute_by_sql(name, arguments, statement)).await
             }
+            SessionStatement::CreateAsExecute { create, name, arguments, data } => {
+                let (create, data) = (create.of(statement.sql), data.of(statement.sql));
+                Box::pin(self.create_as_execute(create, name, arguments, data, statement)).await
+            }
             SessionStatement::Deallocate(name) => self.deallocate(name.as_deref()),
         }
     }
@@ -109,10 +113,14 @@ impl Conn {
         match self.session.transaction.block_mut() {
             // BEGIN after other statements of one string turns its block into the client's.
             Some(block) if block.implicit => {
-                block.implicit = false;
                 if let Some(isolation) = isolation {
-                    block.isolate(isolation);
                     self.on_joined(isolation_statement(isolation)).await?;
+                }
+                if let Some(block) = self.session.transaction.block_mut() {
+                    block.implicit = false;
+                    if let Some(isolation) = isolation {
+                        block.isolate(isolation);
+                    }
                 }
             }
             Some(_) => {
@@ -230,6 +238,7 @@ pub fn runs_in_block(action: &Action) -> bool {
                 | SessionStatement::SetCharacteristics(_)
                 | SessionStatement::Reset(_)
                 | SessionStatement::Execute { .. }
+                | SessionStatement::CreateAsExecute { .. }
         ),
         _ => true,
     }

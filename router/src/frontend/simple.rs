@@ -149,6 +149,7 @@ impl Conn {
             self.start_run();
             let statement = Statement {
                 sql: text,
+                written: Some(piece),
                 plan: &plan,
                 literals: &scanned.literals,
                 portal: None,

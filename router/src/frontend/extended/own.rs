@@ -94,6 +94,7 @@ impl Conn {
                 } else {
                     Box::pin(self.run_statement(Statement {
                         sql: &statement.sql,
+                        written: None,
                         plan: &plan,
                         literals: &statement.literals,
                         portal: Some(portal),
@@ -143,7 +144,7 @@ impl Conn {
 
 /// Whether the statement may return more than the one row that the router makes itself. Drivers
 /// send a row limit with every statement whose rows they do not want.
-fn returns_rows(statement: &Prepared) -> bool {
+pub(super) fn returns_rows(statement: &Prepared) -> bool {
     match statement.plan.kind {
         StatementKind::Session => {
             matches!(statement.plan.action, Action::Session(SessionStatement::Execute { .. }))
