@@ -111,8 +111,9 @@ pub struct Conn {
     /// What goes to a server next; kept for its memory.
     pub request: Vec<u8>,
     pub planning: Planning,
-    /// How many characters of the client's string come before the statement in hand.
-    pub statement_at: u32,
+    /// How many characters of the client's string come before the statement in hand; `None`: it does
+    /// not stand there.
+    pub statement_at: Option<u32>,
     /// Of the last error that was relayed.
     pub last_sqlstate: [u8; 5],
     /// Whether the statement in hand may be run again on another shard.
@@ -204,7 +205,7 @@ impl Conn {
             scanner: ReplyScanner::default(),
             request: Vec::new(),
             planning,
-            statement_at: 0,
+            statement_at: Some(0),
             running: None,
             last_sqlstate: *b"00000",
             turning: None,

@@ -31,45 +31,72 @@ fn scripts_print_the_same() {
         [("plain", &*plain.file.shards[0].dsn), ("router", routed.dsn())]
             .map(|(name, dsn)| Side::new(&root, name, dsn))
     });
-    let mut known = Known::read();
-    let mut report = String::new();
-    let (mut same, mut accepted, mut refused) = (0, 0, BTreeMap::new());
     for script in &scripts {
-        let outputs = match &sides {
+        if let Some([plain, router]) = &sides {
             // They are servers of their own, so neither waits for the other.
-            Some([plain, router]) => std::thread::scope(|scope| {
-                let plain = scope.spawn(|| plain.run(&root, script));
-                let router = router.run(&root, script);
-                [plain.join().expect("psql has run"), router]
-            }),
-            None => ["plain", "router"].map(|side| root.join(side).join(format!("{script}.out"))),
-        };
-        let hunks = hunks(&outputs[0], &outputs[1]);
-        let (known, new): (Vec<_>, Vec<_>) =
-            hunks.into_iter().partition(|hunk| known.accepts(script, hunk));
-        accepted += known.len();
-        same += u32::from(new.is_empty());
-        println!("{script}: {} new differences, {} known", new.len(), known.len());
-        for hunk in new {
-            for error in hunk.lines().filter_map(|line| line.split_once("ERROR:  ")) {
-                if error.0.starts_with('+') {
-                    *refused.entry(error.1.to_owned()).or_insert(0) += 1;
-                }
-            }
-            let _ = writeln!(report, "== {script}\n{hunk}");
+            std::thread::scope(|scope| {
+                scope.spawn(|| plain.run(&root, script));
+                router.run(&root, script);
+            });
+            let compared = compare(&root, std::slice::from_ref(script), &mut Known::read());
+            println!("{script}: {} new differences, {} known", compared.new, compared.accepted);
         }
-        // After each, for whoever reads along: a whole run takes long.
-        fs::write(root.join("differences.txt"), &report).expect("the report is written");
     }
-    let mut refused: Vec<_> = refused.into_iter().collect();
+    // The list of now: a whole run takes long, and whoever reads along may have named more.
+    let mut known = Known::read();
+    let compared = compare(&root, &scripts, &mut known);
+    fs::write(root.join("differences.txt"), &compared.report).expect("the report is written");
+    let mut refused: Vec<_> = compared.refused.into_iter().collect();
     refused.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     for (error, count) in refused.iter().take(40) {
         println!("{count:5} {error}");
     }
-    println!("{same} of {} scripts print the same; {accepted} differences accepted", scripts.len());
+    println!(
+        "{} of {} scripts print the same; {} differences accepted",
+        compared.same,
+        scripts.len(),
+        compared.accepted
+    );
     let unused: Vec<_> = known.0.iter().filter(|entry| entry.hunks == 0).collect();
     assert!(!chosen.is_empty() || unused.is_empty(), "regress_known.txt: not needed: {unused:#?}");
-    assert!(report.is_empty(), "see target/regress/differences.txt; repeat: tests/regress SCRIPT");
+    assert!(
+        compared.report.is_empty(),
+        "see target/regress/differences.txt; repeat: tests/regress SCRIPT"
+    );
+}
+
+/// What the outputs of both sides have come to.
+#[derive(Default)]
+struct Compared {
+    report: String,
+    new: usize,
+    accepted: usize,
+    same: usize,
+    /// What the router has refused, and how often.
+    refused: BTreeMap<String, usize>,
+}
+
+fn compare(root: &Path, scripts: &[String], known: &mut Known) -> Compared {
+    let mut compared = Compared::default();
+    for script in scripts {
+        let [plain, router] =
+            ["plain", "router"].map(|side| root.join(side).join(format!("{script}.out")));
+        let all = hunks(&plain, &router);
+        let (accepted, new): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|hunk| known.accepts(script, hunk));
+        compared.accepted += accepted.len();
+        compared.new += new.len();
+        compared.same += usize::from(new.is_empty());
+        for hunk in new {
+            for error in hunk.lines().filter_map(|line| line.split_once("ERROR:  ")) {
+                if error.0.starts_with('+') {
+                    *compared.refused.entry(error.1.to_owned()).or_insert(0) += 1;
+                }
+            }
+            let _ = writeln!(compared.report, "== {script}\n{hunk}");
+        }
+    }
+    compared
 }
 
 /// The scripts in PostgreSQL's order: all, or the chosen ones after what all others build on.
@@ -104,8 +131,8 @@ impl Side {
         Self { dsn: dsn.to_owned(), outputs }
     }
 
-    /// What psql prints.
-    fn run(&self, root: &Path, script: &str) -> PathBuf {
+    /// Runs a script; what psql prints is in its output.
+    fn run(&self, root: &Path, script: &str) {
         let source = root.join("source");
         let output = self.outputs.join(format!("{script}.out"));
         let file = File::create(&output).expect("a file for the output");
@@ -135,7 +162,6 @@ impl Side {
             }
             std::thread::park_timeout(Duration::from_millis(20));
         }
-        output
     }
 }
 
@@ -165,7 +191,7 @@ struct Known(Vec<Entry>);
 struct Entry {
     /// `*`: any.
     script: String,
-    /// What one of the sides prints there; `*`: whatever in that script.
+    /// What one of the sides prints there; `=`: as a whole line; `*`: whatever in that script.
     needle: String,
     /// How many it has accepted.
     hunks: usize,
@@ -188,13 +214,21 @@ impl Known {
     }
 
     fn accepts(&mut self, script: &str, hunk: &str) -> bool {
-        let changed = || hunk.lines().filter_map(|line| line.strip_prefix(['+', '-']));
-        let entry = self.0.iter_mut().find(|entry| match entry.needle.as_str() {
-            "*" => entry.script == script,
-            needle => {
-                (entry.script == "*" || entry.script == script)
-                    && changed().any(|line| line.contains(needle))
-            }
+        // A session that was lost is never accepted, whatever else stands beside it.
+        if ["server closed the connection", "connection to server was lost"]
+            .iter()
+            .any(|lost| hunk.contains(lost))
+        {
+            return false;
+        }
+        let changed = hunk.lines().filter_map(|line| line.strip_prefix(['+', '-']));
+        let entry = self.0.iter_mut().find(|entry| {
+            let prints = |line: &str| match entry.needle.strip_prefix('=') {
+                Some(whole) => line.trim() == whole,
+                None => line.contains(entry.needle.as_str()),
+            };
+            (entry.script == script && entry.needle == "*")
+                || (entry.script == "*" || entry.script == script) && changed.clone().any(prints)
         });
         entry.map(|entry| entry.hunks += 1).is_some()
     }

@@ -123,8 +123,16 @@ impl Conn {
     ///
     /// # Errors
     /// 55000 for what is no query; 34000 where it has ended the transaction, and itself.
-    pub fn run_to_nothing(&mut self, name: &[u8], portal: &Portal) -> Result<(), Failure> {
+    pub fn run_to_nothing(
+        &mut self,
+        name: &[u8],
+        portal: &Portal,
+        returns_rows: bool,
+    ) -> Result<(), Failure> {
         match (&portal.statement.plan.action, portal.statement.plan.kind) {
+            (_, StatementKind::Insert) if returns_rows => self.client.complete("INSERT 0 0"),
+            (_, StatementKind::Update) if returns_rows => self.client.complete("UPDATE 0"),
+            (_, StatementKind::Delete) if returns_rows => self.client.complete("DELETE 0"),
             (Action::Empty, _) => self.client.out.extend_from_slice(backend::EMPTY_QUERY),
             (_, StatementKind::Select) => self.client.complete("SELECT 0"),
             (_, StatementKind::Explain) => self.client.complete("EXPLAIN"),

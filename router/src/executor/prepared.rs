@@ -16,7 +16,7 @@ use crate::error::{ErrorInfo, Failure};
 use crate::oids::Unknown;
 use crate::session::foreign::ForeignTypes;
 use crate::session::{Portal, Prepared};
-use crate::wire::backend::{FIRST_USER_OID, Numbered};
+use crate::wire::backend::{self, FIRST_USER_OID, Numbered};
 use crate::wire::frontend::{self, BindTail};
 use crate::wire::reply::Expect;
 use crate::worker::statements::statement_id;
@@ -56,6 +56,7 @@ impl Conn {
         let declared = (types.len() / 4) as u16;
         let prepared = Rc::new(Prepared {
             params: match plan.kind {
+                _ if scanned.params == 0 => Some(declared),
                 // Those of an inner statement are not its own.
                 StatementKind::Session | StatementKind::Transaction => Some(declared),
                 kind => has_parameters(kind).then_some(scanned.params.max(declared)),
@@ -190,12 +191,25 @@ impl Conn {
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
         let (prepared, values) = self.executed(name, arguments, statement.sql).await?;
+        // The client's text is EXECUTE, in which the statement has no place.
+        let place = self.statement_at.take();
+        let ran = self.run_executed(&prepared, &values, statement).await;
+        self.statement_at = place;
+        ran.map_err(without_place)
+    }
+
+    async fn run_executed(
+        &mut self,
+        prepared: &Rc<Prepared>,
+        values: &[Option<String>],
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
         let results = match statement.portal {
             Some(portal) => portal.params()?.tail.results.to_vec(),
             None => vec![0, 0],
         };
-        let tail = bind_tail(&values, &results);
-        let portal = Portal::new(Rc::clone(&prepared), false, tail);
+        let tail = bind_tail(values, &results);
+        let portal = Portal::new(Rc::clone(prepared), false, tail);
         let route = {
             let params = portal.params()?;
             self.route(&prepared.plan, &prepared.sql, &prepared.literals, &params)?
@@ -278,6 +292,8 @@ impl Conn {
         let prepared = self.statement(name.as_bytes())?;
         let named = pgherd_planner::parameters(&prepared.sql).last().map_or(0, |n| usize::from(*n));
         let expected = (prepared.types.len() / 4).max(named);
+        // PostgreSQL does not look at arguments of a statement that takes none.
+        let arguments = if expected == 0 { &[] } else { arguments };
         if expected != arguments.len() {
             let message = format!("wrong number of parameters for prepared statement \"{name}\"");
             let detail = format!("Expected {expected} parameters but got {}.", arguments.len());
@@ -419,7 +435,7 @@ impl Conn {
     pub async fn describe_executed(&mut self, name: &str, results: &[u8]) -> Result<(), Failure> {
         let Ok(statement) = self.statement(name.as_bytes()) else {
             // Its execution will say that it does not exist.
-            self.client.out.extend_from_slice(crate::wire::backend::NO_DATA);
+            self.client.out.extend_from_slice(backend::NO_DATA);
             return Ok(());
         };
         let named =
@@ -427,7 +443,7 @@ impl Conn {
         let values = vec![None; named.max(statement.types.len() / 4)];
         let tail = bind_tail(&values, results);
         let portal = Portal::new(statement, false, tail);
-        self.describe_at_home(&portal, crate::wire::backend::NO_DATA).await
+        self.describe_at_home(&portal, backend::NO_DATA).await
     }
 
     /// Binds and describes on the home shard; the client sees the description only, or `nothing`
@@ -466,6 +482,18 @@ fn has_parameters(kind: StatementKind) -> bool {
             | StatementKind::Merge
             | StatementKind::Explain
     )
+}
+
+fn without_place(failure: Failure) -> Failure {
+    match failure {
+        Failure::Shard(frame) => {
+            let mut report = Vec::new();
+            backend::put_moved_report(&mut report, &frame, None);
+            Failure::Shard(report.into())
+        }
+        Failure::Statement(error) => Failure::Statement(ErrorInfo { position: None, ..error }),
+        other => other,
+    }
 }
 
 /// An OID that means the same on all shards, else 0: each finds the type by itself.

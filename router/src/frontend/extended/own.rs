@@ -90,7 +90,7 @@ impl Conn {
                 let ran = if begun == Run::InPortions || limited && begun == Run::NotYet {
                     Box::pin(self.run_in_portions(name, portal, *limit)).await
                 } else if portal.run.replace(Run::Whole) == Run::Whole {
-                    self.run_to_nothing(name, portal)
+                    self.run_to_nothing(name, portal, returns_rows(&statement))
                 } else {
                     Box::pin(self.run_statement(Statement {
                         sql: &statement.sql,
