@@ -75,6 +75,7 @@ mod yielding;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use pgherd_planner::{
@@ -390,12 +391,16 @@ impl Conn {
             None => Box::pin(self.wait_for_server(shard)).await?,
         };
         server.same_user = server.last_user == self.cancel.pid;
+        let foreign = server.drew && !server.same_user;
         server.last_user = self.cancel.pid;
         self.cancel.servers.borrow_mut().push(cancel_target(&server));
         self.servers.push(server);
         let at = self.servers.len() - 1;
         if self.differs(at) {
             Box::pin(self.bring_settings(at)).await?;
+        }
+        if foreign && self.worker.shared.asks_numbers.load(Ordering::Relaxed) {
+            Box::pin(self.forget_numbers(at)).await?;
         }
         Ok(at)
     }

@@ -261,6 +261,30 @@ async fn ended_by(cluster: &LocalCluster, role: &str, prepare: &str) -> String {
 }
 
 #[tokio::test]
+async fn numbers_of_another_session_are_never_seen() {
+    let cluster = cluster();
+    run(cluster.dsn(), "CREATE SEQUENCE own; CREATE TABLE plain (k int)");
+    let ask = "SELECT currval('own')";
+    // Sessions that draw numbers, one after another, and between them such as never did.
+    for round in 1..=20 {
+        let (drawing, _, _driver) = connect(cluster.dsn()).await;
+        let drawn = format!("BEGIN; SELECT nextval('own'); {ask}; COMMIT");
+        assert_eq!(one(&drawing, &drawn).await, round.to_string());
+        let (fresh, _, _driver) = connect(cluster.dsn()).await;
+        assert_eq!(code(&fresh, ask).await, "55000");
+        fresh.batch_execute("BEGIN").await.expect("begun");
+        assert_eq!(code(&fresh, "SELECT lastval()").await, "55000");
+        fresh.batch_execute("ROLLBACK").await.expect("rolled back");
+        // After a write it may have drawn one, for all that the router knows.
+        for write in ["INSERT INTO plain VALUES (1)", "CREATE TEMP TABLE own_table (k int)"] {
+            fresh.batch_execute(write).await.expect(write);
+            let refused = code(&fresh, ask).await;
+            assert!(refused == "55000" || refused == "0A000", "{write}: {refused}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_a_procedure_sets_belongs_to_its_caller() {
     let cluster = cluster();
     distributed(&cluster);

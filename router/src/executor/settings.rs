@@ -125,7 +125,7 @@ impl Conn {
             }
             Some(_) => {
                 let notice = ErrorInfo::new("25001", "there is already a transaction in progress");
-                backend::notice_response(&mut self.client.out, "WARNING", &notice);
+                self.notice("WARNING", &notice);
             }
             None => {
                 let settings = Rc::clone(&self.session.settings);
@@ -139,6 +139,19 @@ impl Conn {
         }
         self.client.complete(tag);
         Ok(())
+    }
+
+    /// Says something beside the answer, if the session wants to hear it.
+    pub(super) fn notice(&mut self, severity: &str, notice: &ErrorInfo) {
+        let least = self.session.settings.word("client_min_messages").unwrap_or("notice");
+        let wanted = match &*least.to_lowercase() {
+            "error" | "fatal" | "panic" => false,
+            "warning" => severity == "WARNING",
+            _ => true,
+        };
+        if wanted {
+            backend::notice_response(&mut self.client.out, severity, notice);
+        }
     }
 
     fn need_block(&self, what: &str) -> Result<(), Failure> {
