@@ -101,6 +101,12 @@ pub fn parameters(sql: &str) -> std::collections::BTreeSet<u16> {
     scan::parameters(sql.as_bytes())
 }
 
+/// The text with something else in the place of each of its parameters.
+#[must_use]
+pub fn with_parameters(sql: &str, value: impl Fn(u16) -> String) -> String {
+    scan::with_parameters(sql, value)
+}
+
 /// What an unqualified name in a statement means: the first relation of search_path that has it.
 #[must_use]
 pub fn resolve(name: &str, context: &Context<'_>) -> Option<TableName> {
