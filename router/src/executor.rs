@@ -46,6 +46,7 @@ mod copy;
 mod cursor;
 mod drawn;
 mod explain;
+mod followed;
 mod forms;
 mod gather;
 mod grouped;
@@ -556,10 +557,16 @@ impl Conn {
                     if Box::pin(self.was_turned_everywhere(&failure, alone)).await {
                         continue;
                     }
-                    if !alone || statement.plan.access != Access::Schema {
+                    if !alone {
                         return Err(failure);
                     }
                     attempts += 1;
+                    if Box::pin(self.stepped_aside(&failure, statement.plan, attempts)).await {
+                        continue;
+                    }
+                    if statement.plan.access != Access::Schema {
+                        return Err(failure);
+                    }
                     Box::pin(self.yield_to_others(failure, attempts)).await?;
                 }
             }
@@ -599,12 +606,10 @@ impl Conn {
                     Box::pin(self.schema_changed()).await?;
                 }
             }
-            Action::Many(many) => {
-                self.run_many(many, statement).await?;
-                if let Some(call) = &plan.then {
-                    self.run_cluster_quietly(call).await?;
-                }
-            }
+            Action::Many(many) => match &plan.then {
+                None => self.run_many(many, statement).await?,
+                Some(then) => Box::pin(self.run_followed(many, then, statement)).await?,
+            },
             Action::One(one) => {
                 let params = statement.params()?;
                 match self.place(plan, statement.sql, statement.literals, &params)? {

@@ -7,7 +7,8 @@ use serde::Deserialize;
 use crate::{
     ColocationGroup, Column, Epoch, GroupId, HashRange, KeyHash, KeyType, MapError, Placement,
     RangeMap, Relation, RelationKind, SessionEffect, SessionEffects, Shard, ShardId, ShardMap,
-    Table, TableKind, TableName, UserFunctions, ValueList, ValueRange, ValueRanges, View, ViewBody,
+    StrayingTrigger, Table, TableKind, TableName, UserFunctions, ValueList, ValueRange,
+    ValueRanges, View, ViewBody,
 };
 
 #[derive(Deserialize)]
@@ -28,6 +29,8 @@ struct Document {
     functions: UserFunctions,
     #[serde(default)]
     session_effects: Vec<EffectRow>,
+    #[serde(default)]
+    straying: Box<[StrayingTrigger]>,
 }
 
 #[derive(Deserialize)]
@@ -119,7 +122,8 @@ impl ShardMap {
             groups,
             relations,
         )?
-        .with_session_effects(effects(document.session_effects));
+        .with_session_effects(effects(document.session_effects))
+        .with_straying(document.straying);
         map.functions = document.functions;
         map.moving = document.moving;
         map.locked_views = document.locked_views;

@@ -31,16 +31,19 @@ pub use watch::{Contact, watch};
 const SHARD_SQL: &str = include_str!("store/shard.sql");
 
 /// What the catalog's database needs beside.
-const CATALOG_SQL: [&str; 10] = [
+const CATALOG_SQL: [&str; 13] = [
     include_str!("store/catalog.sql"),
     include_str!("store/reshard.sql"),
     include_str!("store/register.sql"),
+    include_str!("store/families.sql"),
+    include_str!("store/invariants.sql"),
     include_str!("store/changes.sql"),
     include_str!("store/unfinished.sql"),
     include_str!("store/placement.sql"),
     include_str!("store/numbers.sql"),
     include_str!("store/functions.sql"),
     include_str!("store/sessions.sql"),
+    include_str!("store/triggers.sql"),
     include_str!("store/load.sql"),
 ];
 

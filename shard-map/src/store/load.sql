@@ -179,6 +179,7 @@ SELECT pg_catalog.json_build_object(
             AND n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp\_%'),
         '[]'::json),
     'functions', pgherd.user_functions(ARRAY(SELECT r.oid FROM readers r)),
+    'straying', coalesce((SELECT pg_catalog.json_agg(s) FROM pgherd.straying_triggers() s), '[]'::json),
     'session_effects', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
             'kind', e.kind, 'name', e.name, 'settings', coalesce(e.settings, '{}'), 'stays', e.stays))
         FROM pgherd.session_effects() e), '[]'::json)
