@@ -171,7 +171,7 @@ impl Conn {
                         client.out.extend_from_slice(&inbuf[from..to]);
                         backend::error_response(&mut client.out, "ERROR", &ErrorInfo::deadlock());
                         from = to + size;
-                    } else if self.statement_at > 0 {
+                    } else if self.statement_at != Some(0) {
                         client.out.extend_from_slice(&inbuf[from..to]);
                         let frame = &inbuf[to..to + size];
                         backend::put_moved_report(&mut client.out, frame, self.statement_at);
