@@ -14,6 +14,8 @@ mod everything;
 mod killed;
 #[path = "reshard/load.rs"]
 mod load;
+#[path = "reshard/reads.rs"]
+mod reads;
 #[path = "reshard/refused.rs"]
 mod refused;
 #[path = "reshard/shapes.rs"]
