@@ -116,6 +116,8 @@ impl Conn {
                     let end = self.relayed(at, status, failed);
                     if failed && self.cancel.deadlock.get() {
                         Box::pin(self.give_way()).await;
+                    } else if failed && ready == Ready::Pass {
+                        self.leave_failed().await;
                     }
                     return Ok(end);
                 }
