@@ -1,11 +1,15 @@
 //! Drives a run: asks the machine for steps, does them, and records what comes of it.
 
+mod change;
+mod copy;
+mod observe;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::future::{join_all, try_join_all};
-use pgherd_shard_map::store::{Catalog, Move, Record, read_local};
+use futures_util::future::try_join_all;
+use pgherd_shard_map::store::{Catalog, Move, Record};
 use pgherd_shard_map::{GroupId, ShardMap};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
@@ -13,9 +17,9 @@ use tokio_postgres::Client;
 use super::gate::{self, Gate};
 use super::phase::{Advance, Goal, Owners, Phase, Step, is_reached, steps};
 use super::stream::{Direction, Stream, streams};
-use super::switch::{self, Ends, Position};
+use super::switch::Position;
 use super::verify::{self, Verification};
-use super::{Problem, Seen, SeenStream, Shards, cleanup, follow, preflight, publish, size};
+use super::{Problem, Shards, cleanup, follow, preflight, publish};
 use crate::config::Dsn;
 use crate::dial::Dialer;
 
@@ -38,15 +42,11 @@ pub struct Begin {
     pub joins: Option<GroupId>,
 }
 
-/// How often progress is looked at while rows are copied.
-const LOOK: Duration = Duration::from_millis(500);
-
 /// How long the target may take to follow before it counts as stuck.
 const FOLLOW_WAIT: Duration = Duration::from_secs(120);
 
-/// How long routers are given to take a new map; and at least, while writers wait.
+/// How long routers are given to take a new map, where nobody waits.
 const ROUTERS_WAIT: Duration = Duration::from_secs(3);
-const SETTLE_MIN: Duration = Duration::from_millis(50);
 
 /// How long another process that drives a run is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(3);
@@ -347,65 +347,6 @@ impl Run {
         Ok(())
     }
 
-    /// Until every table has been copied and follows.
-    async fn copy(
-        &mut self,
-        direction: Direction,
-        tell: &mut (dyn FnMut(&Value) + Send),
-    ) -> Result<(), Problem> {
-        let ends = self.ends(direction).await?;
-        for (stream, _, target) in &ends {
-            let url = self.shards.url(stream.source)?;
-            follow::subscribe(target, url, stream, follow::Rows::Copy).await?;
-        }
-        let mut expected = Vec::new();
-        for (stream, source, _) in &ends {
-            expected.push(self.expected(stream, source).await?);
-        }
-        let mut said = Value::Null;
-        let mut pace = None;
-        loop {
-            let mut lines = Vec::new();
-            let mut missing = false;
-            let mut there = (0, 0);
-            for ((stream, _, target), expected) in ends.iter().zip(&expected) {
-                let tables = follow::progress(target, stream, expected).await?;
-                missing |= tables.len() < stream.tables.len();
-                missing |= tables.iter().any(|table| table.state != "following");
-                let (rows, all) = follow::Pace::rows(tables.iter());
-                there = (there.0 + rows, there.1 + all);
-                lines.push(json!({ "source": stream.source.0, "target": stream.target.0,
-                    "tables": tables }));
-            }
-            let pace = pace.get_or_insert_with(|| follow::Pace::new(there.0));
-            let progress =
-                json!({ "phase": "copying", "streams": lines, "rate": pace.rate(there) });
-            if progress != said {
-                self.catalog.note_reshard(self.record.id, &progress, None).await?;
-                self.record.progress = progress.clone();
-                tell(&progress);
-                said = progress;
-            }
-            if !missing {
-                return Ok(());
-            }
-            self.may_go_on()?;
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// About how many rows each table of a stream has.
-    async fn expected(&self, stream: &Stream, source: &Client) -> Result<Vec<u64>, Problem> {
-        let mut expected = Vec::new();
-        for table in &stream.tables {
-            let all = size::of_table(source, &table.quoted()).await?;
-            let share = |range| size::share(&self.map, table.table.group, stream.source, range);
-            let share: f64 = table.ranges.iter().map(|range| share(*range)).sum();
-            expected.push(all.times(share.min(1.0)).rows);
-        }
-        Ok(expected)
-    }
-
     /// This direction's rows flow, and the other's do not. What is done already is left as it is.
     async fn follow(&mut self, direction: Direction) -> Result<(), Problem> {
         self.settle_gates(direction).await?;
@@ -472,96 +413,6 @@ impl Run {
         Ok(self.catalog.certify_reshard(self.record.id, &certificate).await?)
     }
 
-    /// Changes owners, or leaves everything as it was.
-    async fn switch(&mut self, direction: Direction, phase: Phase) -> Result<(), Problem> {
-        self.shut_out(direction).await?;
-        let list = self.ends(direction).await?;
-        let backs = self.streams(direction.reversed())?;
-        let mut ends = Vec::new();
-        let mut openers = Vec::new();
-        for (stream, source, target) in &list {
-            let back = back_of(&backs, stream)?;
-            ends.push(Ends { stream, back, source, target });
-            let both = [stream.source, stream.target].map(|shard| self.shards.open(shard));
-            let [source_opener, target_opener] = both;
-            openers.push((source_opener.await?, target_opener.await?));
-            // So that little is left to skip while writers wait.
-            let sql = "SELECT pg_replication_slot_advance($1::text::name, pg_current_wal_lsn())";
-            target.query_one(sql, &[&back.name]).await?;
-        }
-        for ends in &ends {
-            switch::advance_sequences(ends).await?;
-        }
-        let budget = self.options.max_pause;
-        let (crossed, closed) = switch::close(&ends, openers, budget).await;
-        let late = closed.waiting() >= budget;
-        let crossed =
-            crossed.and_then(|()| if late { Err(switch::too_long(budget)) } else { Ok(()) });
-        if let Err(problem) = crossed {
-            let advance = Advance { from: phase, to: given_up(phase), owners: None };
-            self.advance(advance).await?;
-            switch::reopen(&ends).await?;
-            closed.release().await;
-            return Err(problem);
-        }
-        for ends in &ends {
-            switch::advance_sequences(ends).await?;
-        }
-        let (to, owners) = match direction {
-            Direction::Forward => (Phase::Moved, Owners::New),
-            Direction::Backward => (Phase::Ready, Owners::Old),
-        };
-        let switched = self.advance(Advance { from: phase, to, owners: Some(owners) }).await;
-        if let Err(problem) = switched {
-            return self.unclear(phase, &ends, closed, problem).await;
-        }
-        self.positions.clone_from(&closed.positions);
-        // Nothing is written on the new side yet, so whoever reads the old one reads what is true; and
-        // when that is over, nobody reads it any more.
-        let wait = budget.saturating_sub(closed.waiting()).max(SETTLE_MIN);
-        let settled = self.settle(ends.iter().map(|ends| ends.source), wait).await;
-        let pause = closed.release().await;
-        settled?;
-        let kind = if direction == Direction::Forward { "cut-over" } else { "rollback" };
-        let found = self.last.clone().unwrap_or_default();
-        let more = json!({
-            "pause_ms": pause.as_secs_f64() * 1000.0,
-            "max_pause_ms": self.options.max_pause.as_secs_f64() * 1000.0,
-            "epoch": self.map.epoch.0,
-            "positions": self.positions,
-        });
-        self.certify(kind, &found, more).await
-    }
-
-    /// The catalog did not say whether owners changed: it is asked until it does, and writers wait.
-    async fn unclear(
-        &mut self,
-        phase: Phase,
-        ends: &[Ends<'_>],
-        closed: switch::Closed,
-        problem: Problem,
-    ) -> Result<(), Problem> {
-        let record = self.catalog.reshard().await?;
-        let Some(record) = record else { return Err(problem) };
-        self.record = record;
-        if self.phase() == Some(phase) {
-            self.advance(Advance { from: phase, to: given_up(phase), owners: None }).await?;
-            switch::reopen(ends).await?;
-        }
-        closed.release().await;
-        Err(problem)
-    }
-
-    async fn reopen(&mut self, direction: Direction) -> Result<(), Problem> {
-        let list = self.ends(direction).await?;
-        let backs = self.streams(direction.reversed())?;
-        let mut ends = Vec::new();
-        for (stream, source, target) in &list {
-            ends.push(Ends { stream, back: back_of(&backs, stream)?, source, target });
-        }
-        switch::reopen(&ends).await
-    }
-
     async fn advance(&mut self, advance: Advance) -> Result<(), Problem> {
         let owners = advance.owners.map(|owners| match owners {
             Owners::New => "to_shard",
@@ -590,94 +441,7 @@ impl Run {
         }
         Ok(ends)
     }
-
-    /// Whether a gate is closed on a shard that is in charge: nobody can write there.
-    ///
-    /// # Errors
-    /// A shard cannot be reached.
-    pub async fn is_shut(&mut self) -> Result<bool, Problem> {
-        let Some(phase) = self.phase().filter(|phase| !phase.is_over()) else { return Ok(false) };
-        for (stream, source, _) in self.ends(phase.direction()).await? {
-            if gate::is_closed(&source, &stream).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Whether routers that have not heard of the last change of owners may still have sessions on
-    /// the side that was left: whoever made the change has died before it looked.
-    ///
-    /// # Errors
-    /// A shard cannot be reached.
-    pub async fn is_unsettled(&mut self) -> Result<bool, Problem> {
-        let (Some(phase), Some(changed)) = (self.phase(), self.record.owners_epoch) else {
-            return Ok(false);
-        };
-        if phase.is_over() {
-            return Ok(false);
-        }
-        for (_, _, target) in self.ends(phase.direction()).await? {
-            if read_local(&target).await?.is_some_and(|local| local.epoch < changed) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// How far each stream is, for people.
-    ///
-    /// # Errors
-    /// A shard cannot be reached.
-    pub async fn observe(&mut self) -> Result<Value, Problem> {
-        let looks = self.look_at_streams().await?;
-        let streams = looks.iter().map(|(stream, lag, tables)| {
-            json!({ "source": stream.source.0, "target": stream.target.0, "lag_bytes": lag,
-                "tables": tables })
-        });
-        Ok(streams.collect())
-    }
-
-    /// The same for metrics; nothing where nothing is under way.
-    ///
-    /// # Errors
-    /// A shard cannot be reached.
-    pub async fn seen(&mut self) -> Result<Option<Seen>, Problem> {
-        if self.phase().is_none_or(Phase::is_over) {
-            return Ok(None);
-        }
-        let looks = self.look_at_streams().await?;
-        let streams = looks.iter().map(|(stream, lag, tables)| {
-            let (rows, expected) = follow::Pace::rows(tables.iter());
-            let (source, target) = (stream.source, stream.target);
-            SeenStream { source, target, lag: lag.unwrap_or_default(), rows, expected }
-        });
-        Ok(Some(Seen {
-            run: self.record.id,
-            phase: self.record.phase.clone(),
-            paused: self.record.paused,
-            streams: streams.collect(),
-        }))
-    }
-
-    /// Each stream, how far its target is behind, and how far its tables are.
-    async fn look_at_streams(&mut self) -> Result<Vec<Look>, Problem> {
-        let Some(phase) = self.phase().filter(|phase| !phase.is_over()) else {
-            return Ok(Vec::new());
-        };
-        let ends = self.ends(phase.direction()).await?;
-        let run = &*self;
-        let looks = ends.into_iter().map(|(stream, source, target)| async move {
-            let expected = run.expected(&stream, &source).await?;
-            let tables = follow::progress(&target, &stream, &expected).await?;
-            let lag = follow::lag(&source, &stream).await?;
-            Ok::<_, Problem>((stream, lag, tables))
-        });
-        join_all(looks).await.into_iter().collect()
-    }
 }
-
-type Look = (Stream, Option<i64>, Vec<follow::TableProgress>);
 
 async fn locked(dialer: &Dialer, dsn: &Dsn) -> Result<Catalog, Problem> {
     let catalog = Catalog::connect(dialer.catalog(dsn.as_str())?).await?;
@@ -699,14 +463,6 @@ fn back_of<'a>(backs: &'a [Stream], stream: &Stream) -> Result<&'a Stream, Probl
     let ends = (stream.target, stream.source);
     let found = backs.iter().find(|back| (back.source, back.target) == ends);
     Ok(found.ok_or_else(|| format!("stream {} has no way back", stream.name))?)
-}
-
-/// Where a switch that is given up leads.
-const fn given_up(phase: Phase) -> Phase {
-    match phase {
-        Phase::Returning => Phase::Moved,
-        _ => Phase::Ready,
-    }
 }
 
 /// What a step is called while it is done.

@@ -1,0 +1,118 @@
+//! Changes owners: the gates closed, the catalog asked, and the way back if it cannot be done in time.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Run, back_of};
+use crate::reshard::Problem;
+use crate::reshard::phase::{Advance, Owners, Phase};
+use crate::reshard::stream::Direction;
+use crate::reshard::switch::{self, Ends};
+
+/// How long routers are given to take the new map at least, while writers wait.
+const SETTLE_MIN: Duration = Duration::from_millis(50);
+
+impl Run {
+    /// Changes owners, or leaves everything as it was.
+    pub(super) async fn switch(
+        &mut self,
+        direction: Direction,
+        phase: Phase,
+    ) -> Result<(), Problem> {
+        self.shut_out(direction).await?;
+        let list = self.ends(direction).await?;
+        let backs = self.streams(direction.reversed())?;
+        let mut ends = Vec::new();
+        let mut openers = Vec::new();
+        for (stream, source, target) in &list {
+            let back = back_of(&backs, stream)?;
+            ends.push(Ends { stream, back, source, target });
+            let both = [stream.source, stream.target].map(|shard| self.shards.open(shard));
+            let [source_opener, target_opener] = both;
+            openers.push((source_opener.await?, target_opener.await?));
+            // So that little is left to skip while writers wait.
+            let sql = "SELECT pg_replication_slot_advance($1::text::name, pg_current_wal_lsn())";
+            target.query_one(sql, &[&back.name]).await?;
+        }
+        for ends in &ends {
+            switch::advance_sequences(ends).await?;
+        }
+        let budget = self.options.max_pause;
+        let (crossed, closed) = switch::close(&ends, openers, budget).await;
+        let late = closed.waiting() >= budget;
+        let crossed =
+            crossed.and_then(|()| if late { Err(switch::too_long(budget)) } else { Ok(()) });
+        if let Err(problem) = crossed {
+            let advance = Advance { from: phase, to: given_up(phase), owners: None };
+            self.advance(advance).await?;
+            switch::reopen(&ends).await?;
+            closed.release().await;
+            return Err(problem);
+        }
+        for ends in &ends {
+            switch::advance_sequences(ends).await?;
+        }
+        let (to, owners) = match direction {
+            Direction::Forward => (Phase::Moved, Owners::New),
+            Direction::Backward => (Phase::Ready, Owners::Old),
+        };
+        let switched = self.advance(Advance { from: phase, to, owners: Some(owners) }).await;
+        if let Err(problem) = switched {
+            return self.unclear(phase, &ends, closed, problem).await;
+        }
+        self.positions.clone_from(&closed.positions);
+        // Nothing is written on the new side yet, so whoever reads the old one reads what is true; and
+        // when that is over, nobody reads it any more.
+        let wait = budget.saturating_sub(closed.waiting()).max(SETTLE_MIN);
+        let settled = self.settle(ends.iter().map(|ends| ends.source), wait).await;
+        let pause = closed.release().await;
+        settled?;
+        let kind = if direction == Direction::Forward { "cut-over" } else { "rollback" };
+        let found = self.last.clone().unwrap_or_default();
+        let more = json!({
+            "pause_ms": pause.as_secs_f64() * 1000.0,
+            "max_pause_ms": self.options.max_pause.as_secs_f64() * 1000.0,
+            "epoch": self.map.epoch.0,
+            "positions": self.positions,
+        });
+        self.certify(kind, &found, more).await
+    }
+
+    /// The catalog did not say whether owners changed: it is asked until it does, and writers wait.
+    async fn unclear(
+        &mut self,
+        phase: Phase,
+        ends: &[Ends<'_>],
+        closed: switch::Closed,
+        problem: Problem,
+    ) -> Result<(), Problem> {
+        let record = self.catalog.reshard().await?;
+        let Some(record) = record else { return Err(problem) };
+        self.record = record;
+        if self.phase() == Some(phase) {
+            self.advance(Advance { from: phase, to: given_up(phase), owners: None }).await?;
+            switch::reopen(ends).await?;
+        }
+        closed.release().await;
+        Err(problem)
+    }
+
+    pub(super) async fn reopen(&mut self, direction: Direction) -> Result<(), Problem> {
+        let list = self.ends(direction).await?;
+        let backs = self.streams(direction.reversed())?;
+        let mut ends = Vec::new();
+        for (stream, source, target) in &list {
+            ends.push(Ends { stream, back: back_of(&backs, stream)?, source, target });
+        }
+        switch::reopen(&ends).await
+    }
+}
+
+/// Where a switch that is given up leads.
+const fn given_up(phase: Phase) -> Phase {
+    match phase {
+        Phase::Returning => Phase::Moved,
+        _ => Phase::Ready,
+    }
+}
