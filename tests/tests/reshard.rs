@@ -12,6 +12,8 @@ mod distribute;
 mod everything;
 #[path = "reshard/killed.rs"]
 mod killed;
+#[path = "reshard/late.rs"]
+mod late;
 #[path = "reshard/load.rs"]
 mod load;
 #[path = "reshard/refused.rs"]

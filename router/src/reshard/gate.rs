@@ -201,6 +201,7 @@ pub(super) struct Lock {
 impl Lock {
     /// Waits for writers under way, no longer than `wait`; new ones wait behind. If the connection
     /// is lost, or whoever holds it falls silent for longer than `silence`, the lock is free again.
+    /// Cancelled, it may have been taken.
     pub(super) async fn take(
         client: Client,
         stream: &Stream,
@@ -238,6 +239,16 @@ impl Lock {
     pub(super) async fn release(self) -> Result<(), Problem> {
         Ok(self.client.batch_execute("SELECT pg_advisory_unlock_all()").await?)
     }
+}
+
+/// Ends the sessions that keep the gate's lock from being taken: how many. Transactions that are
+/// prepared already have none.
+pub(super) async fn end_writers(client: &Client, stream: &Stream) -> Result<i64, Problem> {
+    let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' \
+        AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+        AND (classid, objid, objsubid) = ($1, $2::text::regclass, 2) AND mode = 'ShareLock'";
+    let class = LOCK_CLASS.cast_unsigned();
+    Ok(client.query_one(sql, &[&class, &stream.gate()]).await?.get(0))
 }
 
 /// The lock's key, as SQL: a class of our own, and the sequence's oid.

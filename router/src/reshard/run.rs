@@ -17,7 +17,7 @@ use tokio_postgres::Client;
 use super::gate::{self, Gate};
 use super::phase::{Advance, Goal, Owners, Phase, Step, is_reached, steps};
 use super::stream::{Direction, Stream, streams};
-use super::switch::Position;
+use super::switch::Late;
 use super::verify::{self, Verification};
 use super::{Problem, Shards, cleanup, follow, preflight, publish};
 use crate::config::Dsn;
@@ -28,6 +28,8 @@ use crate::dial::Dialer;
 pub struct Options {
     /// How long writers of moving rows may be held up.
     pub max_pause: Duration,
+    /// Transactions that hold it up.
+    pub late: Late,
     /// Who runs it, for the record.
     pub who: String,
     /// Set by whoever wants it to stop: it does so where nobody waits for it.
@@ -42,6 +44,9 @@ pub struct Begin {
     pub joins: Option<GroupId>,
 }
 
+/// How often it is looked at what is under way.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// How long the target may take to follow before it counts as stuck.
 const FOLLOW_WAIT: Duration = Duration::from_secs(120);
 
@@ -54,6 +59,9 @@ const LOCK_WAIT: Duration = Duration::from_secs(3);
 /// How often a switch is tried again after it would have taken too long.
 const SWITCH_TRIES: u32 = 5;
 
+/// Hears of steps and of progress.
+pub type Tell<'a> = dyn FnMut(&Value) + Send + 'a;
+
 /// One run, driven by this process alone.
 #[derive(Debug)]
 pub struct Run {
@@ -63,7 +71,6 @@ pub struct Run {
     record: Record,
     options: Options,
     last: Option<Verification>,
-    positions: Vec<Position>,
 }
 
 impl Run {
@@ -97,7 +104,7 @@ impl Run {
         let Some(record) = catalog.reshard().await? else { return Ok(None) };
         let map = catalog.load().await?;
         let shards = Shards::new(Arc::clone(dialer), dsn, &map);
-        Ok(Some(Self { catalog, map, shards, record, options, last: None, positions: Vec::new() }))
+        Ok(Some(Self { catalog, map, shards, record, options, last: None }))
     }
 
     /// Begins a run: everything is looked at before anything is recorded, and recorded before
@@ -130,7 +137,7 @@ impl Run {
         let record = catalog.reshard().await?;
         let record = record.ok_or_else(|| "the record of the run is gone".to_owned())?;
         let map = catalog.load().await?;
-        Ok(Self { catalog, map, shards, record, options, last: None, positions: Vec::new() })
+        Ok(Self { catalog, map, shards, record, options, last: None })
     }
 
     #[must_use]
@@ -153,11 +160,7 @@ impl Run {
     ///
     /// # Errors
     /// What stopped it. The same call goes on from there.
-    pub async fn reach(
-        &mut self,
-        goal: Goal,
-        tell: &mut (dyn FnMut(&Value) + Send),
-    ) -> Result<(), Problem> {
+    pub async fn reach(&mut self, goal: Goal, tell: &mut Tell<'_>) -> Result<(), Problem> {
         match self.go(goal, tell).await {
             Ok(()) => Ok(()),
             Err(problem) => {
@@ -173,11 +176,7 @@ impl Run {
         }
     }
 
-    async fn go(
-        &mut self,
-        goal: Goal,
-        tell: &mut (dyn FnMut(&Value) + Send),
-    ) -> Result<(), Problem> {
+    async fn go(&mut self, goal: Goal, tell: &mut Tell<'_>) -> Result<(), Problem> {
         let mut fresh = false;
         let mut tries = 0;
         loop {
@@ -275,12 +274,7 @@ impl Run {
         })
     }
 
-    async fn step(
-        &mut self,
-        step: Step,
-        phase: Phase,
-        tell: &mut (dyn FnMut(&Value) + Send),
-    ) -> Result<(), Problem> {
+    async fn step(&mut self, step: Step, phase: Phase, tell: &mut Tell<'_>) -> Result<(), Problem> {
         match step {
             Step::Publish(direction) => {
                 let gate = if phase.direction() == direction { Gate::Open } else { Gate::Closed };
@@ -309,8 +303,19 @@ impl Run {
                 }
             }
             Step::Delete(direction) => {
+                let mut meter = self.meter(direction).await?;
                 for (stream, _, target) in self.ends(direction).await? {
-                    let deleted = cleanup::delete(&target, &stream.tables).await?;
+                    let mut looked = None::<Instant>;
+                    let mut deleted = 0;
+                    for leaf in cleanup::leaves(&target, &stream.tables).await? {
+                        for block in leaf.portions() {
+                            if looked.is_none_or(|at| at.elapsed() >= LOOK) {
+                                self.give_way(&mut meter, tell).await?;
+                                looked = Some(Instant::now());
+                            }
+                            deleted += leaf.delete(&target, block).await?;
+                        }
+                    }
                     tell(&json!({ "phase": phase.name(), "deleted": deleted,
                         "shard": stream.target.0 }));
                 }
@@ -377,11 +382,7 @@ impl Run {
         Ok(())
     }
 
-    async fn verify(
-        &mut self,
-        direction: Direction,
-        tell: &mut (dyn FnMut(&Value) + Send),
-    ) -> Result<(), Problem> {
+    async fn verify(&mut self, direction: Direction, tell: &mut Tell<'_>) -> Result<(), Problem> {
         let ends = self.ends(direction).await?;
         let mut lockers = Vec::new();
         for (stream, ..) in &ends {

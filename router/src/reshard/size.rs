@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio_postgres::Client;
 
 use super::stream::quoted;
-use super::{Problem, Shards, preflight};
+use super::{Problem, Shards, preflight, throttle};
 
 /// What a copy does in a second, where nothing has been measured yet.
 const BYTES_PER_SECOND: f64 = 20e6;
@@ -68,6 +68,21 @@ pub async fn plan(shards: &mut Shards, map: &ShardMap, moves: &[Move]) -> Result
     let mut pairs = BTreeMap::<_, u64>::new();
     for part in &sized {
         *pairs.entry((part.part.from, part.part.to)).or_default() += part.bytes;
+    }
+    let mut coming = BTreeMap::<ShardId, u64>::new();
+    for ((_, to), bytes) in &pairs {
+        *coming.entry(*to).or_default() += bytes;
+    }
+    for (shard, bytes) in coming {
+        let free = throttle::disk(&*shards.get(shard).await?).await?;
+        if let Some(free) = free.filter(|free| *free < bytes) {
+            return Err(Problem::new(
+                format!(
+                    "about {bytes} bytes are to come to shard {shard}, and its disk has {free} left"
+                ),
+                "Make room there, or move less at a time (--range).",
+            ));
+        }
     }
     let largest = pairs.into_values().max().unwrap_or_default();
     Ok(Plan {

@@ -32,11 +32,23 @@ pub(super) struct Ends<'a> {
     pub(super) target: &'a Client,
 }
 
+/// What becomes of transactions that have written moving rows and do not end in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Late {
+    /// Nothing moves.
+    #[default]
+    Kept,
+    /// Their clients are told 40001.
+    Ended,
+}
+
 /// Gates that are closed, with the writers waiting.
 pub(super) struct Closed {
     locks: Vec<Lock>,
     started: Instant,
     pub(super) positions: Vec<Position>,
+    /// Transactions that were ended.
+    pub(super) ended: i64,
 }
 
 /// Where the logs of both sides stood when owners changed.
@@ -57,21 +69,26 @@ pub(super) async fn close(
     ends: &[Ends<'_>],
     openers: Vec<(Client, Client)>,
     budget: Duration,
+    late: Late,
 ) -> (Result<(), Problem>, Closed) {
-    let mut closed = Closed { locks: Vec::new(), started: Instant::now(), positions: Vec::new() };
+    let mut closed =
+        Closed { locks: Vec::new(), started: Instant::now(), positions: Vec::new(), ended: 0 };
     // A third for those under way, so that the rest of the budget is there for the rest.
     let (wait, silence) = (budget / 3, budget * 4 + Duration::from_secs(1));
     let (sources, targets): (Vec<Client>, Vec<Client>) = openers.into_iter().unzip();
-    let take = |streams: Vec<&Stream>, openers: Vec<Client>| {
-        let pairs: Vec<_> = streams.into_iter().cloned().zip(openers).collect();
-        join_all(pairs.into_iter().map(|(stream, opener)| async move {
-            Lock::take(opener, &stream, wait, silence).await
-        }))
-    };
+    let mut taking = Vec::new();
+    for (ends, opener) in ends.iter().zip(targets) {
+        taking.push(Lock::take(opener, ends.back, wait, silence));
+    }
     // Nobody waits for these yet.
-    let targets = take(ends.iter().map(|ends| ends.back).collect(), targets).await;
+    let targets = join_all(taking).await;
     closed.started = Instant::now();
-    let sources = take(ends.iter().map(|ends| ends.stream).collect(), sources).await;
+    let mut taking = Vec::new();
+    for (ends, opener) in ends.iter().zip(sources) {
+        taking.push(take_source(ends, opener, (wait, silence), late));
+    }
+    let (sources, ended): (Vec<_>, Vec<i64>) = join_all(taking).await.into_iter().unzip();
+    closed.ended = ended.iter().sum();
     // Those of the sources are asked for by their place.
     let mut failure = None;
     for taken in sources.into_iter().chain(targets) {
@@ -92,6 +109,27 @@ pub(super) async fn close(
         }
         Ok(Err(problem)) => (Err(problem), closed),
         Err(_) => (Err(too_long(budget)), closed),
+    }
+}
+
+/// The lock of a source's gate, and how many transactions were ended for it.
+async fn take_source(
+    ends: &Ends<'_>,
+    opener: Client,
+    (wait, silence): (Duration, Duration),
+    late: Late,
+) -> (Result<Lock, Problem>, i64) {
+    let Ends { stream, source, .. } = ends;
+    let Late::Ended = late else {
+        return (Lock::take(opener, stream, wait, silence).await, 0);
+    };
+    let mut taking = std::pin::pin!(Lock::take(opener, stream, wait + wait / 2, silence));
+    if let Ok(taken) = tokio::time::timeout(wait, &mut taking).await {
+        return (taken, 0);
+    }
+    match gate::end_writers(source, stream).await {
+        Ok(ended) => (taking.await, ended),
+        Err(problem) => (Err(problem), 0),
     }
 }
 

@@ -22,10 +22,22 @@ CREATE TABLE IF NOT EXISTS pgherd.reshard_list (
 ALTER TABLE pgherd.reshard_list ADD COLUMN IF NOT EXISTS joins integer;
 -- The epoch at which the moving ranges have last changed owners.
 ALTER TABLE pgherd.reshard_list ADD COLUMN IF NOT EXISTS owners_epoch bigint;
+-- What its rows leave to others (router/src/reshard/throttle.rs).
+ALTER TABLE pgherd.reshard_list ADD COLUMN IF NOT EXISTS limits jsonb NOT NULL DEFAULT '{}';
 -- One at a time.
 CREATE UNIQUE INDEX IF NOT EXISTS reshard_one ON pgherd.reshard_list ((true))
     WHERE phase NOT IN ('finished', 'cancelled');
 GRANT SELECT ON pgherd.reshard_list TO PUBLIC;
+
+-- What each router has seen of each shard lately, while rows move: the 99th percentile of what
+-- statements took, in milliseconds. Of the last seconds only, so nothing is lost with a crash.
+CREATE UNLOGGED TABLE IF NOT EXISTS pgherd.answer_list (
+    router text,
+    shard integer,
+    p99_ms float8 NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (router, shard)
+);
 
 DROP FUNCTION IF EXISTS pgherd.begin_reshard(jsonb, jsonb, text, bigint);
 CREATE OR REPLACE FUNCTION pgherd.begin_reshard(

@@ -39,7 +39,7 @@ impl Run {
             switch::advance_sequences(ends).await?;
         }
         let budget = self.options.max_pause;
-        let (crossed, closed) = switch::close(&ends, openers, budget).await;
+        let (crossed, closed) = switch::close(&ends, openers, budget, self.options.late).await;
         let late = closed.waiting() >= budget;
         let crossed =
             crossed.and_then(|()| if late { Err(switch::too_long(budget)) } else { Ok(()) });
@@ -61,7 +61,7 @@ impl Run {
         if let Err(problem) = switched {
             return self.unclear(phase, &ends, closed, problem).await;
         }
-        self.positions.clone_from(&closed.positions);
+        let (ended, positions) = (closed.ended, closed.positions.clone());
         // Nothing is written on the new side yet, so whoever reads the old one reads what is true; and
         // when that is over, nobody reads it any more.
         let wait = budget.saturating_sub(closed.waiting()).max(SETTLE_MIN);
@@ -73,8 +73,9 @@ impl Run {
         let more = json!({
             "pause_ms": pause.as_secs_f64() * 1000.0,
             "max_pause_ms": self.options.max_pause.as_secs_f64() * 1000.0,
+            "ended_transactions": ended,
             "epoch": self.map.epoch.0,
-            "positions": self.positions,
+            "positions": positions,
         });
         self.certify(kind, &found, more).await
     }

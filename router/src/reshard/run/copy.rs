@@ -1,26 +1,30 @@
-//! Rows are copied by PostgreSQL; what is done here is to begin it, and to tell how far it is.
+//! Rows are copied by PostgreSQL; what is done here is to begin it, to hold it up where others would
+//! suffer, and to tell how far it is.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
+use pgherd_shard_map::store::Record;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use super::Run;
+use super::{LOOK, Run, Tell};
 use crate::reshard::stream::{Direction, Stream};
-use crate::reshard::{Problem, follow, size};
-
-/// How often progress is looked at while rows are copied.
-const LOOK: Duration = Duration::from_millis(500);
+use crate::reshard::throttle::{Limits, Load, Meter};
+use crate::reshard::{Problem, brake, follow, size};
 
 impl Run {
-    /// Until every table has been copied and follows.
+    /// Until every table has been copied and follows. Held up where others would suffer.
     pub(super) async fn copy(
         &mut self,
         direction: Direction,
-        tell: &mut (dyn FnMut(&Value) + Send),
+        tell: &mut Tell<'_>,
     ) -> Result<(), Problem> {
         let ends = self.ends(direction).await?;
+        let mut meter = self.meter(direction).await?;
+        // Nothing is begun that would have to be held at once.
+        self.give_way(&mut meter, tell).await?;
         for (stream, _, target) in &ends {
+            brake::make(target, stream).await?;
             let url = self.shards.url(stream.source)?;
             follow::subscribe(target, url, stream, follow::Rows::Copy).await?;
         }
@@ -30,6 +34,7 @@ impl Run {
         }
         let mut said = Value::Null;
         let mut pace = None;
+        let mut braked = false;
         loop {
             let mut lines = Vec::new();
             let mut missing = false;
@@ -43,9 +48,10 @@ impl Run {
                 lines.push(json!({ "source": stream.source.0, "target": stream.target.0,
                     "tables": tables }));
             }
+            let (held, load) = self.held(&mut meter).await?;
             let pace = pace.get_or_insert_with(|| follow::Pace::new(there.0));
-            let progress =
-                json!({ "phase": "copying", "streams": lines, "rate": pace.rate(there) });
+            let progress = json!({ "phase": "copying", "streams": lines, "rate": pace.rate(there),
+                "held": held, "load": load });
             if progress != said {
                 self.catalog.note_reshard(self.record.id, &progress, None).await?;
                 self.record.progress = progress.clone();
@@ -53,11 +59,76 @@ impl Run {
                 said = progress;
             }
             if !missing {
+                break;
+            }
+            self.may_go_on()?;
+            if braked || held.is_some() {
+                braked = held.is_some();
+                for (stream, _, target) in &ends {
+                    brake::set(target, stream, braked).await?;
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        for (stream, _, target) in &ends {
+            brake::remove(target, stream).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn meter(&mut self, direction: Direction) -> Result<Meter, Problem> {
+        let mut shards = BTreeMap::new();
+        for (stream, source, target) in self.ends(direction).await? {
+            shards.insert(stream.source, source);
+            shards.insert(stream.target, target);
+        }
+        Ok(Meter::new(shards.into_iter().collect()))
+    }
+
+    /// Why rows are held now, if they are, and what was measured.
+    async fn held(&self, meter: &mut Meter) -> Result<(Option<String>, Load), Problem> {
+        let load = meter.look(&self.catalog).await?;
+        let limits = match self.catalog.reshard().await? {
+            Some(record) if record.id == self.record.id => limits(&record)?,
+            _ => Limits::default(),
+        };
+        Ok((limits.exceeded(&load), load))
+    }
+
+    /// Waits until nobody would suffer.
+    pub(super) async fn give_way(
+        &self,
+        meter: &mut Meter,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), Problem> {
+        let mut said = None;
+        loop {
+            let (held, load) = self.held(meter).await?;
+            if held != said {
+                let phase = &self.record.phase;
+                let progress = json!({ "phase": phase, "held": held, "load": load });
+                self.catalog.note_reshard(self.record.id, &progress, None).await?;
+                tell(&progress);
+                said.clone_from(&held);
+            }
+            if held.is_none() {
                 return Ok(());
             }
             self.may_go_on()?;
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Changes what rows leave to others. May be done beside a command that is at work.
+    ///
+    /// # Errors
+    /// The catalog cannot be reached.
+    pub async fn limit(&mut self, change: impl FnOnce(&mut Limits)) -> Result<Limits, Problem> {
+        let mut limits = limits(&self.record)?;
+        change(&mut limits);
+        self.record.limits = json!(limits);
+        self.catalog.limit_reshard(self.record.id, &self.record.limits).await?;
+        Ok(limits)
     }
 
     /// About how many rows each table of a stream has.
@@ -75,4 +146,9 @@ impl Run {
         }
         Ok(expected)
     }
+}
+
+pub(super) fn limits(record: &Record) -> Result<Limits, Problem> {
+    let read = serde_json::from_value(record.limits.clone());
+    Ok(read.map_err(|error| format!("limits of run {}: {error}", record.id))?)
 }

@@ -6,9 +6,11 @@ use pgherd_shard_map::store::read_local;
 use serde_json::{Value, json};
 
 use super::Run;
+use super::copy::limits;
 use crate::reshard::phase::Phase;
 use crate::reshard::stream::Stream;
-use crate::reshard::{Problem, Seen, SeenStream, follow, gate};
+use crate::reshard::throttle::{Limits, Load};
+use crate::reshard::{Answered, Problem, Seen, SeenStream, follow, gate};
 
 /// A stream, how far its target is behind, and how far its tables are.
 type Look = (Stream, Option<i64>, Vec<follow::TableProgress>);
@@ -48,6 +50,31 @@ impl Run {
         Ok(false)
     }
 
+    /// What is looked at before rows go on: measured now.
+    ///
+    /// # Errors
+    /// A shard cannot be reached.
+    pub async fn load(&mut self) -> Result<Option<Load>, Problem> {
+        let Some(phase) = self.phase().filter(|phase| !phase.is_over()) else { return Ok(None) };
+        Ok(Some(self.meter(phase.direction()).await?.look(&self.catalog).await?))
+    }
+
+    /// What rows leave to others.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub fn limits(&self) -> Result<Limits, Problem> {
+        limits(&self.record)
+    }
+
+    /// A router tells what statements have taken lately.
+    ///
+    /// # Errors
+    /// The catalog cannot be reached.
+    pub async fn tell_answers(&self, seen: &Answered<'_>) -> Result<(), Problem> {
+        Ok(self.catalog.tell_answers(seen.router, seen.p99s).await?)
+    }
+
     /// How far each stream is, for people.
     ///
     /// # Errors
@@ -79,6 +106,7 @@ impl Run {
             run: self.record.id,
             phase: self.record.phase.clone(),
             paused: self.record.paused,
+            held: self.record.progress["held"].is_string(),
             streams: streams.collect(),
         }))
     }
