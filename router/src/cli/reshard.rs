@@ -4,7 +4,6 @@ mod limits;
 mod status;
 mod wish;
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +16,8 @@ use super::Failure;
 use super::catalog::CatalogArgs;
 use crate::reshard::distribute::Registered;
 use crate::reshard::phase::{Goal, Phase};
-use crate::reshard::proposal::propose;
-use crate::reshard::size::{self, Plan};
+use crate::reshard::proposal::{Estimate, Weights, estimate, propose};
+use crate::reshard::size::{self, Plan, Weight};
 use crate::reshard::{Begin, Late, Options, Problem, Run, Shards};
 use limits::LimitArgs;
 use status::StatusArgs;
@@ -38,6 +37,7 @@ pub(super) enum ReshardCommand {
     #[command(after_help = "Examples:\n  \
         pgherd reshard plan --spread                    the same to every shard, new ones too\n  \
         pgherd reshard plan --balance                   the same number of bytes to every shard\n  \
+        pgherd reshard plan --balance --by load         the same load, as it is for ten seconds\n  \
         pgherd reshard plan --split 0 --to 4            half of shard 0\n  \
         pgherd reshard plan --drain 2                   all of shard 2, over the others\n  \
         pgherd reshard plan --merge 0                   everything to shard 0\n  \
@@ -155,7 +155,7 @@ async fn plan(wish: &WishArgs, common: &Common) -> Result<(), Failure> {
     if common.json {
         println!("{}", json!(plan));
     } else {
-        print_plan(&plan);
+        print_plan(&plan, wish);
         println!("Run it: pgherd reshard start with the same options.");
     }
     Ok(())
@@ -166,19 +166,20 @@ async fn planned(wish: &WishArgs, common: &Common) -> Result<Plan, Failure> {
     let (dsn, dialer) = (common.catalog.dsn()?, Arc::new(common.catalog.dialer()?));
     let map = common.catalog.connect().await?.load().await.map_err(|e| e.to_string())?;
     let mut shards = Shards::new(dialer, &dsn, &map);
-    let (map, moves) = match wish.distribution(&map)? {
+    let (map, moves, balance) = match wish.distribution(&map)? {
         Some(wanted) => {
             let home = shards.get(map.home).await?;
             let Registered { map, moves, .. } = wanted.look(&home).await?;
-            (map, moves)
+            (map, moves, Vec::new())
         }
         None => {
-            let bytes = match wish.is_by_size() {
-                true => size::by_shard(&mut shards, &map).await?,
-                false => BTreeMap::new(),
+            let weights = match wish.weight() {
+                Some(weight) => size::by_shard(&mut shards, &map, weight).await?,
+                None => Weights::new(),
             };
-            let moves = propose(&map, &wish.read(&map, bytes)?);
-            (map, moves)
+            let moves = propose(&map, &wish.read(&map, weights.clone())?);
+            let balance = estimate(&map, &weights, &moves);
+            (map, moves, balance)
         }
     };
     for group in map.groups() {
@@ -196,7 +197,7 @@ async fn planned(wish: &WishArgs, common: &Common) -> Result<Plan, Failure> {
             "The shards have what you wish them to have. pgherd.ranges shows it.",
         ));
     }
-    Ok(size::plan(&mut shards, &map, &moves).await?)
+    Ok(Plan { balance, ..size::plan(&mut shards, &map, &moves).await? })
 }
 
 async fn start(
@@ -207,7 +208,7 @@ async fn start(
 ) -> Result<(), Failure> {
     let plan = planned(wish, common).await?;
     if !common.json {
-        print_plan(&plan);
+        print_plan(&plan, wish);
     }
     let (dsn, dialer) = (common.catalog.dsn()?, Arc::new(common.catalog.dialer()?));
     let map = common.catalog.connect().await?.load().await.map_err(|e| e.to_string())?;
@@ -299,7 +300,18 @@ async fn reach(run: &mut Run, common: &Common, goal: Goal) -> Result<(), Failure
     Ok(())
 }
 
-fn print_plan(plan: &Plan) {
+fn print_plan(plan: &Plan, wish: &WishArgs) {
+    let weighed = |weight: u64| match wish.weight() {
+        Some(Weight::Load(_)) => format!("{weight} scans and rows written"),
+        _ => bytes(weight),
+    };
+    for Estimate { group, shard, now, then } in &plan.balance {
+        println!(
+            "shard {shard}  group {group}  {} now, about {} then",
+            weighed(*now),
+            weighed(*then)
+        );
+    }
     for sized in &plan.moves {
         let (part, range) = (&sized.part, sized.part.range());
         let end = range.end.map_or_else(|| "end".to_owned(), |end| end.to_string());

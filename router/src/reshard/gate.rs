@@ -72,6 +72,13 @@ END $$;"
     );
     client.batch_execute(&functions).await?;
     for table in &stream.tables {
+        // What is there needs no lock, which whoever has written to the table might keep for long.
+        let sql = "SELECT EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = $1::text::regclass \
+                   AND tgname = $2::text::name)";
+        let last = format!("_{name}_t");
+        if client.query_one(sql, &[&table.quoted(), &last]).await?.get(0) {
+            continue;
+        }
         let (old, new) = (table.predicate("OLD.")?, table.predicate("NEW.")?);
         let target = table.quoted();
         let call = format!("FOR EACH ROW WHEN (%) EXECUTE FUNCTION pgherd.{name}_pass()");
@@ -164,9 +171,12 @@ pub(super) async fn is_closed(client: &Client, stream: &Stream) -> Result<bool, 
 
 /// Opens or closes the gate: at once for whoever looks after, whatever its snapshot.
 pub(super) async fn set(client: &Client, stream: &Stream, gate: Gate) -> Result<(), Problem> {
-    let sql = "SELECT setval($1::text::regclass, $2)";
-    client.query_one(sql, &[&stream.gate(), &gate.value()]).await?;
-    Ok(())
+    Ok(client.batch_execute(&set_sql(stream, gate)).await?)
+}
+
+/// SQL for the same.
+pub(super) fn set_sql(stream: &Stream, gate: Gate) -> String {
+    format!("SELECT setval('{}', {})", stream.gate(), gate.value())
 }
 
 /// Takes the gate away, if it is there.

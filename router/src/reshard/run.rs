@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use pgherd_shard_map::store::{Catalog, Move, Record};
-use pgherd_shard_map::{GroupId, ShardMap};
+use pgherd_shard_map::{Epoch, GroupId, ShardMap};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
@@ -330,12 +330,13 @@ impl Run {
     async fn shut_out(&mut self, direction: Direction) -> Result<(), Problem> {
         let ends = self.ends(direction).await?;
         let shards = ends.iter().flat_map(|(_, source, target)| [&**source, &**target]);
-        self.settle(shards, ROUTERS_WAIT).await
+        self.settle(self.map.epoch, shards, ROUTERS_WAIT).await
     }
 
-    /// From here on only routers that have the newest map have sessions on these shards.
+    /// From here on only routers whose maps are that new have sessions on these shards.
     async fn settle<'a>(
         &self,
+        epoch: Epoch,
         shards: impl Iterator<Item = &'a Client>,
         wait: Duration,
     ) -> Result<(), Problem> {
@@ -345,7 +346,7 @@ impl Run {
                 each.push(shard);
             }
         }
-        let ended = self.catalog.settle(&each, self.map.epoch, wait).await?;
+        let ended = self.catalog.settle(&each, epoch, wait).await?;
         if ended > 0 {
             tracing::warn!(ended, "sessions of routers that do not follow the catalog were ended");
         }
@@ -415,15 +416,21 @@ impl Run {
     }
 
     async fn advance(&mut self, advance: Advance) -> Result<(), Problem> {
+        self.record_advance(advance).await?;
+        self.map = self.catalog.load().await?;
+        Ok(())
+    }
+
+    /// The same, and the map is not read: it is of an older epoch than what is returned.
+    async fn record_advance(&mut self, advance: Advance) -> Result<Epoch, Problem> {
         let owners = advance.owners.map(|owners| match owners {
             Owners::New => "to_shard",
             Owners::Old => "from_shard",
         });
         let (from, to) = (advance.from.name(), advance.to.name());
-        self.catalog.advance_reshard(self.record.id, from, to, owners).await?;
+        let epoch = self.catalog.advance_reshard(self.record.id, from, to, owners).await?;
         to.clone_into(&mut self.record.phase);
-        self.map = self.catalog.load().await?;
-        Ok(())
+        Ok(epoch)
     }
 
     fn streams(&self, direction: Direction) -> Result<Vec<Stream>, Problem> {

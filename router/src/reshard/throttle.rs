@@ -18,7 +18,7 @@ use super::Problem;
 const DISK_LOOK: Duration = Duration::from_secs(5);
 
 /// What routers have told longer ago than this does not count.
-const HEARD_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const HEARD_WITHIN: Duration = Duration::from_secs(10);
 
 /// Limits, as the catalog keeps them. One that is not there does not hold.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -116,7 +116,8 @@ impl Meter {
 async fn behind(client: &Client) -> Result<(u64, u64), Problem> {
     // The streams of tables that are being copied are as far as they can be.
     let sql = "SELECT greatest(0, \
-        (SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), r.replay_lsn)) FROM pg_stat_replication r \
+        (SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(r.replay_lsn, r.flush_lsn))) \
+            FROM pg_stat_replication r \
             WHERE NOT EXISTS (SELECT FROM pg_replication_slots s \
                 WHERE s.active_pid = r.pid AND s.slot_type = 'logical')), \
         (SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)) \

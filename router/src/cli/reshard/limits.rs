@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::status::bytes;
+use crate::config::parse_bytes;
 use crate::reshard::Limits;
 
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
@@ -79,21 +80,10 @@ pub(super) fn measured(all: &Value) -> String {
 }
 
 fn size(text: &str) -> Result<Limit<u64>, String> {
-    let expected = || "expected a number with kB, MB, GB or TB, or off".to_owned();
-    if text == "off" {
-        return Ok(Limit(None));
+    match text {
+        "off" => Ok(Limit(None)),
+        _ => parse_bytes(text).map(|bytes| Limit(Some(bytes))),
     }
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let number: u64 = digits.trim_end().parse().map_err(|_| expected())?;
-    let units = ["B", "kB", "MB", "GB", "TB"];
-    let unit = match &text[digits.len()..] {
-        "" => 0,
-        unit => {
-            units.iter().position(|known| known.eq_ignore_ascii_case(unit)).ok_or_else(expected)?
-        }
-    };
-    let bytes = number.checked_mul(1 << (10 * unit)).ok_or_else(expected)?;
-    Ok(Limit(Some(bytes)))
 }
 
 fn milliseconds(text: &str) -> Result<Limit<f64>, String> {
@@ -110,7 +100,7 @@ mod tests {
     #[test]
     fn sizes_have_units_or_are_off() {
         assert_eq!(size("512MB"), Ok(Limit(Some(512 << 20))));
-        assert_eq!(size("3 gb"), Ok(Limit(Some(3 << 30))));
+        assert_eq!(size("3 GB"), Ok(Limit(Some(3 << 30))));
         assert_eq!(size("off"), Ok(Limit(None)));
         assert!(size("much").is_err() && size("5 XB").is_err() && size("99999999TB").is_err());
         assert_eq!(milliseconds("50ms"), Ok(Limit(Some(50.0))));

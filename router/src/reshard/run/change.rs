@@ -8,7 +8,7 @@ use super::{Run, back_of};
 use crate::reshard::Problem;
 use crate::reshard::phase::{Advance, Owners, Phase};
 use crate::reshard::stream::Direction;
-use crate::reshard::switch::{self, Ends};
+use crate::reshard::switch::{self, Ends, Readied};
 
 /// How long routers are given to take the new map at least, while writers wait.
 const SETTLE_MIN: Duration = Duration::from_millis(50);
@@ -31,15 +31,13 @@ impl Run {
             let both = [stream.source, stream.target].map(|shard| self.shards.open(shard));
             let [source_opener, target_opener] = both;
             openers.push((source_opener.await?, target_opener.await?));
-            // So that little is left to skip while writers wait.
-            let sql = "SELECT pg_replication_slot_advance($1::text::name, pg_current_wal_lsn())";
-            target.query_one(sql, &[&back.name]).await?;
         }
+        let mut ready = Vec::new();
         for ends in &ends {
-            switch::advance_sequences(ends).await?;
+            ready.push(Readied::new(ends).await?);
         }
         let budget = self.options.max_pause;
-        let (crossed, closed) = switch::close(&ends, openers, budget, self.options.late).await;
+        let (crossed, mut closed) = switch::close(&ready, openers, budget, self.options.late).await;
         let late = closed.waiting() >= budget;
         let crossed =
             crossed.and_then(|()| if late { Err(switch::too_long(budget)) } else { Ok(()) });
@@ -50,31 +48,37 @@ impl Run {
             closed.release().await;
             return Err(problem);
         }
-        for ends in &ends {
-            switch::advance_sequences(ends).await?;
-        }
         let (to, owners) = match direction {
             Direction::Forward => (Phase::Moved, Owners::New),
             Direction::Backward => (Phase::Ready, Owners::Old),
         };
-        let switched = self.advance(Advance { from: phase, to, owners: Some(owners) }).await;
-        if let Err(problem) = switched {
-            return self.unclear(phase, &ends, closed, problem).await;
-        }
-        let (ended, positions) = (closed.ended, closed.positions.clone());
+        let advance = Advance { from: phase, to, owners: Some(owners) };
+        let epoch = match self.record_advance(advance).await {
+            Ok(epoch) => epoch,
+            Err(problem) => return self.unclear(phase, &ends, closed, problem).await,
+        };
+        closed.mark("owners have changed");
         // Nothing is written on the new side yet, so whoever reads the old one reads what is true; and
         // when that is over, nobody reads it any more.
         let wait = budget.saturating_sub(closed.waiting()).max(SETTLE_MIN);
-        let settled = self.settle(ends.iter().map(|ends| ends.source), wait).await;
+        let settled = self.settle(epoch, ends.iter().map(|ends| ends.source), wait).await;
+        closed.mark("routers know of it");
+        let (ended, positions, steps) =
+            (closed.ended, closed.positions.clone(), closed.steps.clone());
         let pause = closed.release().await;
         settled?;
+        self.map = self.catalog.load().await?;
+        for ready in &ready {
+            ready.tidy().await?;
+        }
         let kind = if direction == Direction::Forward { "cut-over" } else { "rollback" };
         let found = self.last.clone().unwrap_or_default();
         let more = json!({
             "pause_ms": pause.as_secs_f64() * 1000.0,
             "max_pause_ms": self.options.max_pause.as_secs_f64() * 1000.0,
             "ended_transactions": ended,
-            "epoch": self.map.epoch.0,
+            "steps": steps,
+            "epoch": epoch.0,
             "positions": positions,
         });
         self.certify(kind, &found, more).await

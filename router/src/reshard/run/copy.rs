@@ -2,6 +2,7 @@
 //! suffer, and to tell how far it is.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use pgherd_shard_map::store::Record;
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use tokio_postgres::Client;
 
 use super::{LOOK, Run, Tell};
 use crate::reshard::stream::{Direction, Stream};
-use crate::reshard::throttle::{Limits, Load, Meter};
+use crate::reshard::throttle::{HEARD_WITHIN, Limits, Load, Meter};
 use crate::reshard::{Problem, brake, follow, size};
 
 impl Run {
@@ -21,10 +22,12 @@ impl Run {
     ) -> Result<(), Problem> {
         let ends = self.ends(direction).await?;
         let mut meter = self.meter(direction).await?;
+        for (stream, _, target) in &ends {
+            brake::make(target, stream).await?;
+        }
         // Nothing is begun that would have to be held at once.
         self.give_way(&mut meter, tell).await?;
         for (stream, _, target) in &ends {
-            brake::make(target, stream).await?;
             let url = self.shards.url(stream.source)?;
             follow::subscribe(target, url, stream, follow::Rows::Copy).await?;
         }
@@ -101,9 +104,17 @@ impl Run {
         meter: &mut Meter,
         tell: &mut Tell<'_>,
     ) -> Result<(), Problem> {
+        let started = Instant::now();
         let mut said = None;
         loop {
             let (held, load) = self.held(meter).await?;
+            // Routers have known of the run for a moment only.
+            let unheard = load.p99_ms.is_none() && limits(&self.record)?.max_p99_ms.is_some();
+            if unheard && started.elapsed() < HEARD_WITHIN {
+                self.may_go_on()?;
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
             if held != said {
                 let phase = &self.record.phase;
                 let progress = json!({ "phase": phase, "held": held, "load": load });
