@@ -53,7 +53,9 @@ pub async fn rescue(
     answered: Answered<'_>,
 ) -> Result<Option<Seen>, Problem> {
     let Some(mut run) = Run::look(dialer, catalog).await? else { return Ok(None) };
-    run.tell_answers(&answered).await?;
+    if let Err(problem) = run.tell_answers(&answered).await {
+        tracing::warn!(%problem, "what statements take cannot be told to whoever moves rows");
+    }
     if !run.is_shut().await? && !run.is_unsettled().await? {
         return run.seen().await;
     }

@@ -151,6 +151,35 @@ impl Catalog {
         Ok(Epoch(row.get::<_, i64>(0) as u64))
     }
 
+    /// Opens a transaction that nobody else's change of the map comes before: whoever has one open
+    /// is waited for now, and not when others wait for this one. [`Self::advance_reshard`] is a
+    /// part of it, up to [`Self::commit_map`] or [`Self::release_map`].
+    ///
+    /// # Errors
+    /// PostgreSQL's 55P03 where another change does not end in time.
+    pub async fn hold_map(&self, wait: Duration) -> Result<(), StoreError> {
+        let sql = format!(
+            "BEGIN; SET LOCAL lock_timeout = {}; SELECT epoch FROM pgherd.cluster FOR UPDATE; \
+             SET LOCAL lock_timeout = 0",
+            wait.as_millis().max(1)
+        );
+        bounded(self.client.batch_execute(&sql)).await
+    }
+
+    /// # Errors
+    /// PostgreSQL's: then nobody knows whether it was done.
+    pub async fn commit_map(&self) -> Result<(), StoreError> {
+        bounded(self.client.batch_execute("COMMIT")).await
+    }
+
+    /// Nothing has been changed.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn release_map(&self) -> Result<(), StoreError> {
+        bounded(self.client.batch_execute("ROLLBACK")).await
+    }
+
     /// What was seen last, for `pgherd.reshards`.
     ///
     /// # Errors
@@ -214,7 +243,7 @@ impl Catalog {
         let sql = "WITH old AS (DELETE FROM pgherd.answer_list \
                 WHERE at < pg_catalog.clock_timestamp() - interval '5 minutes' AND router <> $1) \
             INSERT INTO pgherd.answer_list (router, shard, p99_ms) \
-            SELECT $1, t.* FROM pg_catalog.unnest($2::integer[], $3::float8[]) AS t \
+            SELECT $1, t.* FROM unnest($2::integer[], $3::float8[]) AS t (shard, p99) \
             ON CONFLICT (router, shard) DO UPDATE SET p99_ms = excluded.p99_ms, at = excluded.at";
         bounded(self.client.execute(sql, &[&router, &shards, &p99s])).await?;
         Ok(())

@@ -59,7 +59,9 @@ CREATE OR REPLACE FUNCTION pgherd.advance_reshard(
     which integer, old_phase text, new_phase text, owners text DEFAULT NULL)
 RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE
-    new_epoch bigint := pgherd.bump_epoch();
+    -- At the end of a run its tables may join another group.
+    new_epoch bigint := CASE WHEN new_phase IN ('finished', 'cancelled') THEN pgherd.bump_epoch()
+        ELSE pgherd.bump_placement_epoch() END;
     move record;
 BEGIN
     UPDATE pgherd.reshard_list SET phase = new_phase, changed = clock_timestamp(), problem = NULL

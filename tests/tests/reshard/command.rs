@@ -38,7 +38,7 @@ pub(crate) fn assert_clean(cluster: &LocalCluster) {
     check.args(["check", "--rows", "--catalog", &cluster.file.catalog.dsn]);
     let output = check.output().expect("pgherd runs");
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    let named = ["pgherd reshard", "replication slot", "prepared transaction"];
+    let named = ["run of pgherd reshard", "replication slot", "prepared transaction"];
     let silent = !named.iter().any(|name| said.contains(name));
     assert!(output.status.success() && silent, "pgherd check: {said}");
     for shard in &cluster.file.shards {

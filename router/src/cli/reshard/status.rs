@@ -211,6 +211,13 @@ fn certified(certificate: &Value) -> String {
             "  writers of these rows waited {pause:.1} ms of {} ms; epoch {}",
             certificate["max_pause_ms"], certificate["epoch"]
         );
+        for done in certificate["steps"].as_array().into_iter().flatten() {
+            let ms = done["ms"].as_f64().unwrap_or_default();
+            let _ = writeln!(page, "  {ms:>8.1} ms  {}", text(&done["step"]));
+        }
+        if let Some(ended @ 1..) = certificate["ended_transactions"].as_i64() {
+            let _ = writeln!(page, "  {ended} transactions were ended");
+        }
     }
     page
 }

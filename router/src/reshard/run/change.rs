@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pgherd_shard_map::Epoch;
 use serde_json::json;
 
 use super::{Run, back_of};
@@ -9,6 +10,9 @@ use crate::reshard::Problem;
 use crate::reshard::phase::{Advance, Owners, Phase};
 use crate::reshard::stream::Direction;
 use crate::reshard::switch::{self, Ends, Readied};
+
+/// How long another change of the map is waited for, before writers wait.
+const MAP_WAIT: Duration = Duration::from_secs(5);
 
 /// How long routers are given to take the new map at least, while writers wait.
 const SETTLE_MIN: Duration = Duration::from_millis(50);
@@ -37,15 +41,24 @@ impl Run {
             ready.push(Readied::new(ends).await?);
         }
         let budget = self.options.max_pause;
+        if let Err(error) = self.catalog.hold_map(MAP_WAIT).await {
+            // The connection may have gone with it.
+            drop(self.catalog.release_map().await);
+            return Err(Problem::new(
+                format!("the map is being changed: {error}"),
+                "Nothing has moved. A transaction that changes the schema is open: try again after it.",
+            ));
+        }
         let (crossed, mut closed) = switch::close(&ready, openers, budget, self.options.late).await;
         let late = closed.waiting() >= budget;
         let crossed =
             crossed.and_then(|()| if late { Err(switch::too_long(budget)) } else { Ok(()) });
         if let Err(problem) = crossed {
             let advance = Advance { from: phase, to: given_up(phase), owners: None };
-            self.advance(advance).await?;
+            self.commit_advance(advance).await?;
             switch::reopen(&ends).await?;
             closed.release().await;
+            self.map = self.catalog.load().await?;
             return Err(problem);
         }
         let (to, owners) = match direction {
@@ -53,7 +66,7 @@ impl Run {
             Direction::Backward => (Phase::Ready, Owners::Old),
         };
         let advance = Advance { from: phase, to, owners: Some(owners) };
-        let epoch = match self.record_advance(advance).await {
+        let epoch = match self.commit_advance(advance).await {
             Ok(epoch) => epoch,
             Err(problem) => return self.unclear(phase, &ends, closed, problem).await,
         };
@@ -84,6 +97,13 @@ impl Run {
         self.certify(kind, &found, more).await
     }
 
+    /// The end of a transaction that `hold_map` has begun.
+    async fn commit_advance(&mut self, advance: Advance) -> Result<Epoch, Problem> {
+        let epoch = self.record_advance(advance).await?;
+        self.catalog.commit_map().await?;
+        Ok(epoch)
+    }
+
     /// The catalog did not say whether owners changed: it is asked until it does, and writers wait.
     async fn unclear(
         &mut self,
@@ -92,6 +112,8 @@ impl Run {
         closed: switch::Closed,
         problem: Problem,
     ) -> Result<(), Problem> {
+        // Where it has ended already, there is nothing to end.
+        drop(self.catalog.release_map().await);
         let record = self.catalog.reshard().await?;
         let Some(record) = record else { return Err(problem) };
         self.record = record;
