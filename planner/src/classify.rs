@@ -3,13 +3,14 @@
 
 use pgherd_shard_map::{RelationKind, ShardId};
 
+use crate::ddl::object_word;
 use crate::query::{keyword, starts_query};
 use crate::route::{home, one, plan_of};
 use crate::token::{Kind, Range, Tokens};
 use crate::witness::unread;
 use crate::{
     Access, Action, Alone, BeginWord, ClusterFunction, Context, Discard, Isolation, ManyShards,
-    Merge, OneShard, Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Stateful,
+    Merge, OneShard, Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Span, Stateful,
     StatementKind, Target, block, cluster, copy, cursor, ddl, explain, functions, insert, live,
     merge_into, route, temporary, with, write,
 };
@@ -33,6 +34,7 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
             | SessionStatement::Discard(_)
             | SessionStatement::Prepare { .. }
             | SessionStatement::Execute { .. }
+            | SessionStatement::CreateAsExecute { .. }
             | SessionStatement::Deallocate(_) => StatementKind::Session,
             _ => StatementKind::Transaction,
         };
@@ -271,7 +273,11 @@ fn session(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
             _ => return Ok(None),
         }),
         "prepare" => return prepare(tokens).map(Some),
-        "execute" => return execute(tokens).map(Some),
+        "execute" => {
+            let (name, arguments) = execute(tokens, 0, tokens.len())?;
+            SessionStatement::Execute { name, arguments }
+        }
+        "create" => return create_as_execute(tokens),
         "deallocate" => {
             let at = 1 + usize::from(tokens.is(1, "prepare") && tokens.len() > 2);
             SessionStatement::Deallocate((!tokens.is(at, "all")).then(|| name(at)))
@@ -359,21 +365,40 @@ fn query_kind_at(tokens: &Tokens<'_>, at: usize) -> bool {
     tokens.is_any(at, WORDS) || starts_query(tokens, at)
 }
 
-/// `EXECUTE name [(arguments)]`
-fn execute(tokens: &Tokens<'_>) -> Result<SessionStatement, PlanError> {
+/// `EXECUTE name [(arguments)]`, up to `end`.
+fn execute(
+    tokens: &Tokens<'_>,
+    at: usize,
+    end: usize,
+) -> Result<(Box<str>, Box<[Span]>), PlanError> {
     let wrong = || PlanError::new("42601", "syntax error in EXECUTE");
-    let name = tokens.name(1).ok_or_else(wrong)?.into();
+    let name = tokens.name(at + 1).filter(|_| at + 1 < end).ok_or_else(wrong)?.into();
     let mut arguments = Vec::new();
-    if tokens.kind(2) == Some(Kind::Open) && tokens.after(2) == tokens.len() {
-        let inside = 3..tokens.list[2].close;
+    if tokens.kind(at + 2) == Some(Kind::Open) && tokens.after(at + 2) == end {
+        let inside = at + 3..tokens.list[at + 2].close;
         arguments.extend(tokens.split(&inside).iter().map(|part| tokens.span(part)));
         if tokens.split(&inside).iter().any(Range::is_empty) {
             return Err(wrong());
         }
-    } else if tokens.len() > 2 {
+    } else if end > at + 2 {
         return Err(wrong());
     }
-    Ok(SessionStatement::Execute { name, arguments: arguments.into() })
+    Ok((name, arguments.into()))
+}
+
+/// `CREATE TABLE … AS EXECUTE name [(arguments)] [WITH [NO] DATA]`
+fn create_as_execute(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
+    let table = object_word(tokens).filter(|at| tokens.is(*at, "table"));
+    let execute_word = table.and_then(|table| {
+        tokens.find(&(table..tokens.len()), |at| tokens.are(at, &["as", "execute"]))
+    });
+    let Some(at) = execute_word.map(|at| at + 1) else { return Ok(None) };
+    let no_data = tokens.are(tokens.len() - 3, &["with", "no", "data"]);
+    let with_data = no_data || tokens.are(tokens.len() - 2, &["with", "data"]);
+    let end = tokens.len() - 2 * usize::from(with_data) - usize::from(no_data);
+    let (name, arguments) = execute(tokens, at, end)?;
+    let (create, data) = (tokens.span(&(0..at)), tokens.span(&(end..tokens.len())));
+    Ok(Some(SessionStatement::CreateAsExecute { create, name, arguments, data }))
 }
 
 /// A setting's name and the token after it: `a.b`, `TIME ZONE`, `TRANSACTION ISOLATION LEVEL`.

@@ -11,7 +11,7 @@ use crate::route::{self, home, plan_of};
 use crate::token::{Kind, Tokens};
 use crate::{
     Access, Action, Context, CursorStatement, Explain, ExplainFormat, ExplainOptions, KeyColumn,
-    Merge, Plan, PlanError, Reuse, StatementKind, classify,
+    Merge, Plan, PlanError, Reuse, SessionStatement, StatementKind, classify,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -36,6 +36,13 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
             )),
             _ => Ok(home(context, Access::Read, StatementKind::Explain)),
         };
+    }
+    if let Action::Session(SessionStatement::CreateAsExecute { .. }) = plan.action {
+        return Err(PlanError::unsupported(
+            "EXPLAIN of CREATE TABLE AS EXECUTE is not supported",
+            "The router has the prepared statement, and no server.",
+            "Leave CREATE TABLE out: EXPLAIN EXECUTE.",
+        ));
     }
     if let Action::MadeTable(_) = plan.action {
         return Err(PlanError::unsupported(

@@ -102,7 +102,15 @@ const STABLE: &[&str] =
     &["pg_is_in_recovery", "pg_relation_size", "pg_table_size", "pg_total_relation_size"];
 
 /// Another result for each row, and nothing is written.
-const VOLATILE: &[&str] = &["clock_timestamp", "gen_random_uuid", "random", "timeofday"];
+const VOLATILE: &[&str] = &[
+    "clock_timestamp",
+    "gen_random_uuid",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_sleep_until",
+    "random",
+    "timeofday",
+];
 
 /// Not functions, though a parenthesis follows.
 const NOT_FUNCTIONS: &[&str] = &[
@@ -264,6 +272,8 @@ pub(crate) fn call<'t>(tokens: &'t Tokens<'_>, at: usize) -> Option<(Option<&'t 
         && (tokens.sign(at - 1, "::")
             || tokens.are(at - 1, &["then", "insert"])
             || keyword(tokens, at - 1, "as")
+            || keyword(tokens, at - 1, "ordinality")
+            || keyword(tokens, at - 1, "tablesample")
             || tokens.kind(at - 1) == Some(Kind::Close))
     {
         return None;

@@ -53,6 +53,7 @@ mod temporary;
 mod token;
 mod touches;
 mod view;
+mod windows;
 mod with;
 mod witness;
 mod write;
@@ -98,6 +99,12 @@ pub fn scan(sql: &[u8], from: usize, seed: u64, out: &mut Scan) -> usize {
 #[must_use]
 pub fn parameters(sql: &str) -> std::collections::BTreeSet<u16> {
     scan::parameters(sql.as_bytes())
+}
+
+/// The text with something else in the place of each of its parameters.
+#[must_use]
+pub fn with_parameters(sql: &str, value: impl Fn(u16) -> String) -> String {
+    scan::with_parameters(sql, value)
 }
 
 /// What an unqualified name in a statement means: the first relation of search_path that has it.

@@ -194,7 +194,7 @@ impl Here<'_, '_> {
         }
         // A subquery could need rows of other shards.
         if analysis.blocks > 0 && analysis.uses.len() > 1
-            || analysis.uses.iter().any(|used| used.odd)
+            || analysis.uses.iter().any(|used| used.odd || used.part)
         {
             return Err(refused("It reads distributed tables in subqueries."));
         }

@@ -182,10 +182,10 @@ impl Own<'_> {
         conditions: &mut Vec<String>,
     ) -> Result<(), Refused> {
         match item {
-            From::Table { parts, place, alias, odd } => {
+            From::Table { parts, place, alias, odd, part } => {
                 let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
                 let Some(table) = self.moving(&parts) else { return Ok(()) };
-                if *odd {
+                if *odd || *part {
                     return Err(Refused);
                 }
                 let called = alias.as_deref().unwrap_or(&table.name.name);

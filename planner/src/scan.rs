@@ -110,6 +110,22 @@ pub(crate) fn parameters(sql: &[u8]) -> std::collections::BTreeSet<u16> {
     found
 }
 
+/// The text with something else in the place of each of its parameters.
+pub(crate) fn with_parameters(sql: &str, value: impl Fn(u16) -> String) -> String {
+    let mut lexer = Lexer::new(sql.as_bytes());
+    let mut text = String::with_capacity(sql.len());
+    let mut copied = 0;
+    while let Some((lexeme, start, end)) = lexer.next() {
+        if let Lexeme::Param(number) = lexeme {
+            text.push_str(&sql[copied..start]);
+            text.push_str(&value(number));
+            copied = end;
+        }
+    }
+    text.push_str(&sql[copied..]);
+    text
+}
+
 /// Tells a statement's semicolon from those inside: rule actions in parentheses, and SQL-standard
 /// routine bodies (`CREATE FUNCTION … BEGIN ATOMIC …; … END`).
 #[derive(Default)]

@@ -32,13 +32,9 @@ impl Created {
         let if_not_exists = tokens.are(table + 1, &["if", "not", "exists"]);
         let start = table + 1 + 3 * usize::from(if_not_exists);
         let Some((_, after)) = tokens.qualified(start) else { return Ok(None) };
-        let word = tokens.find(&(after..end), |at| {
-            tokens.is(at, "as") && (starts_query(tokens, at + 1) || tokens.is(at + 1, "execute"))
-        });
+        let word =
+            tokens.find(&(after..end), |at| tokens.is(at, "as") && starts_query(tokens, at + 1));
         let Some(word) = word else { return Ok(None) };
-        if tokens.is(word + 1, "execute") {
-            return Err(of_prepared());
-        }
         let no_data = tokens.are(end.saturating_sub(3), &["with", "no", "data"]);
         let with_data = tokens.are(end.saturating_sub(2), &["with", "data"]);
         let end = end - 3 * usize::from(no_data) - 2 * usize::from(with_data && !no_data);
@@ -165,15 +161,6 @@ fn reads_at_home(query: &str, context: &Context<'_>) -> Result<bool, PlanError> 
         Action::Many(_) | Action::Borrow(_) => false,
         _ => return Err(unsupported()),
     })
-}
-
-/// What is prepared the router has, and no server.
-pub(crate) fn of_prepared() -> PlanError {
-    PlanError::unsupported(
-        "CREATE TABLE AS EXECUTE is not supported",
-        "The prepared statement is not known on every shard.",
-        "Write the query into the statement.",
-    )
 }
 
 pub(crate) fn unsupported() -> PlanError {

@@ -18,10 +18,10 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<
     if !tokens.is_any(0, WORDS) {
         return Ok(None);
     }
-    let creates = creates_temporary(tokens, context);
-    if creates && tokens.all().any(|at| tokens.are(at, &["as", "execute"])) {
-        return Err(table_from_query::of_prepared());
+    if reindexes_schema(tokens) {
+        return Ok(Some(leaves(context)));
     }
+    let creates = creates_temporary(tokens, context);
     let named = |at: usize| names_temporary(tokens, context, at) && may_be_relation(tokens, at);
     let (targets, rest) = if creates { created(tokens) } else { targets(tokens) };
     let target = |at: &Range| names_temporary(tokens, context, at.start);
@@ -55,6 +55,13 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<
 fn leaves(context: &Context<'_>) -> Plan {
     let action = Action::Stateful(Stateful::Leaves);
     plan_of(context, action, Access::Write, Reuse::Once, StatementKind::Ddl)
+}
+
+/// REINDEX SCHEMA of the session's temporary one.
+fn reindexes_schema(tokens: &Tokens<'_>) -> bool {
+    let schema = tokens.find(&tokens.all(), |at| tokens.is(at, "schema"));
+    let name = schema.map(|at| at + 1 + usize::from(tokens.is(at + 1, "concurrently")));
+    tokens.is(0, "reindex") && name.and_then(|at| tokens.name(at)).is_some_and(is_temporary_schema)
 }
 
 /// Whether a name may be that of a relation where it stands: columns and types have names, too.
@@ -97,8 +104,13 @@ fn may_be_relation(tokens: &Tokens<'_>, at: usize) -> bool {
     // Of relations at the top, or in a query; else of columns or parameters.
     let listed = tokens.sign(before, ",") || tokens.kind(before) == Some(Kind::Open);
     let top = tokens.list.get(at).is_some_and(|token| token.depth == 0);
-    let query = || tokens.all().any(|at| tokens.is_any(at, &["select", "inherits"]));
-    listed && (top && !tokens.is(0, "create") || query())
+    let query = || tokens.all().any(|at| tokens.is(at, "select"));
+    let parent = || {
+        let mut words = tokens.all();
+        words
+            .any(|word| tokens.is(word, "inherits") && (word..tokens.after(word + 1)).contains(&at))
+    };
+    listed && (top && !tokens.is(0, "create") || query() || parent())
 }
 
 /// CREATE TEMP …, in the schema `pg_temp`, or with `pg_temp` first in search_path.

@@ -231,6 +231,7 @@ impl Parts<'_, '_> {
             group,
             key_type,
             odd: false,
+            part: false,
             place: None,
             alias: None,
             pins,

@@ -563,7 +563,7 @@ fn informed(
 /// them in a subquery.
 fn colocated(analysis: &Analysis) -> bool {
     match analysis.uses.len() {
-        1 => !analysis.uses[0].odd,
+        1 => !analysis.uses[0].odd && !analysis.uses[0].part,
         _ => analysis.blocks == 0 && scatter::connected(analysis, analysis.uses.len()),
     }
 }

@@ -122,7 +122,7 @@ impl Dialer {
     /// [`DialError::Target`].
     pub fn catalog(&self, url: &str) -> Result<store::Target<MakeRustlsConnect>, DialError> {
         let target = self.target(url)?;
-        Ok(store::Target { tls: target.connector(), config: target.config })
+        Ok(store::Target { tls: target.connector(), config: target.own() })
     }
 
     /// Opens a stream to a server, encrypted if need be.
@@ -193,7 +193,7 @@ impl Target {
     /// # Errors
     /// PostgreSQL's.
     pub async fn client(&self) -> Result<Client, DialError> {
-        let mut config = self.config.clone();
+        let mut config = self.own();
         if config.get_application_name().is_none() {
             config.application_name("pgherd");
         }
@@ -203,6 +203,14 @@ impl Target {
             drop(connection.await);
         });
         Ok(client)
+    }
+
+    /// For the router's own sessions, which may wait for long between two questions.
+    fn own(&self) -> tokio_postgres::Config {
+        let mut config = self.config.clone();
+        let more = config.get_options().unwrap_or_default();
+        config.options(format!("-c idle_session_timeout=0 {more}"));
+        config
     }
 
     fn connector(&self) -> MakeRustlsConnect {

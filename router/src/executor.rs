@@ -75,6 +75,7 @@ mod yielding;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use pgherd_planner::{
@@ -111,8 +112,9 @@ pub struct Conn {
     /// What goes to a server next; kept for its memory.
     pub request: Vec<u8>,
     pub planning: Planning,
-    /// How many characters of the client's string come before the statement in hand.
-    pub statement_at: u32,
+    /// How many characters of the client's string come before the statement in hand; `None`: it does
+    /// not stand there.
+    pub statement_at: Option<u32>,
     /// Of the last error that was relayed.
     pub last_sqlstate: [u8; 5],
     /// Whether the statement in hand may be run again on another shard.
@@ -137,6 +139,8 @@ impl std::fmt::Debug for Conn {
 #[derive(Debug, Clone, Copy)]
 pub struct Statement<'a> {
     pub sql: &'a str,
+    /// The same as the client has written it, with its semicolon: servers show it, and complain of it.
+    pub written: Option<&'a str>,
     pub plan: &'a Plan,
     pub literals: &'a [Literal],
     /// Bound parameters and result formats; the simple protocol has neither.
@@ -150,7 +154,13 @@ impl<'a> Statement<'a> {
     fn bound(portal: &'a Portal) -> Self {
         let statement = &portal.statement;
         let (sql, literals) = (&statement.sql, &statement.literals);
-        Self { sql, plan: &statement.plan, literals, portal: Some(portal), copies: None }
+        let plan = &statement.plan;
+        Self { sql, written: None, plan, literals, portal: Some(portal), copies: None }
+    }
+
+    /// What a server gets that runs it as it is.
+    fn written(&self) -> &'a str {
+        self.written.unwrap_or(self.sql)
     }
 
     /// Its parameters, for the planner.
@@ -196,7 +206,7 @@ impl Conn {
             scanner: ReplyScanner::default(),
             request: Vec::new(),
             planning,
-            statement_at: 0,
+            statement_at: Some(0),
             running: None,
             last_sqlstate: *b"00000",
             turning: None,
@@ -381,12 +391,16 @@ impl Conn {
             None => Box::pin(self.wait_for_server(shard)).await?,
         };
         server.same_user = server.last_user == self.cancel.pid;
+        let foreign = server.drew && !server.same_user;
         server.last_user = self.cancel.pid;
         self.cancel.servers.borrow_mut().push(cancel_target(&server));
         self.servers.push(server);
         let at = self.servers.len() - 1;
         if self.differs(at) {
             Box::pin(self.bring_settings(at)).await?;
+        }
+        if foreign && self.worker.shared.asks_numbers.load(Ordering::Relaxed) {
+            Box::pin(self.forget_numbers(at)).await?;
         }
         Ok(at)
     }
@@ -654,7 +668,7 @@ impl Conn {
         request.clear();
         self.scanner.reset();
         let hidden = self.put_join(at, &mut request);
-        self.put_statement(&mut request, shard, statement.sql, statement.portal);
+        self.put_statement(&mut request, shard, statement.written(), statement.portal);
         self.expect_statement(statement.portal);
         if again {
             self.may_turn(at, hidden, 0);

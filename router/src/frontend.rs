@@ -184,12 +184,12 @@ impl Conn {
     fn tell(&mut self, failure: Failure) -> Result<(), Failure> {
         match failure {
             Failure::Statement(mut error) => {
-                error.position = error.position.map(|at| at + self.statement_at);
+                error.position = error.position.zip(self.statement_at).map(|(at, by)| at + by);
                 backend::error_response(&mut self.client.out, "ERROR", &error);
             }
             Failure::Refused(mut refused) => {
-                let position = refused.error.position;
-                refused.error.position = position.map(|at| at + self.statement_at);
+                refused.error.position =
+                    refused.error.position.zip(self.statement_at).map(|(at, by)| at + by);
                 backend::error_response(&mut self.client.out, "ERROR", &refused.error);
             }
             Failure::Shard(frame) if self.cancel.is_deadlock(backend::sqlstate(&frame)) => {

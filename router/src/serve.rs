@@ -122,6 +122,7 @@ async fn serve(config: Config, control: tokio::runtime::Handle) -> Result<(), St
         seats: Arc::default(),
         proofs: Arc::default(),
         numbers: Numbers::default(),
+        asks_numbers: AtomicBool::new(false),
         dialer,
         tls,
         gate: crate::gate::Gate::default(),

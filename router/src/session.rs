@@ -145,6 +145,11 @@ impl Session {
         }
     }
 
+    /// All but the unnamed one, as DEALLOCATE ALL has it.
+    pub fn forget_statements(&mut self) {
+        self.statements.retain(|name, _| name.is_empty());
+    }
+
     /// Whether the client does not know yet what a server tells it in a ParameterStatus; now it
     /// does. `parameters`: all of that server's, which are newer than what was to be told later.
     pub fn is_news(&mut self, frame: &[u8], parameters: &Parameters) -> bool {

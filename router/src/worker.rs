@@ -90,6 +90,8 @@ pub struct Shared {
     pub proofs: Arc<Proofs>,
     /// Of sequences, taken and not used yet.
     pub numbers: Numbers,
+    /// Some session has asked `currval()` or `lastval()`: numbers of others must be gone by then.
+    pub asks_numbers: AtomicBool,
     pub dialer: Arc<Dialer>,
     /// For clients that ask for TLS.
     pub tls: Option<Acceptor>,

@@ -70,7 +70,8 @@ pub fn server_messages(bytes: &[u8]) {
     let _ = backend::cut_first_columns(bytes, 1, &mut out);
     out.clear();
     if !bytes.is_empty() {
-        backend::put_moved_report(&mut out, bytes, 7);
+        backend::put_moved_report(&mut out, bytes, Some(7));
+        backend::put_moved_report(&mut out, bytes, None);
         let _ = backend::sqlstate(&out);
     }
 }

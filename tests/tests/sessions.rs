@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pgherd::dev::LocalCluster;
 use pgherd_tests::router::RouterProcess;
-use pgherd_tests::{cluster, psql, run, wait_until};
+use pgherd_tests::{cluster, cluster_with, psql, run, wait_until};
 use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage};
 
 /// A connection; what the server sends unasked goes to `news`.
@@ -209,27 +209,79 @@ async fn a_client_that_is_idle_for_too_long_is_told_and_let_go() {
         ("postgres", "SET idle_in_transaction_session_timeout = '300ms'; BEGIN", "25P03"),
         ("postgres", "SET idle_session_timeout = 300", "57P05"),
     ] {
-        let dsn = cluster.dsn().replace("postgres@", &format!("{role}@"));
-        let (client, mut connection) =
-            tokio_postgres::connect(&dsn, NoTls).await.expect("the router answers");
-        let setting = async {
-            for statement in prepare.split("; ") {
-                // A limit of the role's may be over already.
-                drop(client.batch_execute(statement).await);
-            }
-            std::future::pending::<()>().await;
-        };
-        let ended = std::future::poll_fn(|cx| connection.poll_message(cx));
-        let ended = tokio::select! {
-            () = setting => unreachable!(),
-            ended = async {
-                tokio::time::timeout(Duration::from_secs(30), ended).await
-            } => ended,
-        };
-        let Ok(Some(Err(error))) = ended else { panic!("{prepare}: {ended:?}") };
-        assert_eq!(error.code().map(|code| code.code()), Some(wanted), "{prepare}: {error}");
+        assert_eq!(ended_by(&cluster, role, prepare).await, wanted, "{role}: {prepare}");
     }
     wait_until("nothing is held", || held(&cluster) == 0);
+}
+
+#[tokio::test]
+async fn limits_of_the_servers_configuration_are_the_clients() {
+    let cluster = cluster_with(|options| {
+        options.shards = 2;
+        let limits = ["idle_session_timeout=700", "idle_in_transaction_session_timeout=300"];
+        options.pg_conf.extend(limits.map(str::to_owned));
+    });
+    for (prepare, wanted) in [
+        ("SELECT 1", "57P05"),
+        ("SET idle_session_timeout = 0; RESET ALL", "57P05"),
+        ("SET idle_session_timeout = 0; DISCARD ALL", "57P05"),
+        ("LISTEN news", "57P05"),
+        ("BEGIN; SELECT 1", "25P03"),
+    ] {
+        assert_eq!(ended_by(&cluster, "postgres", prepare).await, wanted, "{prepare}");
+    }
+    let (client, _, _driver) = connect(cluster.dsn()).await;
+    client.batch_execute("SET idle_session_timeout = 0").await.expect("set");
+    assert_eq!(one(&client, "SHOW idle_session_timeout").await, "0");
+    let reset = "RESET idle_session_timeout; SHOW idle_session_timeout";
+    assert_eq!(one(&client, reset).await, "700ms");
+}
+
+/// The error that ends a session which has said this and then waits.
+async fn ended_by(cluster: &LocalCluster, role: &str, prepare: &str) -> String {
+    let dsn = cluster.dsn().replace("postgres@", &format!("{role}@"));
+    let (client, mut connection) =
+        tokio_postgres::connect(&dsn, NoTls).await.expect("the router answers");
+    let setting = async {
+        for statement in prepare.split("; ") {
+            // A limit of the role's may be over already.
+            drop(client.batch_execute(statement).await);
+        }
+        std::future::pending::<()>().await;
+    };
+    let ended = std::future::poll_fn(|cx| connection.poll_message(cx));
+    let ended = tokio::select! {
+        () = setting => unreachable!(),
+        ended = async {
+            tokio::time::timeout(Duration::from_secs(30), ended).await
+        } => ended,
+    };
+    let Ok(Some(Err(error))) = ended else { panic!("{prepare}: {ended:?}") };
+    error.code().map_or_else(|| error.to_string(), |code| code.code().to_owned())
+}
+
+#[tokio::test]
+async fn numbers_of_another_session_are_never_seen() {
+    let cluster = cluster();
+    run(cluster.dsn(), "CREATE SEQUENCE own; CREATE TABLE plain (k int)");
+    let ask = "SELECT currval('own')";
+    // Sessions that draw numbers, one after another, and between them such as never did.
+    for round in 1..=20 {
+        let (drawing, _, _driver) = connect(cluster.dsn()).await;
+        let drawn = format!("BEGIN; SELECT nextval('own'); {ask}; COMMIT");
+        assert_eq!(one(&drawing, &drawn).await, round.to_string());
+        let (fresh, _, _driver) = connect(cluster.dsn()).await;
+        assert_eq!(code(&fresh, ask).await, "55000");
+        fresh.batch_execute("BEGIN").await.expect("begun");
+        assert_eq!(code(&fresh, "SELECT lastval()").await, "55000");
+        fresh.batch_execute("ROLLBACK").await.expect("rolled back");
+        // After a write it may have drawn one, for all that the router knows.
+        for write in ["INSERT INTO plain VALUES (1)", "CREATE TEMP TABLE own_table (k int)"] {
+            fresh.batch_execute(write).await.expect(write);
+            let refused = code(&fresh, ask).await;
+            assert!(refused == "55000" || refused == "0A000", "{write}: {refused}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -51,6 +51,13 @@ pub enum SessionStatement {
         name: Box<str>,
         arguments: Box<[Span]>,
     },
+    /// `CREATE TABLE … AS EXECUTE …`: all before that word, and WITH [NO] DATA.
+    CreateAsExecute {
+        create: Span,
+        name: Box<str>,
+        arguments: Box<[Span]>,
+        data: Span,
+    },
     /// SQL-level DEALLOCATE; `None` is ALL.
     Deallocate(Option<Box<str>>),
 }

@@ -215,7 +215,7 @@ impl Conn {
         let text = "the statement has gone on where it had stopped";
         let notice =
             ErrorInfo::new("00000", text).detail(format!("It had run on {} before.", shards(done)));
-        backend::notice_response(&mut self.client.out, "NOTICE", &notice);
+        self.notice("NOTICE", &notice);
     }
 
     /// The first shard's error, and where all of them stand.

@@ -374,13 +374,9 @@ impl Conn {
         self.tell_client(text).await
     }
 
-    /// A notice, unless the client wants none.
+    /// A notice, at once.
     pub(super) async fn tell_client(&mut self, text: String) -> Result<(), Failure> {
-        let level = self.session.settings.word("client_min_messages");
-        if level.is_some_and(|level| ["warning", "error"].contains(&&*level.to_ascii_lowercase())) {
-            return Ok(());
-        }
-        backend::notice_response(&mut self.client.out, "NOTICE", &ErrorInfo::new("00000", text));
+        self.notice("NOTICE", &ErrorInfo::new("00000", text));
         self.client.flush().await.map_err(|_| Failure::ClientGone)
     }
 

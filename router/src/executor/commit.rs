@@ -12,7 +12,7 @@ use super::Conn;
 use crate::error::{ErrorInfo, Failure};
 use crate::pool::Server;
 use crate::session::{Block, Transaction};
-use crate::wire::{backend, frontend};
+use crate::wire::frontend;
 
 impl Conn {
     /// The client's COMMIT.
@@ -57,7 +57,7 @@ impl Conn {
             return Err(ErrorInfo::new("25P01", message).into());
         }
         let notice = ErrorInfo::new("25P01", "there is no transaction in progress");
-        backend::notice_response(&mut self.client.out, "WARNING", &notice);
+        self.notice("WARNING", &notice);
         Ok(())
     }
 

@@ -100,7 +100,8 @@ impl Conn {
         // Before the home shard is busy with the COPY itself.
         self.make_for(&mut placing, &[]).await?;
         let own = statement;
-        let statement = Statement { sql: copy.sql.as_deref().unwrap_or(own.sql), ..own };
+        let statement =
+            Statement { sql: copy.sql.as_deref().unwrap_or(own.sql), written: None, ..own };
         let home = placing.home;
         self.begin_copy(&mut placing.targets[home], statement).await?;
         let response = self.await_copy(&mut placing.targets, home).await?;

@@ -15,7 +15,7 @@ use std::io;
 use std::rc::Rc;
 
 use foldhash::HashMap;
-use pgherd_planner::{StatementKind, Step};
+use pgherd_planner::{Action, SessionStatement, StatementKind, Step};
 
 use self::on_shards::OnShards;
 use super::{Conn, Statement};
@@ -100,8 +100,7 @@ impl Conn {
             self.keep_cursor(name, cursor);
         } else if !self.is_in_portions(name, portal) {
             // It has ended since this message was read.
-            let message = format!("portal \"{}\" does not exist", String::from_utf8_lossy(name));
-            return Err(ErrorInfo::new("34000", message).into());
+            return Err(gone(name).into());
         }
         let wanted = u64::try_from(limit).ok().filter(|limit| *limit > 0);
         let sent = self.take_step(name, Step::Forward(wanted), true).await?;
@@ -123,12 +122,31 @@ impl Conn {
     /// Execute of a portal that has run to its end.
     ///
     /// # Errors
-    /// 55000 for what is no query.
-    pub fn run_to_nothing(&mut self, name: &[u8], portal: &Portal) -> Result<(), Failure> {
-        if portal.statement.plan.kind != StatementKind::Select {
-            return Err(cannot_run(name).into());
+    /// 55000 for what is no query; 34000 where it has ended the transaction, and itself.
+    pub fn run_to_nothing(
+        &mut self,
+        name: &[u8],
+        portal: &Portal,
+        returns_rows: bool,
+    ) -> Result<(), Failure> {
+        match (&portal.statement.plan.action, portal.statement.plan.kind) {
+            (_, StatementKind::Insert) if returns_rows => self.client.complete("INSERT 0 0"),
+            (_, StatementKind::Update) if returns_rows => self.client.complete("UPDATE 0"),
+            (_, StatementKind::Delete) if returns_rows => self.client.complete("DELETE 0"),
+            (Action::Empty, _) => self.client.out.extend_from_slice(backend::EMPTY_QUERY),
+            (_, StatementKind::Select) => self.client.complete("SELECT 0"),
+            (_, StatementKind::Explain) => self.client.complete("EXPLAIN"),
+            (Action::Session(SessionStatement::Show(_)), _) => self.client.complete("SHOW"),
+            (
+                Action::Session(
+                    SessionStatement::Commit { .. } | SessionStatement::Rollback { .. },
+                ),
+                _,
+            ) => {
+                return Err(gone(name).into());
+            }
+            _ => return Err(cannot_run(name).into()),
         }
-        self.client.complete("SELECT 0");
         Ok(())
     }
 
@@ -259,6 +277,11 @@ impl Conn {
 fn unknown(name: &[u8]) -> ErrorInfo {
     let name = String::from_utf8_lossy(name);
     ErrorInfo::new("34000", format!("cursor \"{name}\" does not exist"))
+}
+
+fn gone(name: &[u8]) -> ErrorInfo {
+    let name = String::from_utf8_lossy(name);
+    ErrorInfo::new("34000", format!("portal \"{name}\" does not exist"))
 }
 
 fn cannot_run(name: &[u8]) -> ErrorInfo {

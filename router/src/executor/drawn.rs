@@ -70,7 +70,7 @@ impl Conn {
             from = call.whole.end;
         }
         sql.push_str(&statement.sql[from..]);
-        self.run_one(home, Statement { sql: &sql, ..statement }).await
+        self.run_one(home, Statement { sql: &sql, written: None, ..statement }).await
     }
 
     /// The sequence that an expression names.

@@ -121,6 +121,7 @@ impl Conn {
         pgherd_planner::scan(sql.as_bytes(), 0, self.planning.seed, &mut scanned);
         let inner = Statement {
             sql,
+            written: None,
             plan: &explain.plan,
             literals: &scanned.literals,
             portal: whole.portal,

@@ -7,6 +7,7 @@
 //! goes back to its pool.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use pgherd_planner::{Stateful, StatementKind};
 use smallvec::SmallVec;
@@ -90,13 +91,29 @@ impl Conn {
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
         let home = self.planning.map.home;
-        if self.session.transaction.block().is_some() || self.has_sequences(home) {
+        self.worker.shared.asks_numbers.store(true, Ordering::Relaxed);
+        let wrote = self.servers.iter().any(|server| server.shard == home && server.wrote);
+        if !wrote && self.session.sequences == Sequences::Unused {
+            // What a server knows is another session's: it forgets, and says what is wrong.
+            let at = self.server_for(home).await?;
+            self.join(at).await?;
+            self.forget_numbers(at).await?;
+            return self.run_one(home, statement).await;
+        }
+        if wrote || self.has_sequences(home) {
             return self.run_one(home, statement).await;
         }
         Err(ErrorInfo::new("0A000", "currval() and lastval() need a transaction")
             .detail("The server that called nextval() has not stayed with this session.")
             .hint("Use INSERT … RETURNING, or run both in one transaction.")
             .into())
+    }
+
+    /// The numbers that another session's `nextval()` has left on a server.
+    pub(super) async fn forget_numbers(&mut self, at: usize) -> Result<(), Failure> {
+        self.query(at, "DISCARD SEQUENCES").await?;
+        self.servers[at].drew = false;
+        Ok(())
     }
 
     /// Whether the session has the server that called `nextval()` for it, or can have it again.
@@ -182,6 +199,7 @@ impl Conn {
         for mut server in self.servers.drain(..) {
             if server.wrote && server.shard == self.planning.map.home {
                 self.session.sequences.written(server.pid, server.same_user);
+                server.drew = true;
             }
             // As long as it stays, nobody else uses it.
             server.same_user |= server.kept;

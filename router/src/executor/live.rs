@@ -12,7 +12,6 @@ use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::recovery::{self, MARKERS_KEPT};
 use crate::two_phase::{Gid, Verdict};
-use crate::wire::backend;
 
 impl Conn {
     /// A query of such views: their rows, and the statement over them on the home shard.
@@ -64,7 +63,7 @@ impl Conn {
         for (shard, why) in silent {
             let notice = ErrorInfo::new("01000", format!("shard {shard} cannot be asked: {why}"))
                 .detail("Its transactions are missing here.");
-            backend::notice_response(&mut self.client.out, "WARNING", &notice);
+            self.notice("WARNING", &notice);
         }
         let rows = serde_json::to_string(&lines);
         Ok(rows.map_err(|error| ErrorInfo::new("XX000", error.to_string()))?)

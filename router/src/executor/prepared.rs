@@ -16,7 +16,7 @@ use crate::error::{ErrorInfo, Failure};
 use crate::oids::Unknown;
 use crate::session::foreign::ForeignTypes;
 use crate::session::{Portal, Prepared};
-use crate::wire::backend::{FIRST_USER_OID, Numbered};
+use crate::wire::backend::{self, FIRST_USER_OID, Numbered};
 use crate::wire::frontend::{self, BindTail};
 use crate::wire::reply::Expect;
 use crate::worker::statements::statement_id;
@@ -55,7 +55,12 @@ impl Conn {
         let plan = self.find_plan(sql, &scanned).map_err(|failure| failure.with_types(types))?;
         let declared = (types.len() / 4) as u16;
         let prepared = Rc::new(Prepared {
-            params: has_parameters(plan.kind).then_some(scanned.params.max(declared)),
+            params: match plan.kind {
+                _ if scanned.params == 0 => Some(declared),
+                // Those of an inner statement are not its own.
+                StatementKind::Session | StatementKind::Transaction => Some(declared),
+                kind => has_parameters(kind).then_some(scanned.params.max(declared)),
+            },
             plan,
             sql: sql.into(),
             types: types.into(),
@@ -186,12 +191,25 @@ impl Conn {
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
         let (prepared, values) = self.executed(name, arguments, statement.sql).await?;
+        // The client's text is EXECUTE, in which the statement has no place.
+        let place = self.statement_at.take();
+        let ran = self.run_executed(&prepared, &values, statement).await;
+        self.statement_at = place;
+        ran.map_err(without_place)
+    }
+
+    async fn run_executed(
+        &mut self,
+        prepared: &Rc<Prepared>,
+        values: &[Option<String>],
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
         let results = match statement.portal {
             Some(portal) => portal.params()?.tail.results.to_vec(),
             None => vec![0, 0],
         };
-        let tail = bind_tail(&values, &results);
-        let portal = Portal::new(Rc::clone(&prepared), false, tail);
+        let tail = bind_tail(values, &results);
+        let portal = Portal::new(Rc::clone(prepared), false, tail);
         let route = {
             let params = portal.params()?;
             self.route(&prepared.plan, &prepared.sql, &prepared.literals, &params)?
@@ -212,6 +230,42 @@ impl Conn {
             self.client.out.truncate(before);
         }
         ran
+    }
+
+    /// CREATE TABLE … AS EXECUTE …: of the query itself, with the arguments in the places of its
+    /// parameters, since the table is made on every shard.
+    pub(super) async fn create_as_execute(
+        &mut self,
+        create: &str,
+        name: &str,
+        arguments: &[Span],
+        data: &str,
+        statement: Statement<'_>,
+    ) -> Result<(), Failure> {
+        let (prepared, values) = self.executed(name, arguments, statement.sql).await?;
+        if prepared.plan.kind != StatementKind::Select {
+            return Err(ErrorInfo::new("42809", "prepared statement is not a SELECT").into());
+        }
+        let types = if values.is_empty() {
+            Vec::new()
+        } else {
+            let at = self.server_for(self.planning.map.home).await?;
+            self.join(at).await?;
+            let known = self.parameter_types(at, &prepared.sql, &prepared.types).await?;
+            let names: Vec<String> =
+                known.iter().map(|oid| format!("pg_catalog.format_type({oid}, NULL)")).collect();
+            self.query(at, &format!("SELECT {}", names.join(", "))).await?.first_row()
+        };
+        let query = pgherd_planner::with_parameters(&prepared.sql, |number| {
+            let at = usize::from(number).wrapping_sub(1);
+            let value = values.get(at).and_then(Option::as_deref);
+            let value = value.map_or_else(|| "NULL".to_owned(), escape_literal);
+            let name = types.get(at).and_then(Option::as_deref).unwrap_or("text");
+            format!("CAST({value} AS {name})")
+        });
+        let made = self.prepare(&format!("{create} {query}\n{data}"), &[])?;
+        let portal = Portal::new(made, false, bind_tail(&[], &[0, 0]));
+        Box::pin(self.run_statement(Statement::bound(&portal))).await
     }
 
     /// EXPLAIN of an EXECUTE (`sql`), as that of its statement, bound. `head`: all before EXECUTE.
@@ -238,6 +292,8 @@ impl Conn {
         let prepared = self.statement(name.as_bytes())?;
         let named = pgherd_planner::parameters(&prepared.sql).last().map_or(0, |n| usize::from(*n));
         let expected = (prepared.types.len() / 4).max(named);
+        // PostgreSQL does not look at arguments of a statement that takes none.
+        let arguments = if expected == 0 { &[] } else { arguments };
         if expected != arguments.len() {
             let message = format!("wrong number of parameters for prepared statement \"{name}\"");
             let detail = format!("Expected {expected} parameters but got {}.", arguments.len());
@@ -365,7 +421,7 @@ impl Conn {
                 self.client.complete("DEALLOCATE");
             }
             None => {
-                self.session.statements.clear();
+                self.session.forget_statements();
                 self.client.complete("DEALLOCATE ALL");
             }
         }
@@ -379,7 +435,7 @@ impl Conn {
     pub async fn describe_executed(&mut self, name: &str, results: &[u8]) -> Result<(), Failure> {
         let Ok(statement) = self.statement(name.as_bytes()) else {
             // Its execution will say that it does not exist.
-            self.client.out.extend_from_slice(crate::wire::backend::NO_DATA);
+            self.client.out.extend_from_slice(backend::NO_DATA);
             return Ok(());
         };
         let named =
@@ -387,7 +443,7 @@ impl Conn {
         let values = vec![None; named.max(statement.types.len() / 4)];
         let tail = bind_tail(&values, results);
         let portal = Portal::new(statement, false, tail);
-        self.describe_at_home(&portal, crate::wire::backend::NO_DATA).await
+        self.describe_at_home(&portal, backend::NO_DATA).await
     }
 
     /// Binds and describes on the home shard; the client sees the description only, or `nothing`
@@ -426,6 +482,18 @@ fn has_parameters(kind: StatementKind) -> bool {
             | StatementKind::Merge
             | StatementKind::Explain
     )
+}
+
+fn without_place(failure: Failure) -> Failure {
+    match failure {
+        Failure::Shard(frame) => {
+            let mut report = Vec::new();
+            backend::put_moved_report(&mut report, &frame, None);
+            Failure::Shard(report.into())
+        }
+        Failure::Statement(error) => Failure::Statement(ErrorInfo { position: None, ..error }),
+        other => other,
+    }
 }
 
 /// An OID that means the same on all shards, else 0: each finds the type by itself.

@@ -176,7 +176,7 @@ impl Conn {
                         client.out.extend_from_slice(&inbuf[from..to]);
                         from = to + size;
                         seldom.dismissed = true;
-                    } else if self.statement_at > 0 {
+                    } else if self.statement_at != Some(0) {
                         client.out.extend_from_slice(&inbuf[from..to]);
                         let frame = &inbuf[to..to + size];
                         backend::put_moved_report(&mut client.out, frame, self.statement_at);

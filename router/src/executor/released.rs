@@ -50,6 +50,7 @@ impl Conn {
             server.spoiled |= cancelled;
             if server.wrote && server.shard == self.planning.map.home {
                 self.session.sequences.written(server.pid, server.same_user);
+                server.drew = true;
             }
             server.wrote = false;
             server.joined &= server.status != b'I';

@@ -253,7 +253,7 @@ impl Conn {
                 }
                 self.forget_sequences().await?;
                 self.clean_kept().await?;
-                self.session.statements.clear();
+                self.session.forget_statements();
                 self.session.portals.clear();
                 self.cursors = None;
                 self.session.drawn = None;

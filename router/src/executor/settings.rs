@@ -92,6 +92,10 @@ impl Conn {
             SessionStatement::Execute { name, arguments } => {
                 Box::pin(self.execute_by_sql(name, arguments, statement)).await
             }
+            SessionStatement::CreateAsExecute { create, name, arguments, data } => {
+                let (create, data) = (create.of(statement.sql), data.of(statement.sql));
+                Box::pin(self.create_as_execute(create, name, arguments, data, statement)).await
+            }
             SessionStatement::Deallocate(name) => self.deallocate(name.as_deref()),
         }
     }
@@ -109,15 +113,19 @@ impl Conn {
         match self.session.transaction.block_mut() {
             // BEGIN after other statements of one string turns its block into the client's.
             Some(block) if block.implicit => {
-                block.implicit = false;
                 if let Some(isolation) = isolation {
-                    block.isolate(isolation);
                     self.on_joined(isolation_statement(isolation)).await?;
+                }
+                if let Some(block) = self.session.transaction.block_mut() {
+                    block.implicit = false;
+                    if let Some(isolation) = isolation {
+                        block.isolate(isolation);
+                    }
                 }
             }
             Some(_) => {
                 let notice = ErrorInfo::new("25001", "there is already a transaction in progress");
-                backend::notice_response(&mut self.client.out, "WARNING", &notice);
+                self.notice("WARNING", &notice);
             }
             None => {
                 let settings = Rc::clone(&self.session.settings);
@@ -131,6 +139,19 @@ impl Conn {
         }
         self.client.complete(tag);
         Ok(())
+    }
+
+    /// Says something beside the answer, if the session wants to hear it.
+    pub(super) fn notice(&mut self, severity: &str, notice: &ErrorInfo) {
+        let least = self.session.settings.word("client_min_messages").unwrap_or("notice");
+        let wanted = match &*least.to_lowercase() {
+            "error" | "fatal" | "panic" => false,
+            "warning" => severity == "WARNING",
+            _ => true,
+        };
+        if wanted {
+            backend::notice_response(&mut self.client.out, severity, notice);
+        }
     }
 
     fn need_block(&self, what: &str) -> Result<(), Failure> {
@@ -230,6 +251,7 @@ pub fn runs_in_block(action: &Action) -> bool {
                 | SessionStatement::SetCharacteristics(_)
                 | SessionStatement::Reset(_)
                 | SessionStatement::Execute { .. }
+                | SessionStatement::CreateAsExecute { .. }
         ),
         _ => true,
     }

@@ -162,7 +162,7 @@ impl Part {
 
     pub(super) fn bound<'a>(&'a self, portal: Option<&'a Portal>) -> Statement<'a> {
         let Prepared { sql, plan, literals, .. } = &*self.0;
-        Statement { sql, plan, literals, portal, copies: None }
+        Statement { sql, written: None, plan, literals, portal, copies: None }
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) use send::nothing_planned;
 use std::rc::Rc;
 
 use bytes::Buf;
-use pgherd_planner::{Action, CursorStatement};
+use pgherd_planner::{Action, CursorStatement, SessionStatement};
 use pgherd_shard_map::ShardId;
 
 use super::Arrived;
@@ -84,12 +84,20 @@ impl Conn {
         }
     }
 
-    /// Whether a message makes a cursor of the router's, or ends one.
-    fn changes_cursors(&self, op: &Op) -> bool {
+    /// Whether names of statements, portals and cursors may mean something else after a message.
+    fn changes_names(&self, op: &Op) -> bool {
         match op {
             Op::Execute { portal, .. } => matches!(
                 &portal.statement.plan.action,
                 Action::Cursor(CursorStatement::Declare(_) | CursorStatement::Close(_))
+                    | Action::Session(
+                        SessionStatement::Commit { .. }
+                            | SessionStatement::Rollback { .. }
+                            | SessionStatement::RollbackToSavepoint(_)
+                            | SessionStatement::Prepare { .. }
+                            | SessionStatement::Deallocate(_)
+                            | SessionStatement::Discard(_)
+                    )
             ),
             Op::ClosePortal { name } => self.has_cursor(name),
             _ => false,
@@ -100,6 +108,7 @@ impl Conn {
         let mut ops: Vec<(Op, Option<ShardId>)> = Vec::new();
         let mut failure = None;
         let mut bytes = 0;
+        let mut names_change = false;
         // Kept only while rows move: they may have to go elsewhere.
         let mut kept = (!self.worker.map().moving.is_empty()).then(Vec::new);
         let sync = loop {
@@ -113,6 +122,10 @@ impl Conn {
                 }
                 // Run what came before it.
                 Arrived::Unwanted(..) => break false,
+                // What its names mean is known after what came before it.
+                Arrived::Whole(tag, _) if names_change && !matches!(tag, b'S' | b'H') => {
+                    break false;
+                }
                 Arrived::Whole(tag, size) => (tag, size),
             };
             if let Some(kept) = &mut kept {
@@ -131,7 +144,6 @@ impl Conn {
                 }
                 b'P' | b'B' | b'D' | b'E' | b'C' => {
                     let skipped = self.session.skip_to_sync || failure.is_some();
-                    let mut cursors_change = false;
                     if !skipped {
                         bytes += size;
                         self.refresh_planning();
@@ -147,17 +159,13 @@ impl Conn {
                                 if let (Op::Parse { statement, .. }, _) = &op {
                                     self.learn_types(statement).await;
                                 }
-                                cursors_change = self.changes_cursors(&op.0);
+                                names_change = self.changes_names(&op.0);
                                 ops.push(op);
                             }
                             Err(error) => failure = Some(error),
                         }
                     }
                     self.client.inbuf.advance(size);
-                    // What follows may be about the cursor's name: what that means is known afterwards.
-                    if cursors_change {
-                        break false;
-                    }
                 }
                 // Anything else in mid-pipeline: run what came before it.
                 _ => break false,
@@ -207,7 +215,8 @@ impl Conn {
         }
         self.session.copy_ended = false;
         let mut done = 0;
-        let ran = self.run_pieces(&ops, sync, &mut done).await;
+        let ends_well = sync && failure.is_none();
+        let ran = self.run_pieces(&ops, ends_well, &mut done).await;
         if ran.is_err() {
             self.forget_skipped(ops, done);
         }
@@ -248,11 +257,15 @@ impl Conn {
     async fn run_pieces(
         &mut self,
         ops: &[(Op, Option<ShardId>)],
-        sync: bool,
+        ends_well: bool,
         done: &mut usize,
     ) -> Result<(), Failure> {
-        let executes = ops.iter().filter(|(op, _)| matches!(op, Op::Execute { .. })).count();
-        let alone = executes <= 1 && sync;
+        // An error behind an execution undoes it, so it may end its transaction itself only where no
+        // error can come: it is the last of what is run here, and a Sync is behind it.
+        let mut behind = ops.iter().skip_while(|(op, _)| !matches!(op, Op::Execute { .. })).skip(1);
+        let alone = ends_well
+            && behind
+                .all(|(op, _)| matches!(op, Op::CloseStatement { .. } | Op::ClosePortal { .. }));
         while let Some((op, shard)) = ops.get(*done) {
             let rest = &ops[*done..];
             let Some(shard) = *shard else {

@@ -113,7 +113,7 @@ impl Conn {
             let failure = Box::pin(self.ask_postgres(failure)).await;
             self.tell(failure)?;
         }
-        self.statement_at = 0;
+        self.statement_at = Some(0);
         Box::pin(self.end_simple()).await
     }
 
@@ -132,7 +132,7 @@ impl Conn {
             let end = scan(sql.as_bytes(), from, self.planning.seed, &mut scanned);
             let piece = &sql[from..end];
             let text = without_semicolon(piece);
-            self.statement_at = before;
+            self.statement_at = Some(before);
             before += piece.chars().count() as u32;
             from = end;
             let plan =
@@ -149,6 +149,7 @@ impl Conn {
             self.start_run();
             let statement = Statement {
                 sql: text,
+                written: Some(piece),
                 plan: &plan,
                 literals: &scanned.literals,
                 portal: None,

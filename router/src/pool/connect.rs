@@ -32,6 +32,32 @@ pub async fn connect(
     dsn: &str,
     login: &Login,
 ) -> Result<Server, ErrorInfo> {
+    let server = log_in(dialer, proofs, shard, dsn, login, false).await?;
+    match own_settings(server, None).await? {
+        Own::Known(server) => Ok(*server),
+        Own::IdleLimit(limit) => {
+            let server = log_in(dialer, proofs, shard, dsn, login, true).await?;
+            match own_settings(server, Some(&limit)).await? {
+                Own::Known(server) => Ok(*server),
+                Own::IdleLimit(_) => {
+                    Err(unreachable(shard, "it keeps its limit for idle sessions"))
+                }
+            }
+        }
+    }
+}
+
+/// Opens a session. A pooled server is idle for other reasons than its client, whose limit the router
+/// minds: where the server has one, `unlimited` takes it away for good, since RESET and DISCARD go
+/// back to what the login has said.
+async fn log_in(
+    dialer: &Dialer,
+    proofs: &Proofs,
+    shard: ShardId,
+    dsn: &str,
+    login: &Login,
+    unlimited: bool,
+) -> Result<Server, ErrorInfo> {
     let target = dialer.target(dsn).map_err(|error| unreachable(shard, &error.to_string()))?;
     let database = target.config.get_dbname().unwrap_or(&login.database);
     let opened = dialer.open(&target).await;
@@ -52,8 +78,13 @@ pub async fn connect(
         end_point: end_point.as_deref(),
         exchange: None,
     };
-    match handshake(&mut server, login, database, &mut authentication).await {
-        Ok(None) => own_settings(server).await,
+    let mut parameters =
+        vec![("user", &*login.user), ("database", database), ("client_encoding", "UTF8")];
+    if unlimited {
+        parameters.push((IDLE_SESSION_TIMEOUT, "0"));
+    }
+    match handshake(&mut server, &parameters, &mut authentication).await {
+        Ok(None) => Ok(server),
         Ok(Some(error)) => Err(error),
         Err(error) => Err(unreachable(shard, &error.to_string())),
     }
@@ -76,38 +107,32 @@ pub async fn enter(server: &mut Server, router: &str, epoch: Epoch) -> Result<Ep
     at.map(Epoch).ok_or_else(|| unreachable(shard, "it does not say which epoch it is at"))
 }
 
-/// The limit that a role or database has for idle sessions. The connection itself has none, so it is
-/// read where it was written; the most special of them holds.
-const IDLE_LIMIT: &str = "(SELECT pg_catalog.split_part(c, '=', 2) \
-    FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) AS c \
-    WHERE c LIKE 'idle_session_timeout=%' AND s.setrole IN (0, (SELECT r.oid \
-        FROM pg_catalog.pg_roles r WHERE r.rolname = session_user)) AND s.setdatabase IN (0, (SELECT \
-        d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) \
-    ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1)";
+/// A server with what its sessions start with; or the limit that they have for being idle, wherever it
+/// was set: for a role, a database or in the server's configuration.
+enum Own {
+    Known(Box<Server>),
+    IdleLimit(Box<str>),
+}
 
-/// Asks for the settings that matter to the router itself, which a role or database may have of its
-/// own.
-async fn own_settings(mut server: Server) -> Result<Server, ErrorInfo> {
+/// Asks for the settings that matter to the router itself, which a role, a database or the server may
+/// have of its own.
+async fn own_settings(mut server: Server, limit: Option<&str>) -> Result<Own, ErrorInfo> {
     let columns: Vec<String> =
         READ_HERE.iter().map(|(name, _)| format!("current_setting('{name}', true)")).collect();
     let columns = columns.join(", ");
-    let sql = format!("SELECT {columns}, {IDLE_LIMIT}, pg_catalog.pg_current_snapshot()");
+    let sql = format!(
+        "SELECT {columns}, current_setting('{IDLE_SESSION_TIMEOUT}'), \
+         pg_catalog.pg_current_snapshot()"
+    );
     let mut row = own_row(&mut server, &sql).await?;
     let snapshot = row.pop().flatten();
     server.seldom.earlier = snapshot.map(|snapshot| (snapshot.into(), Instant::now()));
+    if let Some(found) = row.pop().flatten().filter(|found| found != "0") {
+        return Ok(Own::IdleLimit(found.into()));
+    }
     let mut settings = Settings::default();
-    if let Some(limit) = row.pop().flatten() {
-        // As the server would show it.
-        let sql = format!(
-            "SET {IDLE_SESSION_TIMEOUT} TO {}; SHOW {IDLE_SESSION_TIMEOUT}; RESET \
-             {IDLE_SESSION_TIMEOUT}",
-            startup_value(IDLE_SESSION_TIMEOUT, &limit)
-        );
-        let shown = own_row(&mut server, &sql).await?.pop().flatten();
-        if let Some(shown) = shown.filter(|shown| shown != "0") {
-            let value = startup_value(IDLE_SESSION_TIMEOUT, &shown);
-            settings.set(IDLE_SESSION_TIMEOUT, Some(&value));
-        }
+    if let Some(limit) = limit {
+        settings.set(IDLE_SESSION_TIMEOUT, Some(&startup_value(IDLE_SESSION_TIMEOUT, limit)));
     }
     for ((name, usual), value) in READ_HERE.iter().zip(row) {
         if let Some(value) = value.filter(|value| value != usual) {
@@ -118,7 +143,7 @@ async fn own_settings(mut server: Server) -> Result<Server, ErrorInfo> {
         server.seldom.own_settings = Rc::new(settings);
         server.settings = Rc::clone(&server.seldom.own_settings);
     }
-    Ok(server)
+    Ok(Own::Known(Box::new(server)))
 }
 
 async fn own_row(server: &mut Server, sql: &str) -> Result<Vec<Option<String>>, ErrorInfo> {
@@ -134,19 +159,11 @@ async fn own_row(server: &mut Server, sql: &str) -> Result<Vec<Option<String>>, 
 /// `Ok(Some)` is the shard's own refusal.
 async fn handshake(
     server: &mut Server,
-    login: &Login,
-    database: &str,
+    startup_parameters: &[(&str, &str)],
     authentication: &mut Authentication<'_>,
 ) -> io::Result<Option<ErrorInfo>> {
     let mut out = Vec::new();
-    // A pooled server is idle for other reasons than its client, whose limit the router minds.
-    let startup_parameters = [
-        ("user", &*login.user),
-        ("database", database),
-        ("client_encoding", "UTF8"),
-        (IDLE_SESSION_TIMEOUT, "0"),
-    ];
-    startup::put_startup(&mut out, &startup_parameters);
+    startup::put_startup(&mut out, startup_parameters);
     server.send(&out).await?;
     let mut parameters: Vec<(Box<str>, Box<str>)> = Vec::new();
     loop {

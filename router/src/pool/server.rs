@@ -46,6 +46,8 @@ pub struct Server {
     /// The session that used it last, by its cancel key's number, and whether it did so before.
     pub last_user: u32,
     pub same_user: bool,
+    /// A session may have called `nextval()` here, so that `currval()` knows its numbers.
+    pub drew: bool,
     /// This transaction may have written here.
     pub wrote: bool,
     /// This transaction's BEGIN was sent here.
@@ -157,6 +159,7 @@ impl Server {
             secret: 0,
             last_user: 0,
             same_user: false,
+            drew: false,
             wrote: false,
             joined: false,
             kept: false,
@@ -206,6 +209,7 @@ impl Server {
         server.settings = intern(parcel.settings);
         server.seldom.own_settings = intern(parcel.own_settings);
         server.last_user = parcel.last_user;
+        server.drew = true;
         server.parameters = parcel.parameters.into();
         server.pid = parcel.pid;
         server.secret = parcel.secret;

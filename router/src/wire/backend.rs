@@ -67,15 +67,18 @@ fn report(out: &mut Vec<u8>, tag: u8, severity: &str, error: &ErrorInfo) {
 }
 
 /// An ErrorResponse or NoticeResponse whose position is counted in a text of which the statement
-/// is a part that begins after `by` characters. What a function of the catalog refuses is said
-/// without the place in its source: the client has not called it.
-pub fn put_moved_report(out: &mut Vec<u8>, frame: &[u8], by: u32) {
+/// is a part that begins after `by` characters; `None`: it is no part of it, and has no place there.
+/// What a function of the catalog refuses is said without the place in its source, and what is wrong
+/// with a value without the parameter that it was bound to: the client has not called the one and
+/// not bound the other.
+pub fn put_moved_report(out: &mut Vec<u8>, frame: &[u8], by: Option<u32>) {
     let body = &frame[HEADER.min(frame.len())..];
     let position = report_field(body, b'P').and_then(|text| text.parse::<u32>().ok());
-    let position = position.filter(|_| by > 0);
-    let context = report_field(body, b'W');
-    let ours = context.is_some_and(|text| text.starts_with("PL/pgSQL function pgherd."));
-    if position.is_none() && !ours {
+    let position = position.filter(|_| by != Some(0));
+    let begins = |text: &str| report_field(body, b'W').is_some_and(|at| at.starts_with(text));
+    let ours = begins("PL/pgSQL function pgherd.");
+    let bound = by.is_none() && begins("unnamed portal parameter");
+    if position.is_none() && !ours && !bound {
         out.extend_from_slice(frame);
         return;
     }
@@ -85,9 +88,12 @@ pub fn put_moved_report(out: &mut Vec<u8>, frame: &[u8], by: u32) {
             let Ok(text) = (if code == 0 { break } else { reader.cstr() }) else { break };
             match (code, position) {
                 (b'W' | b'F' | b'L' | b'R', _) if ours => {}
+                (b'W', _) if bound => {}
                 (b'P', Some(position)) => {
-                    out.push(code);
-                    put_cstr(out, position.saturating_add(by).to_string().as_bytes());
+                    if let Some(by) = by {
+                        out.push(code);
+                        put_cstr(out, position.saturating_add(by).to_string().as_bytes());
+                    }
                 }
                 _ => {
                     out.push(code);

@@ -90,10 +90,11 @@ impl Conn {
                 let ran = if begun == Run::InPortions || limited && begun == Run::NotYet {
                     Box::pin(self.run_in_portions(name, portal, *limit)).await
                 } else if portal.run.replace(Run::Whole) == Run::Whole {
-                    self.run_to_nothing(name, portal)
+                    self.run_to_nothing(name, portal, returns_rows(&statement))
                 } else {
                     Box::pin(self.run_statement(Statement {
                         sql: &statement.sql,
+                        written: None,
                         plan: &plan,
                         literals: &statement.literals,
                         portal: Some(portal),
@@ -143,7 +144,7 @@ impl Conn {
 
 /// Whether the statement may return more than the one row that the router makes itself. Drivers
 /// send a row limit with every statement whose rows they do not want.
-fn returns_rows(statement: &Prepared) -> bool {
+pub(super) fn returns_rows(statement: &Prepared) -> bool {
     match statement.plan.kind {
         StatementKind::Session => {
             matches!(statement.plan.action, Action::Session(SessionStatement::Execute { .. }))

@@ -84,6 +84,7 @@ impl Conn {
             b'D' => match frontend::named("DESCRIBE", body).map_err(protocol)? {
                 Named::Statement(name) => {
                     let statement = self.statement(name)?;
+                    self.refuse_rows_if_failed(&statement)?;
                     let local = self.statement_home(&statement).is_none();
                     let unnamed = name.is_empty();
                     let op = Op::DescribeStatement { statement, unnamed };
@@ -101,6 +102,7 @@ impl Conn {
                         }
                         Err(failure) => return Err(failure),
                     };
+                    self.refuse_rows_if_failed(&portal.statement)?;
                     let shard = portal.shard;
                     Ok((Op::DescribePortal { portal, name: name.into() }, shard))
                 }
@@ -111,6 +113,8 @@ impl Conn {
                     Some(query) if !self.session.portals.contains_key(name) => query,
                     _ => self.portal(name)?,
                 };
+                // Where the router has failed the transaction itself, the server would run it.
+                self.refuse_if_failed(&portal.statement.plan.action)?;
                 let shard = portal.shard;
                 Ok((Op::Execute { portal, name: name.into(), limit }, shard))
             }
@@ -124,6 +128,14 @@ impl Conn {
                     Ok((Op::ClosePortal { name: name.into() }, shard))
                 }
             },
+        }
+    }
+
+    /// PostgreSQL describes no rows in a transaction that has failed.
+    fn refuse_rows_if_failed(&self, statement: &Prepared) -> Result<(), Failure> {
+        match super::own::returns_rows(statement) {
+            true => self.refuse_if_failed(&statement.plan.action),
+            false => Ok(()),
         }
     }
 

@@ -93,3 +93,27 @@ CREATE TEMP TABLE te (id serial, k int);
 INSERT INTO te (k) SELECT k FROM t;
 DISCARD TEMP;
 SELECT * FROM tc;
+-- Of prepared statements, whose arguments become a part of the query.
+PREPARE of_all(int, text) AS SELECT k, $2 || '-' || k AS label, $1 AS n FROM t WHERE k < $1;
+CREATE TABLE mx AS EXECUTE of_all(4, 'it''s');
+SELECT * FROM mx ORDER BY k;
+SELECT pg_typeof(n), pg_typeof(label) FROM mx LIMIT 1;
+CREATE TABLE my (a, b) AS EXECUTE of_all(2 + 1, NULL) WITH NO DATA;
+SELECT * FROM my;
+CREATE TABLE mx AS EXECUTE of_all(4, 'x');
+CREATE TABLE mz AS EXECUTE of_all(4);
+CREATE TABLE mz AS EXECUTE of_none(4);
+PREPARE of_none AS VALUES (1, 'one $1'), (2, 'two') -- with a comment
+;
+CREATE TEMP TABLE mz AS EXECUTE of_none WITH DATA;
+CREATE TABLE IF NOT EXISTS mx AS EXECUTE of_none;
+SELECT * FROM mz ORDER BY 1;
+PREPARE of_write AS INSERT INTO mx VALUES (9, 'nine', 9) RETURNING k;
+CREATE TABLE mw AS EXECUTE of_write;
+BEGIN;
+CREATE TABLE mw AS EXECUTE of_none;
+SELECT count(*) FROM mw;
+ROLLBACK;
+SELECT count(*) FROM mw;
+DEALLOCATE ALL;
+DROP TABLE mx, my, mz;
