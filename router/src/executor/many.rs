@@ -244,7 +244,7 @@ impl Conn {
             let task = own.as_ref().unwrap_or(task);
             let mut request = Vec::new();
             hidden.push(self.put_join(task.at, &mut request));
-            let sql = task.sql.as_deref().unwrap_or(statement.written());
+            let sql = task.sql.as_deref().unwrap_or_else(|| statement.written());
             match (statement.portal, &task.sql) {
                 _ if task.portal.is_some() => {
                     put_run(&mut request, task, statement.portal.is_none());

@@ -336,7 +336,10 @@ mod tests {
         row
     }
 
-    fn add(groups: &mut Groups, rows: &[(&[u8], &[Option<&[u8]>])]) -> Result<(), Unfolded> {
+    /// A key and values.
+    type Whole<'a> = (&'a [u8], &'a [Option<&'a [u8]>]);
+
+    fn add(groups: &mut Groups, rows: &[Whole<'_>]) -> Result<(), Unfolded> {
         let values: Vec<Vec<u8>> = rows.iter().map(|(_, values)| row(values)).collect();
         let mut batch = Rows::default();
         for ((key, _), values) in rows.iter().zip(&values) {
@@ -353,7 +356,7 @@ mod tests {
     fn rows_of_one_group_are_added_up() {
         let one: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 1];
         let mut groups = Groups::new(1, &[Fold::AddInteger, Fold::Or]);
-        let first: [(&[u8], &[Option<&[u8]>]); 3] = [
+        let first: [Whole<'_>; 3] = [
             (b"a", &[Some(b"A"), Some(one), Some(&[0])]),
             (b"", &[None, Some(one), None]),
             (b"a", &[Some(b"other"), Some(one), Some(&[1])]),
