@@ -504,9 +504,13 @@ impl Conn {
         let server = &mut self.servers[at];
         server.spoiled = true;
         let shard = server.shard;
-        tracing::warn!(%shard, %error, "server connection lost");
+        let dismissed = server.seldom.dismissed && self.worker.is_moving();
+        tracing::warn!(%shard, %error, dismissed, "server connection lost");
         if let Some(block) = self.session.transaction.block_mut() {
             block.failed = true;
+        }
+        if dismissed {
+            return ErrorInfo::moved_away().into();
         }
         Failure::Statement(
             ErrorInfo::new("08006", format!("the connection to shard {shard} was lost: {error}"))
