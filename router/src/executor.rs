@@ -71,6 +71,7 @@ mod set;
 mod settings;
 mod spelled;
 mod steps;
+mod streamed;
 mod touched;
 mod turned;
 mod yielding;
