@@ -69,6 +69,7 @@ mod released;
 mod servers;
 mod set;
 mod settings;
+mod source;
 mod spelled;
 mod steps;
 mod streamed;
