@@ -22,6 +22,10 @@ pub(crate) const DATABASE: &str = "app";
 /// `shared_buffers` of the plain server, and of all shards together.
 const SHARED_BUFFERS_MIB: u32 = 512;
 
+/// `max_parallel_workers_per_gather` of the plain server (PostgreSQL's default), and of all shards
+/// together: as processes of one machine they are its parallel workers.
+const PARALLEL_WORKERS: u32 = 2;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Contender {
@@ -71,7 +75,10 @@ impl Contenders {
             http: any,
             data_dir: Some(scratch.path().join("pgherd")),
             database: DATABASE.to_owned(),
-            pg_conf: vec![format!("shared_buffers={}MB", (SHARED_BUFFERS_MIB / shards).max(16))],
+            pg_conf: vec![
+                format!("shared_buffers={}MB", (SHARED_BUFFERS_MIB / shards).max(16)),
+                format!("max_parallel_workers_per_gather={}", PARALLEL_WORKERS / shards),
+            ],
             ..DevOptions::default()
         };
         let cluster = LocalCluster::start(&options, &|_| {})?;

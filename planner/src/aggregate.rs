@@ -9,7 +9,7 @@
 use crate::analyze::Analysis;
 use crate::functions::{self, Nature};
 use crate::ordered::{output_column, own_collation, sort_key};
-use crate::query::{Distinct, From, Query, Select};
+use crate::query::{Body, Distinct, From, Query, Select};
 use crate::scatter::{refuse, unlimited};
 use crate::token::{Kind, Range, Tokens};
 use crate::{Combine, Limit, ManyShards, Merge, PartialSum, Piece, PlanError, RowCount, Target};
@@ -184,7 +184,7 @@ impl Builder<'_, '_, '_> {
             self.rewrite(parts, &groups, having)?;
         }
         self.order(parts, &groups, distinct)?;
-        final_limit(parts, limit);
+        final_limit(parts, limit, self.query.with_ties);
 
         if parts.columns.is_empty() {
             return Err(refuse("HAVING without aggregates over several shards is not supported"));
@@ -224,6 +224,10 @@ impl Builder<'_, '_, '_> {
                     .any(|table| table.columns.iter().any(|c| &*c.name == name));
                 let mut labels =
                     self.select.items.iter().filter(|i| label(tokens, i) == Some(name));
+                let hidden = self.select.items.iter().any(|item| hides_its_label(tokens, item));
+                if !column && hidden {
+                    return Err(refuse("this GROUP BY name is not supported"));
+                }
                 if !column && let Some(item) = labels.next() {
                     if labels.next().is_some() || self.select.from.iter().any(has_function) {
                         return Err(refuse("this GROUP BY name is not supported"));
@@ -504,15 +508,17 @@ fn partial_sum(column: &str) -> PartialSum {
     }
 }
 
-fn final_limit(parts: &mut Parts, limit: &Limit) {
-    for (word, rows) in [(" LIMIT ", &limit.count), (" OFFSET ", &limit.offset)] {
-        match rows {
+fn final_limit(parts: &mut Parts, limit: &Limit, with_ties: bool) {
+    let (fetch, rows) =
+        if with_ties { (" FETCH FIRST ", " ROWS WITH TIES") } else { (" LIMIT ", "") };
+    for (before, count, after) in [(" OFFSET ", &limit.offset, ""), (fetch, &limit.count, rows)] {
+        match count {
             None => {}
-            Some(RowCount::Rows(n)) => parts.text(&format!("{word}{n}")),
+            Some(RowCount::Rows(n)) => parts.text(&format!("{before}{n}{after}")),
             Some(RowCount::Param(n)) => {
-                parts.text(&format!("{word}("));
+                parts.text(&format!("{before}("));
                 parts.statement.push(Piece::Param(*n));
-                parts.text(")::int8");
+                parts.text(&format!(")::int8{after}"));
             }
         }
     }
@@ -581,16 +587,65 @@ pub(crate) fn label<'t>(tokens: &'t Tokens<'_>, item: &Range) -> Option<&'t str>
         let last = range.end.checked_sub(2)?;
         return Some(tokens.name(last).filter(|_| tokens.is(last - 1, "else")).unwrap_or("case"));
     }
-    if tokens.is(range.start, "cast") && tokens.kind(range.start + 1) == Some(Kind::Open) {
-        range = range.start + 2..range.end.saturating_sub(1);
+    if let Some(query) = subquery(tokens, item) {
+        return label_of_query(tokens, &query);
+    }
+    if tokens.is(range.start, "cast")
+        && tokens.kind(range.start + 1) == Some(Kind::Open)
+        && tokens.after(range.start + 1) == range.end
+    {
+        range = range.start + 2..range.end - 1;
         range.end = tokens.find(&range, |at| tokens.is(at, "as")).unwrap_or(range.end);
     }
-    // The name goes through casts, subscripts and COLLATE.
+    // The name goes through casts, subscripts and COLLATE, and through nothing else.
     let stop = tokens.find(&range, |at| {
         tokens.sign(at, "::") || tokens.sign(at, "[") || tokens.is(at, "collate")
     });
-    let inner = tokens.strip_parens(&(range.start..stop.unwrap_or(range.end)));
+    let rest = stop.unwrap_or(range.end)..range.end;
+    let goes_on = |at: usize| {
+        let sign = tokens.kind(at) == Some(Kind::Operator)
+            && !["::", "[", "]", "."].iter().any(|sign| tokens.sign(at, sign));
+        sign || tokens.is_any(at, BETWEEN_OPERANDS)
+    };
+    if tokens.find(&rest, goes_on).is_some() {
+        return None;
+    }
+    let whole = range.start..rest.start;
+    let inner = tokens.strip_parens(&whole);
+    if tokens.kind(inner.start) == Some(Kind::Open) {
+        // A field of a row: `(expression).field`.
+        let field = inner.end.checked_sub(1).filter(|at| tokens.sign(at - 1, "."))?;
+        return tokens.name(field).filter(|_| tokens.after(inner.start) == field - 1);
+    }
     let (parts, after) = tokens.qualified(inner.start)?;
     let call = tokens.kind(after) == Some(Kind::Open) && tokens.after(after) == inner.end;
     (after == inner.end || call).then(|| parts.last().copied()).flatten()
+}
+
+/// Words that make an expression of two.
+const BETWEEN_OPERANDS: &[&str] = &[
+    "and", "or", "is", "in", "not", "like", "ilike", "similar", "between", "isnull", "notnull",
+    "at", "operator",
+];
+
+/// The tokens of a query that is the whole item, in its parentheses.
+fn subquery(tokens: &Tokens<'_>, item: &Range) -> Option<Range> {
+    let inside = tokens.strip_parens(item);
+    (inside != *item && crate::query::starts_query(tokens, inside.start)).then_some(inside)
+}
+
+/// A query's first column is called so.
+fn label_of_query<'t>(tokens: &'t Tokens<'_>, range: &Range) -> Option<&'t str> {
+    let query = Query::read(tokens, range.clone()).ok()?;
+    match query.body.first()? {
+        Body::Select(select) => label(tokens, select.items.first()?),
+        _ => None,
+    }
+}
+
+/// The item has a name that [`label`] cannot tell.
+pub(crate) fn hides_its_label(tokens: &Tokens<'_>, item: &Range) -> bool {
+    label_start(tokens, item).is_none()
+        && label(tokens, item).is_none()
+        && subquery(tokens, item).is_some()
 }

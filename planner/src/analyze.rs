@@ -30,7 +30,10 @@ pub(crate) struct Use {
     pub(crate) table: Arc<Table>,
     pub(crate) group: GroupId,
     pub(crate) key_type: KeyType,
+    /// Its columns are called otherwise here.
     pub(crate) odd: bool,
+    /// ONLY or TABLESAMPLE: not all of its rows are meant.
+    pub(crate) part: bool,
     /// Where a FROM list names it, and what it is called there.
     pub(crate) place: Option<Range>,
     pub(crate) alias: Option<String>,
@@ -70,6 +73,8 @@ pub(crate) struct Analysis {
     /// `key IN (SELECT …)` among the conditions: the parenthesis, and whose key it is.
     pub(crate) matched: Vec<(usize, usize)>,
     pub(crate) references: usize,
+    /// ONLY or TABLESAMPLE of a reference table, which each shard would choose for itself.
+    pub(crate) part_of_reference: bool,
     pub(crate) home: Vec<String>,
     /// Those of `home` that stand in a FROM list.
     pub(crate) home_uses: Vec<HomeUse>,
@@ -218,21 +223,25 @@ impl Analysis {
         conditions: &mut Vec<(Range, Side)>,
     ) -> Result<Vec<usize>, Unread> {
         match item {
-            From::Table { parts, place, alias, odd } => {
+            From::Table { parts, place, alias, odd, part } => {
                 let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
                 let (wholes, home) = (self.wholes.len(), self.home.len());
                 let item = self.table(context, &parts, alias.as_deref(), *odd, scope)?;
                 if let Some(used) = scope.items[item].used {
                     self.uses[used].place = Some(place.clone());
                     self.uses[used].alias.clone_from(alias);
+                    self.uses[used].part = *part;
                 } else if self.wholes.len() > wholes
                     && let Some(whole) = self.wholes.last_mut()
                 {
                     whole.place = Some(place.clone());
                     whole.alias.clone_from(alias);
+                    whole.odd |= part;
                 } else if self.home.len() > home {
                     let (place, alias) = (place.clone(), alias.clone());
-                    self.home_uses.push(HomeUse { place, alias, odd: *odd });
+                    self.home_uses.push(HomeUse { place, alias, odd: *odd || *part });
+                } else {
+                    self.part_of_reference |= part;
                 }
                 Ok(vec![item])
             }
@@ -329,6 +338,7 @@ impl Analysis {
                     group,
                     key_type,
                     odd,
+                    part: false,
                     place: None,
                     alias: None,
                     pins: Vec::new(),

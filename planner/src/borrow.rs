@@ -194,11 +194,11 @@ pub(crate) fn home_copies(
 pub(crate) fn place(tokens: &Tokens<'_>, used: &Use) -> Result<Range, PlanError> {
     let place = used.place.clone().filter(|place| {
         // `t *` is an old way to say that children count, too.
-        !used.odd && !tokens.sign(place.end, "*")
+        !used.part && !tokens.sign(place.end, "*")
     });
     place.ok_or_else(|| {
         refuse(
-            "column aliases, ONLY and TABLESAMPLE over several shards are not supported",
+            "ONLY and TABLESAMPLE over several shards are not supported",
             "They would speak of a copy.",
         )
     })
@@ -274,7 +274,7 @@ impl<'a> Reading<'a> {
         let table = &same[0].table;
         let columns = self.columns(tokens, analysis, table);
         let conditions = match same {
-            [used] => filter::of(tokens, context, used),
+            [used] if !used.odd => filter::of(tokens, context, used),
             _ => Vec::new(),
         };
         let conditions: Vec<&str> = conditions.iter().map(|part| tokens.text(part)).collect();
@@ -292,7 +292,8 @@ impl<'a> Reading<'a> {
 
     fn columns(&self, tokens: &Tokens<'_>, analysis: &Analysis, table: &Table) -> Vec<Column> {
         let mut uses = analysis.uses.iter().filter(|used| used.table.name == table.name);
-        let all = self.all || uses.any(|used| self.whole_row(tokens, called(used)));
+        // Aliases of columns are given in the order of all of them.
+        let all = self.all || uses.any(|used| used.odd || self.whole_row(tokens, called(used)));
         let wanted = |column: &&Column| all || self.names.contains(&*column.name);
         let mut columns: Vec<Column> = table.columns.iter().filter(wanted).cloned().collect();
         if columns.is_empty() {

@@ -173,8 +173,8 @@ impl Way<'_> {
 
     fn table(&self, number: usize, used: &Use) -> Option<CopiedTable> {
         let Self { tokens, context, analysis, read, .. } = *self;
-        // A row of it would be of no type.
-        if read.whole_row(tokens, called(used)) {
+        // A row of it would be of no type; and columns are what they are called.
+        if used.odd || read.whole_row(tokens, called(used)) {
             return None;
         }
         let pull = read.pull(tokens, context, analysis, &[used], format!("pgherd_copy_{number}"));

@@ -272,6 +272,8 @@ pub(crate) fn call<'t>(tokens: &'t Tokens<'_>, at: usize) -> Option<(Option<&'t 
         && (tokens.sign(at - 1, "::")
             || tokens.are(at - 1, &["then", "insert"])
             || keyword(tokens, at - 1, "as")
+            || keyword(tokens, at - 1, "ordinality")
+            || keyword(tokens, at - 1, "tablesample")
             || tokens.kind(at - 1) == Some(Kind::Close))
     {
         return None;

@@ -180,13 +180,7 @@ impl Builder<'_, '_, '_> {
         let refused = || {
             refuse("ORDER BY and DISTINCT with this collation over several shards is not supported")
         };
-        // `name` brings a collation of its own.
-        let names = |at: usize| {
-            at > 0
-                && tokens.is(at, "name")
-                && (tokens.sign(at - 1, "::") || tokens.is(at - 1, "as"))
-        };
-        if range.clone().any(names) {
+        if range.clone().any(|at| cast_may_collate(tokens, at)) {
             return Err(refused());
         }
         if range.clone().any(|at| tokens.is(at, "collate")) {
@@ -405,6 +399,10 @@ pub(crate) fn output_column(
                 && name.is_some_and(|name| aggregate::label(tokens, item) == Some(name))
         };
         let label = select.items.iter().position(labels);
+        let mut items = select.items.iter();
+        if name.is_some() && items.any(|item| aggregate::hides_its_label(tokens, item)) {
+            return Err(refuse("this ORDER BY name over several shards is not supported"));
+        }
         let column = |name: &str| {
             let mut columns = analysis.known.iter().flat_map(|table| table.columns.iter());
             columns.any(|column| *column.name == *name)
@@ -430,6 +428,12 @@ pub(crate) fn output_column(
     if key.len() == 1
         && let Some(name) = tokens.name(key.start)
     {
+        if tokens.is_any(key.start, &["null", "true", "false"]) {
+            return Err(refuse("ORDER BY a constant over several shards is not supported"));
+        }
+        if select.items.iter().any(|item| aggregate::hides_its_label(tokens, item)) {
+            return Err(refuse("this ORDER BY name over several shards is not supported"));
+        }
         let mut named = select
             .items
             .iter()
@@ -446,8 +450,70 @@ pub(crate) fn output_column(
     Ok(select.items.iter().position(|item| tokens.same(&aggregate::unlabelled(tokens, item), key)))
 }
 
-/// Names a column that has a collation of its own.
+/// Compares by another collation than the database's, or may do so.
 pub(crate) fn own_collation(tokens: &Tokens<'_>, analysis: &Analysis, range: &Range) -> bool {
     let collated = |name: &str| analysis.collated.iter().any(|column| **column == *name);
-    range.clone().any(|at| tokens.name(at).is_some_and(collated))
+    range.clone().any(|at| {
+        tokens.name(at).is_some_and(collated)
+            || tokens.is(at, "collate")
+            || cast_may_collate(tokens, at)
+    })
+}
+
+/// Types whose values are compared without a collation, or by the database's.
+const WITHOUT_COLLATION: &[&str] = &[
+    "bigint",
+    "bit",
+    "bool",
+    "boolean",
+    "bpchar",
+    "bytea",
+    "char",
+    "character",
+    "cidr",
+    "date",
+    "dec",
+    "decimal",
+    "double",
+    "float",
+    "float4",
+    "float8",
+    "inet",
+    "int",
+    "int2",
+    "int4",
+    "int8",
+    "integer",
+    "interval",
+    "json",
+    "jsonb",
+    "macaddr",
+    "money",
+    "national",
+    "numeric",
+    "oid",
+    "real",
+    "regclass",
+    "regtype",
+    "smallint",
+    "text",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "timetz",
+    "uuid",
+    "varbit",
+    "varchar",
+    "xml",
+];
+
+/// A type stands here that something is cast to, and that may bring a collation of its own: `name`
+/// does, and a domain can.
+fn cast_may_collate(tokens: &Tokens<'_>, at: usize) -> bool {
+    let cast = at > 0 && (tokens.sign(at - 1, "::") || tokens.is(at - 1, "as"));
+    let known = |parts: &[&str]| match parts {
+        [name] | ["pg_catalog", name] => WITHOUT_COLLATION.contains(name),
+        _ => false,
+    };
+    cast && tokens.qualified(at).is_none_or(|(parts, _)| !known(&parts))
 }

@@ -61,7 +61,8 @@ pub(crate) struct Select {
     pub(crate) filter: Option<Range>,
     pub(crate) group: Option<Vec<Range>>,
     pub(crate) having: Option<Range>,
-    pub(crate) window: bool,
+    /// Behind WINDOW.
+    pub(crate) window: Option<Range>,
 }
 
 #[derive(Debug)]
@@ -71,8 +72,10 @@ pub(crate) enum From {
         /// The tokens of the name.
         place: Range,
         alias: Option<String>,
-        /// `AS t(a, b)`, TABLESAMPLE: columns or rows are not the table's own.
+        /// `AS t(a, b)`: columns are not called as the table's own.
         odd: bool,
+        /// ONLY, TABLESAMPLE: not all of its rows.
+        part: bool,
     },
     Subquery {
         query: Query,
@@ -184,9 +187,14 @@ pub(crate) fn starts_query(tokens: &Tokens<'_>, at: usize) -> bool {
         && !tokens.sign(at + 1, ".")
 }
 
-/// `FROM` that starts the clause, not that of `IS DISTINCT FROM`.
+/// `FROM` that starts the clause, not that of `IS DISTINCT FROM` and of `ROWS FROM (function(), …)`.
 fn is_from(tokens: &Tokens<'_>, at: usize) -> bool {
-    keyword(tokens, at, "from") && !(at > 0 && tokens.is(at - 1, "distinct"))
+    let functions = at > 1
+        && tokens.is(at - 1, "rows")
+        && (tokens.is_any(at - 2, &["from", "join", "lateral"]) || tokens.sign(at - 2, ","))
+        && tokens.kind(at + 1) == Some(Kind::Open)
+        && !starts_query(tokens, at + 2);
+    keyword(tokens, at, "from") && !functions && !(at > 0 && tokens.is(at - 1, "distinct"))
 }
 
 impl Query {
@@ -303,14 +311,38 @@ pub(crate) fn read_ctes(
         };
         ctes.push(Cte { name, start, query, range });
         at = tokens.after(at);
-        if tokens.is_any(at, &["search", "cycle"]) {
-            return Err(Unread);
-        }
+        at = after_walk(tokens, at).ok_or(Unread)?;
         if !tokens.sign(at, ",") {
             return Ok((ctes, recursive, at));
         }
         at += 1;
     }
+}
+
+/// What follows SEARCH and CYCLE of a recursive query that may stand here; `None`: they are not whole.
+pub(crate) fn after_walk(tokens: &Tokens<'_>, mut at: usize) -> Option<usize> {
+    let names = |mut at: usize| {
+        tokens.name(at)?;
+        while tokens.sign(at + 1, ",") {
+            tokens.name(at + 2)?;
+            at += 2;
+        }
+        Some(at + 1)
+    };
+    if tokens.is(at, "search") {
+        let orders = tokens.is_any(at + 1, &["depth", "breadth"]);
+        let set = names(at + 4).filter(|_| orders && tokens.are(at + 2, &["first", "by"]))?;
+        tokens.name(set + 1).filter(|_| tokens.is(set, "set"))?;
+        at = set + 2;
+    }
+    if tokens.is(at, "cycle") {
+        let set = names(at + 1)?;
+        tokens.name(set + 1).filter(|_| tokens.is(set, "set"))?;
+        let using = (set + 2..tokens.len()).take(16).find(|at| tokens.is(*at, "using"))?;
+        tokens.name(using + 1)?;
+        at = using + 2;
+    }
+    Some(at)
 }
 
 fn tail_start(tokens: &Tokens<'_>, range: &Range) -> usize {
@@ -352,7 +384,7 @@ fn read_operand(tokens: &Tokens<'_>, range: Range) -> Result<Body, Unread> {
             filter: None,
             group: None,
             having: None,
-            window: false,
+            window: None,
         }))),
         _ => {
             let inner = tokens.strip_parens(&range);
@@ -399,7 +431,7 @@ impl Select {
             filter: None,
             group: None,
             having: None,
-            window: false,
+            window: None,
         };
         let mut rank = 0;
         at = list_end;
@@ -430,7 +462,7 @@ impl Select {
                     5
                 }
                 Some("window") => {
-                    select.window = true;
+                    select.window = Some(at + 1..stop);
                     6
                 }
                 _ => return Err(Unread),
@@ -618,16 +650,16 @@ impl FromReader<'_, '_> {
         if self.at < self.end && self.tokens.sign(self.at, "*") {
             self.at += 1;
         }
-        let (alias, mut odd) = self.alias()?;
-        odd |= only;
+        let (alias, odd) = self.alias()?;
+        let mut part = only;
         if self.eat("tablesample") {
-            odd = true;
+            part = true;
             self.at = self.tokens.after(self.at + 1);
             if self.eat("repeatable") {
                 self.at = self.tokens.after(self.at);
             }
         }
-        Ok(From::Table { parts, place, alias, odd })
+        Ok(From::Table { parts, place, alias, odd, part })
     }
 
     /// `[AS] alias [(columns)]`; the flag tells of columns.

@@ -8,7 +8,7 @@ use crate::functions::{self, Nature};
 use crate::ordered;
 use crate::query::{Distinct, From, JoinKind, Query, Select};
 use crate::token::{Kind, Range, Tokens};
-use crate::{Limit, ManyShards, Merge, PlanError, Reuse, RowCount, Target};
+use crate::{Limit, ManyShards, Merge, PlanError, Reuse, RowCount, Target, windows};
 
 pub(crate) fn refuse(what: impl Into<std::borrow::Cow<'static, str>>) -> PlanError {
     PlanError::unsupported(
@@ -31,9 +31,7 @@ pub(crate) fn select(
     let mut ranges = select.items.iter().chain(&query.order);
     let aggregated = select.group.is_some()
         || select.having.is_some()
-        || ranges.any(|range| {
-            matches!(functions::worst_of(tokens, range, Nature::Combined), Some(Nature::Combined))
-        });
+        || ranges.any(|range| windows::aggregates(tokens, range));
     let distinct = select.distinct != Distinct::No;
     if query.locks.is_some() && (aggregated || distinct) {
         return Err(refuse("FOR UPDATE is not supported with aggregates or DISTINCT"));
@@ -105,13 +103,10 @@ fn shape<'q>(
     }
     let stay = groups_stay(tokens, select, analysis);
     for range in select.items.iter().chain(&query.order).chain(&select.having) {
-        functions_allowed(tokens, range, stay)?;
+        functions_allowed(tokens, select, analysis, range, stay)?;
     }
     for range in select.group.iter().flatten().chain([&select.on]) {
-        functions_allowed(tokens, range, false)?;
-    }
-    if select.window {
-        return Err(refuse("window functions over several shards are not supported"));
+        functions_allowed(tokens, select, analysis, range, false)?;
     }
     joins_stay(select, analysis)?;
     Ok(select)
@@ -127,9 +122,10 @@ pub(crate) fn joins_stay(select: &Select, analysis: &Analysis) -> Result<(), Pla
         spread(item, analysis, &mut inside)?;
     }
     if analysis.uses.iter().any(|u| u.odd) {
-        return Err(refuse(
-            "column aliases, ONLY and TABLESAMPLE over several shards are not supported",
-        ));
+        return Err(refuse("column aliases over several shards are not supported"));
+    }
+    if analysis.part_of_reference {
+        return Err(refuse("a part of a reference table over several shards is not supported"));
     }
     if !connected(analysis, inside) {
         return Err(refuse("distributed tables can be joined only on their distribution columns"));
@@ -142,15 +138,34 @@ pub(crate) fn joins_stay(select: &Select, analysis: &Analysis) -> Result<(), Pla
     Ok(())
 }
 
-fn functions_allowed(tokens: &Tokens<'_>, range: &Range, stay: bool) -> Result<(), PlanError> {
+/// `stay`: rows of one group are on one shard.
+fn functions_allowed(
+    tokens: &Tokens<'_>,
+    select: &Select,
+    analysis: &Analysis,
+    range: &Range,
+    stay: bool,
+) -> Result<(), PlanError> {
+    let windows_refused = || refuse("window functions over several shards are not supported");
+    let is_key = |range: &Range| ordered::is_key(tokens, select, analysis, range);
+    let (mut nature, mut name) = (Nature::Immutable, "");
     for at in range.clone() {
-        if tokens.is(at, "over") && at > 0 && tokens.kind(at - 1) == Some(Kind::Close) {
-            return Err(refuse("window functions over several shards are not supported"));
+        let called = functions::called(tokens, at);
+        if let Some((own, open)) = called
+            && let Some(over) = windows::over(tokens, open)
+        {
+            let folds = [Nature::Combined, Nature::OtherAggregate, Nature::Window];
+            if !folds.contains(&own) || !windows::stay(tokens, select, over, &is_key) {
+                return Err(windows_refused());
+            }
+        } else if let Some((own, _)) = called
+            && own > nature
+        {
+            (nature, name) = (own, &tokens.list[at].text);
         }
     }
-    let (nature, name) = functions::worst(tokens, range);
     match nature {
-        Nature::Window => Err(refuse("window functions over several shards are not supported")),
+        Nature::Window => Err(windows_refused()),
         Nature::OtherAggregate | Nature::Reading | Nature::Unknown if stay => Ok(()),
         Nature::OtherAggregate => {
             Err(refuse(format!("the aggregate {name}() over several shards is not supported")))

@@ -24,9 +24,9 @@ use crate::borrow;
 use crate::functions::{self, Nature};
 use crate::query::{Distinct, From, Query, Select};
 use crate::route::view_refused;
-use crate::token::{Kind, Range, Tokens};
+use crate::token::{Range, Tokens};
 use crate::witness::{unread, witness};
-use crate::{Borrow, Context, PlanError, Target, aggregate, ordered, scatter};
+use crate::{Borrow, Context, PlanError, Target, aggregate, ordered, scatter, windows};
 
 /// Views in views: each level is read with a level of the stack.
 const DEPTH_MAX: u32 = 16;
@@ -252,32 +252,16 @@ impl Branch<'_> {
                 _ => false,
             };
             folds |= folding;
-            if folding && !self.folds_at_home(open, grouped, &is_key) {
+            // An aggregate in groups of the key, or a window function over partitions of it.
+            let stays = match windows::over(tokens, open) {
+                None => grouped,
+                Some(over) => windows::stay(tokens, select, over, &is_key),
+            };
+            if folding && !stays {
                 return false;
             }
         }
         folds || !self.view.body.folds
-    }
-
-    /// An aggregate in groups of the key, or a window function over partitions of it.
-    fn folds_at_home(&self, open: usize, grouped: bool, is_key: &impl Fn(&Range) -> bool) -> bool {
-        let tokens = self.tokens;
-        let mut at = tokens.after(open);
-        while tokens.is_any(at, &["within", "filter"]) {
-            at = tokens.after(at + 1 + usize::from(tokens.is(at, "within")));
-        }
-        if !tokens.is(at, "over") {
-            return grouped;
-        }
-        if tokens.kind(at + 1) != Some(Kind::Open) || !tokens.are(at + 2, &["partition", "by"]) {
-            return false;
-        }
-        let end = tokens.list[at + 1].close;
-        let list = at + 4..end;
-        let stop = tokens.find(&list, |at| {
-            tokens.are(at, &["order", "by"]) || tokens.is_any(at, &["rows", "range", "groups"])
-        });
-        tokens.split(&(list.start..stop.unwrap_or(end))).iter().any(is_key)
     }
 }
 

@@ -6,7 +6,7 @@
 //! count, so nothing of the changed text is ever sent anywhere.
 
 use crate::analyze::Analysis;
-use crate::query::{fetches, may_be_cte, starts_query};
+use crate::query::{after_walk, fetches, may_be_cte, starts_query};
 use crate::token::{Kind, Range, Tokens};
 use crate::{Context, PlanError, parse};
 
@@ -70,6 +70,11 @@ fn plain(tokens: &Tokens<'_>, locks: Option<&Range>) -> String {
 fn foreign(tokens: &Tokens<'_>, at: usize) -> Option<(Range, &'static str)> {
     let before = |sign: &str| at > 0 && tokens.sign(at - 1, sign);
     let opens = at > 0 && tokens.kind(at - 1) == Some(Kind::Open);
+    if before(".") && tokens.sign(at, "*") {
+        // `(composite).*`
+        let composite = at > 1 && tokens.kind(at - 2) == Some(Kind::Close);
+        return composite.then_some((at - 1..at + 1, ""));
+    }
     match tokens.word(at)? {
         // The parser names no relation for it.
         "table" if !before(".") && tokens.name(at + 1).is_some() => {
@@ -82,6 +87,21 @@ fn foreign(tokens: &Tokens<'_>, at: usize) -> Option<(Range, &'static str)> {
                 _ => return None,
             };
             (tokens.kind(end) == Some(Kind::Close)).then_some((at..end, ""))
+        }
+        "only"
+            if at > 0
+                && (before(",") || tokens.is_any(at - 1, &["from", "join"]))
+                && tokens.name(at + 1).is_some_and(|_| !tokens.is(at + 1, "as")) =>
+        {
+            Some((at..at + 1, ""))
+        }
+        "symmetric" if at > 0 && tokens.is(at - 1, "between") => Some((at..at + 1, "")),
+        "all" | "distinct" if at > 1 && tokens.are(at - 2, &["group", "by"]) => {
+            Some((at..at + 1, ""))
+        }
+        "search" | "cycle" if at > 0 && tokens.kind(at - 1) == Some(Kind::Close) => {
+            let end = after_walk(tokens, at).filter(|end| *end > at)?;
+            Some((at..end, ""))
         }
         "variadic" if opens || before(",") => Some((at..at + 1, "")),
         "leading" | "trailing" | "both" if opens && tokens.is(at + 1, "from") => {

@@ -46,6 +46,7 @@ mod copy;
 mod cursor;
 mod drawn;
 mod explain;
+mod followed;
 mod forms;
 mod gather;
 mod grouped;
@@ -503,9 +504,13 @@ impl Conn {
         let server = &mut self.servers[at];
         server.spoiled = true;
         let shard = server.shard;
-        tracing::warn!(%shard, %error, "server connection lost");
+        let dismissed = server.seldom.dismissed && self.worker.is_moving();
+        tracing::warn!(%shard, %error, dismissed, "server connection lost");
         if let Some(block) = self.session.transaction.block_mut() {
             block.failed = true;
+        }
+        if dismissed {
+            return ErrorInfo::moved_away().into();
         }
         Failure::Statement(
             ErrorInfo::new("08006", format!("the connection to shard {shard} was lost: {error}"))
@@ -570,10 +575,16 @@ impl Conn {
                     if Box::pin(self.was_turned_everywhere(&failure, alone)).await {
                         continue;
                     }
-                    if !alone || statement.plan.access != Access::Schema {
+                    if !alone {
                         return Err(failure);
                     }
                     attempts += 1;
+                    if Box::pin(self.stepped_aside(&failure, statement.plan, attempts)).await {
+                        continue;
+                    }
+                    if statement.plan.access != Access::Schema {
+                        return Err(failure);
+                    }
                     Box::pin(self.yield_to_others(failure, attempts)).await?;
                 }
             }
@@ -613,12 +624,10 @@ impl Conn {
                     Box::pin(self.schema_changed()).await?;
                 }
             }
-            Action::Many(many) => {
-                self.run_many(many, statement).await?;
-                if let Some(call) = &plan.then {
-                    self.run_cluster_quietly(call).await?;
-                }
-            }
+            Action::Many(many) => match &plan.then {
+                None => self.run_many(many, statement).await?,
+                Some(then) => Box::pin(self.run_followed(many, then, statement)).await?,
+            },
             Action::One(one) => {
                 let params = statement.params()?;
                 match self.place(plan, statement.sql, statement.literals, &params)? {

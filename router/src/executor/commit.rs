@@ -229,6 +229,8 @@ impl Conn {
 
     /// One step of a commit on one server.
     async fn step(&mut self, at: usize, sql: &str) -> Result<(), Failure> {
+        // Then nothing has been committed there, whatever is sent.
+        let ended = self.servers[at].ended;
         match self.servers[at].run(sql).await {
             Ok(mut reply) => match reply.error.take() {
                 None if self.servers[at].status == b'I' || sql != "COMMIT" => {
@@ -238,7 +240,7 @@ impl Conn {
                 None => Err(ErrorInfo::new("40000", "the transaction was rolled back").into()),
                 Some(error) => Err(Failure::Shard(error)),
             },
-            Err(error) if sql == "COMMIT" => {
+            Err(error) if sql == "COMMIT" && !ended => {
                 let shard = self.servers[at].shard;
                 self.lost(at, &error);
                 Err(ErrorInfo::new(

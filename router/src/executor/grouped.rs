@@ -7,7 +7,7 @@
 //! next to each other, and memory is that of one part. Where the final statement has to see all
 //! groups together (ORDER BY, LIMIT, DISTINCT) they are collected before, each of them once.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use pgherd_planner::{Combine, PartialSum};
 
 use super::combine::{
@@ -18,11 +18,11 @@ use super::ordered::{Next, Source};
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::merge::fold::{Fold, Unfolded};
-use crate::merge::groups::Groups;
+use crate::merge::groups::{self, Groups};
 use crate::merge::key::{Kind, Rule, is_text};
 use crate::merge::{Merge, text};
 use crate::wire::backend::ColumnDescription;
-use crate::wire::{HEADER, Reader, backend, frontend, put_frame};
+use crate::wire::{self, HEADER, Reader, backend, frontend, put_frame};
 
 /// So many bytes of groups are finished at a time.
 const PART: usize = 1 << 20;
@@ -211,15 +211,15 @@ impl Conn {
         described: &mut bool,
     ) -> Result<Option<u64>, Failure> {
         let mut groups = Groups::new(run.grouped.rules.len(), &run.grouped.folds);
-        let mut key = Vec::new();
         let mut open: Vec<usize> = (0..sources.len()).collect();
         while !open.is_empty() {
             let mut at = 0;
             while let Some(number) = open.get(at).copied() {
                 match self.next(&mut sources[number]).await? {
-                    Next::Row(size) => {
-                        let frame = self.servers[sources[number].at].inbuf.split_to(size);
-                        add_row(&mut groups, &frame, run, &mut key)?;
+                    Next::Row(_) => {
+                        let inbuf = &mut self.servers[sources[number].at].inbuf;
+                        let read = add_rows(&mut groups, inbuf, run)?;
+                        inbuf.advance(read);
                         if groups.bytes() > TABLE {
                             return Ok(None);
                         }
@@ -405,38 +405,38 @@ fn put_group(
     put_frame(out, b'D', |out| {
         out.extend_from_slice(&(shown.len() as u16).to_be_bytes());
         for Shown { number, oid, binary } in shown {
-            let value = groups.value(*number, group);
-            let text;
-            let value = match (&value, binary) {
-                (Some(value), false) => {
-                    text = text::of(*oid, value);
-                    good &= text.is_some();
-                    Some(text.as_deref().unwrap_or_default().as_bytes())
-                }
-                (value, _) => value.as_deref(),
-            };
-            let length = value.map_or(-1, |value| value.len() as i32);
-            out.extend_from_slice(&length.to_be_bytes());
-            out.extend_from_slice(value.unwrap_or_default());
+            let at = out.len();
+            out.extend_from_slice(&(-1_i32).to_be_bytes());
+            let Some(value) = groups.value(*number, group) else { continue };
+            match binary {
+                true => out.extend_from_slice(&value),
+                false => good &= text::put(*oid, &value, out).is_some(),
+            }
+            let length = (out.len() - at - 4) as i32;
+            out[at..at + 4].copy_from_slice(&length.to_be_bytes());
         }
     });
     if good { Ok(()) } else { Err(wrong_row()) }
 }
 
-/// Adds a whole DataRow of a shard.
-fn add_row(
-    groups: &mut Groups,
-    frame: &[u8],
-    run: &Run<'_>,
-    key: &mut Vec<u8>,
-) -> Result<(), ErrorInfo> {
-    key.clear();
-    read_key(frame, &run.grouped.rules, key)?;
-    let mut reader = Reader::new(&frame[HEADER..]);
-    if reader.count().map_err(|_| wrong_row())? != run.types.len() {
-        return Err(wrong_row());
+/// Adds all whole DataRows that come first, and says how many bytes they are.
+fn add_rows(groups: &mut Groups, buffer: &[u8], run: &Run<'_>) -> Result<usize, ErrorInfo> {
+    let mut at = 0;
+    let mut rows = groups::Rows::default();
+    // What cannot be read is another's to say, when its turn comes.
+    while let Ok(Some((b'D', size))) = wire::whole(&buffer[at..]) {
+        let mut reader = Reader::new(&buffer[at + HEADER..at + size]);
+        if reader.count().map_err(|_| wrong_row())? != run.types.len() {
+            return Err(wrong_row());
+        }
+        rows.push(reader, |key| put_key(reader, &run.grouped.rules, key))?;
+        if rows.are_enough() {
+            groups.add(&mut rows).map_err(unfolded)?;
+        }
+        at += size;
     }
-    groups.add(key, || reader.value().map_err(Unfolded::from)).map_err(unfolded)
+    groups.add(&mut rows).map_err(unfolded)?;
+    Ok(at)
 }
 
 impl Group {
@@ -477,8 +477,13 @@ fn wrong_row() -> ErrorInfo {
 fn read_key(frame: &[u8], rules: &[Rule], key: &mut Vec<u8>) -> Result<(), ErrorInfo> {
     let mut reader = Reader::new(&frame[HEADER..]);
     reader.count().map_err(|_| wrong_row())?;
+    put_key(reader, rules, key)
+}
+
+/// The key of a row's first values.
+fn put_key(mut values: Reader<'_>, rules: &[Rule], key: &mut Vec<u8>) -> Result<(), ErrorInfo> {
     for rule in rules {
-        let value = reader.value().map_err(|_| wrong_row())?;
+        let value = values.value().map_err(|_| wrong_row())?;
         rule.append(value, key).map_err(|_| wrong_row())?;
     }
     Ok(())

@@ -244,7 +244,7 @@ impl Conn {
             let task = own.as_ref().unwrap_or(task);
             let mut request = Vec::new();
             hidden.push(self.put_join(task.at, &mut request));
-            let sql = task.sql.as_deref().unwrap_or(statement.written());
+            let sql = task.sql.as_deref().unwrap_or_else(|| statement.written());
             match (statement.portal, &task.sql) {
                 _ if task.portal.is_some() => {
                     put_run(&mut request, task, statement.portal.is_none());
@@ -647,16 +647,32 @@ pub(super) fn piece_types(sql: &str, portal: &Portal, shard: ShardId) -> Result<
 
 /// LIMIT and OFFSET with their parameters' values.
 pub(super) fn row_counter(limit: &Limit, portal: Option<&Portal>) -> Result<Counter, Failure> {
-    let value = |count: &Option<RowCount>| match count {
+    let (offset, count) = row_counts(limit, portal)?;
+    Ok(Counter::new(offset.unwrap_or(0), count))
+}
+
+/// OFFSET and LIMIT.
+pub(super) fn row_counts(
+    limit: &Limit,
+    portal: Option<&Portal>,
+) -> Result<(Option<u64>, Option<u64>), Failure> {
+    let value = |count: &Option<RowCount>, negative: (&'static str, &'static str)| match count {
         None => Ok(None),
         Some(RowCount::Rows(rows)) => Ok(Some(*rows)),
-        Some(RowCount::Param(number)) => param_count(portal, *number),
+        Some(RowCount::Param(number)) => param_count(portal, *number, negative),
     };
-    Ok(Counter::new(value(&limit.offset)?.unwrap_or(0), value(&limit.count)?))
+    let offset = value(&limit.offset, ("2201X", "OFFSET must not be negative"))?;
+    let count = value(&limit.count, ("2201W", "LIMIT must not be negative"))?;
+    Ok((offset, count))
 }
 
 /// A row count that is a parameter: an integer in text or binary.
-pub(super) fn param_count(portal: Option<&Portal>, number: u16) -> Result<Option<u64>, Failure> {
+/// PostgreSQL's error where it is `negative`.
+fn param_count(
+    portal: Option<&Portal>,
+    number: u16,
+    negative: (&'static str, &'static str),
+) -> Result<Option<u64>, Failure> {
     let unknown = || {
         Failure::from(
             ErrorInfo::new(
@@ -676,7 +692,8 @@ pub(super) fn param_count(portal: Option<&Portal>, number: u16) -> Result<Option
         (true, _) => None,
         (false, _) => std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok()),
     };
-    value.and_then(|value| u64::try_from(value).ok()).map(Some).ok_or_else(unknown)
+    let rows = u64::try_from(value.ok_or_else(unknown)?);
+    rows.map(Some).map_err(|_| ErrorInfo::new(negative.0, negative.1).into())
 }
 
 fn disagree(a: &Reply, b: &Reply) -> ErrorInfo {

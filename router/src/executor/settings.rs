@@ -73,7 +73,10 @@ impl Conn {
             SessionStatement::SetTransaction { isolation } => {
                 self.set_in_block("SET", *isolation, statement).await
             }
-            SessionStatement::SetConstraints => {
+            SessionStatement::SetConstraints { named } => {
+                if *named && !self.servers.iter().any(|server| server.joined) {
+                    self.open_on_home().await?;
+                }
                 self.set_in_block("SET CONSTRAINTS", None, statement).await
             }
             SessionStatement::SetCharacteristics(settings) => {
@@ -219,6 +222,14 @@ impl Conn {
         Ok(())
     }
 
+    async fn open_on_home(&mut self) -> Result<(), Failure> {
+        if matches!(self.session.transaction, Transaction::Idle) {
+            return Ok(());
+        }
+        let home = self.server_for(self.planning.map.home).await?;
+        self.join(home).await
+    }
+
     /// Runs the statement on every shard that the transaction has joined; the client sees what one
     /// of them has to say beside.
     async fn on_joined(&mut self, sql: &str) -> Result<(), Failure> {
@@ -241,7 +252,7 @@ fn is_before_query(session: &SessionStatement) -> bool {
         session,
         SessionStatement::Set { .. }
             | SessionStatement::SetTransaction { .. }
-            | SessionStatement::SetConstraints
+            | SessionStatement::SetConstraints { .. }
             | SessionStatement::SetCharacteristics(_)
             | SessionStatement::Reset(_)
             | SessionStatement::Show(_)
@@ -256,7 +267,7 @@ pub fn runs_in_block(action: &Action) -> bool {
             session,
             SessionStatement::Set { .. }
                 | SessionStatement::SetTransaction { .. }
-                | SessionStatement::SetConstraints
+                | SessionStatement::SetConstraints { .. }
                 | SessionStatement::SetCharacteristics(_)
                 | SessionStatement::Reset(_)
                 | SessionStatement::Execute { .. }

@@ -50,6 +50,14 @@ impl Fold {
             *sum = Some(value.to_vec());
             return Ok(());
         };
+        self.add_to(known, value)
+    }
+
+    /// The same of two values that are not NULL.
+    ///
+    /// # Errors
+    /// [`Unfolded`]
+    pub fn add_to(self, known: &mut Vec<u8>, value: &[u8]) -> Result<(), Unfolded> {
         match self {
             Self::AddInteger => {
                 let (a, b) = (integer(known)?, integer(value)?);

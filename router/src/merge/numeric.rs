@@ -132,6 +132,66 @@ impl Sum {
     }
 }
 
+/// A sum that is small enough to stand in a table's cell, as most are. Its fields are bytes, so that
+/// the cell's own tag finds room beside them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Short {
+    /// In units of 10000^-`places`.
+    value: [u8; 8],
+    scale: [u8; 2],
+    places: u8,
+}
+
+impl Short {
+    /// `None` where it is too large, or malformed.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        match Sum::of(bytes)? {
+            Sum::Large(_) => None,
+            Sum::Small { value, places, scale } => {
+                Some(Self::new(value.try_into().ok()?, scale, places.try_into().ok()?))
+            }
+        }
+    }
+
+    fn new(value: i64, scale: u16, places: u8) -> Self {
+        Self { value: value.to_ne_bytes(), scale: scale.to_ne_bytes(), places }
+    }
+
+    fn value(self) -> i64 {
+        i64::from_ne_bytes(self.value)
+    }
+
+    fn scale(self) -> u16 {
+        u16::from_ne_bytes(self.scale)
+    }
+
+    /// `None` where the sum is too large.
+    #[must_use]
+    pub fn plus(self, more: Self) -> Option<Self> {
+        let places = self.places.max(more.places);
+        let raised = |of: Self| {
+            let factor = i64::from(BASE).checked_pow(u32::from(places - of.places))?;
+            of.value().checked_mul(factor)
+        };
+        let value = raised(self)?.checked_add(raised(more)?)?;
+        Some(Self::new(value, self.scale().max(more.scale()), places))
+    }
+
+    /// The binary form.
+    #[must_use]
+    pub fn bytes(self) -> Vec<u8> {
+        Sum::from(self).bytes()
+    }
+}
+
+impl From<Short> for Sum {
+    fn from(short: Short) -> Self {
+        let (value, places) = (short.value().into(), short.places.into());
+        Self::Small { value, places, scale: short.scale() }
+    }
+}
+
 /// As PostgreSQL writes it; `None` where it is malformed.
 #[must_use]
 pub fn text(bytes: &[u8]) -> Option<String> {
@@ -249,10 +309,13 @@ mod tests {
                 .collect();
             let mut wanted = numbers[0].clone();
             let mut sum = Sum::of(&numbers[0]).expect("a number");
+            let mut short = Short::of(&numbers[0]);
             for more in &numbers[1..] {
                 wanted = add(&wanted, more).expect("numbers");
                 sum.add(more).expect("a number");
+                short = short.zip(Short::of(more)).and_then(|(a, b)| a.plus(b));
             }
+            prop_assert_eq!(short.map_or_else(|| wanted.clone(), Short::bytes), wanted.clone());
             prop_assert_eq!(sum.bytes(), wanted);
         }
 

@@ -4,23 +4,29 @@ use std::fmt::Write;
 
 use super::numeric;
 
-/// The text of a value in binary form. `None`: PostgreSQL has to say it.
+/// Appends the text of a value in binary form. `None`: PostgreSQL has to say it.
 #[must_use]
-pub fn of(oid: u32, value: &[u8]) -> Option<String> {
-    Some(match oid {
-        21 => i16::from_be_bytes(value.try_into().ok()?).to_string(),
-        23 => i32::from_be_bytes(value.try_into().ok()?).to_string(),
-        20 => i64::from_be_bytes(value.try_into().ok()?).to_string(),
-        16 => if value == [0] { "f" } else { "t" }.to_owned(),
-        1700 => numeric::text(value)?,
-        2950 => uuid(value)?,
+pub fn put(oid: u32, value: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let mut digits = itoa::Buffer::new();
+    let text = match oid {
+        21 => digits.format(i16::from_be_bytes(value.try_into().ok()?)),
+        23 => digits.format(i32::from_be_bytes(value.try_into().ok()?)),
+        20 => digits.format(i64::from_be_bytes(value.try_into().ok()?)),
+        16 => match value {
+            [0] => "f",
+            _ => "t",
+        },
+        1700 => &numeric::text(value)?,
+        2950 => &uuid(value)?,
         // text, varchar, character
-        25 | 1042 | 1043 => std::str::from_utf8(value).ok()?.to_owned(),
+        25 | 1042 | 1043 => std::str::from_utf8(value).ok()?,
         _ => return None,
-    })
+    };
+    out.extend_from_slice(text.as_bytes());
+    Some(())
 }
 
-/// Whether [`of`] knows the type.
+/// Whether [`put`] knows the type.
 #[must_use]
 pub fn knows(oid: u32) -> bool {
     matches!(oid, 16 | 20 | 21 | 23 | 25 | 1042 | 1043 | 1700 | 2950)
@@ -41,6 +47,12 @@ fn uuid(value: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of(oid: u32, value: &[u8]) -> Option<String> {
+        let mut out = Vec::new();
+        put(oid, value, &mut out)?;
+        String::from_utf8(out).ok()
+    }
 
     #[test]
     fn values_read_as_postgresql_writes_them() {

@@ -334,7 +334,7 @@ mod tests {
         };
         let told = |frame: &[u8]| {
             let mut out = Vec::new();
-            put_moved_report(&mut out, frame, 0);
+            put_moved_report(&mut out, frame, Some(0));
             out
         };
         assert_eq!(told(&of("pgherd.check_unique")), report(&said));

@@ -1,8 +1,7 @@
 //! EXPLAIN of statements that run on several shards by themselves, and of what makes one answer.
 
 use pgherd_planner::{
-    Access, Combine, KeyColumn, Limit, ManyShards, Merge, Ordered, RowCount, SplitInsert, Target,
-    Tier,
+    Access, Combine, KeyColumn, Limit, ManyShards, Merge, Ordered, SplitInsert, Target, Tier,
 };
 use pgherd_shard_map::ShardId;
 
@@ -13,7 +12,7 @@ use crate::error::{ErrorInfo, Failure};
 use crate::executor::combine::{arrays, final_request, final_statement};
 use crate::executor::grouped::Grouped;
 use crate::executor::insert::{Made, split_rows};
-use crate::executor::many::{Task, param_count};
+use crate::executor::many::{Task, row_counts};
 use crate::executor::ordered::Compare;
 use crate::executor::{Conn, Statement};
 use crate::session::Portal;
@@ -305,32 +304,22 @@ fn merge_words(merge: &Merge, portal: Option<&Portal>) -> Result<String, Failure
 
 /// LIMIT and OFFSET, after other words.
 fn limit_words(limit: &Limit, portal: Option<&Portal>) -> Result<String, Failure> {
+    let (offset, count) = row_counts(limit, portal)?;
     let mut words = String::new();
-    if let Some(rows) = row_count(limit.offset.as_ref(), portal)? {
+    if let Some(rows) = offset {
         words += &format!("; the first {rows} are left out");
     }
-    if let Some(rows) = row_count(limit.count.as_ref(), portal)? {
+    if let Some(rows) = count {
         words += &format!("; {rows} at most");
     }
     Ok(words)
 }
 
-fn row_count(count: Option<&RowCount>, portal: Option<&Portal>) -> Result<Option<u64>, ErrorInfo> {
-    match count {
-        None => Ok(None),
-        Some(RowCount::Rows(rows)) => Ok(Some(*rows)),
-        Some(RowCount::Param(number)) => match param_count(portal, *number) {
-            Ok(rows) => Ok(rows),
-            Err(Failure::Statement(error)) => Err(error),
-            Err(_) => Ok(None),
-        },
-    }
-}
-
 /// LIMIT and OFFSET of the router.
 fn limited(stats: &mut Stats, limit: &Limit, portal: Option<&Portal>) -> Result<(), Failure> {
-    let skip = row_count(limit.offset.as_ref(), portal)?.unwrap_or(0) as f64;
-    let most = row_count(limit.count.as_ref(), portal)?.map_or(f64::MAX, |rows| rows as f64);
+    let (offset, count) = row_counts(limit, portal)?;
+    let skip = offset.unwrap_or(0) as f64;
+    let most = count.map_or(f64::MAX, |rows| rows as f64);
     for rows in [&mut stats.rows, &mut stats.actual_rows] {
         *rows = rows.map(|rows| (rows - skip).clamp(0.0, most));
     }

@@ -51,7 +51,13 @@ impl Conn {
         let mut root = self.root(Tier::Borrow, "Write With Copies", title, &shards);
         root.texts(
             "Why",
-            vec!["it reads rows that the shards that it writes on do not have".into()],
+            vec![
+                match informed.moment {
+                    true => "all shards must write the same time, which the home shard says",
+                    false => "it reads rows that the shards that it writes on do not have",
+                }
+                .into(),
+            ],
         );
         self.tell_commit(&mut root, &shards, asked);
         root.text("Shard Query", shown_query(&informed.sql));

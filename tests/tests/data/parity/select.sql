@@ -41,13 +41,9 @@ SELECT ALL k FROM t WHERE k = 1;
 SELECT DISTINCT v FROM t WHERE k = 1;
 SELECT "k" FROM "t" WHERE "k" = 1;
 select K from T where K = 1;
---@ refused 0A000
 SELECT k FROM ONLY t WHERE k = 1;
---@ refused 0A000
 SELECT k FROM t TABLESAMPLE SYSTEM (100) WHERE k = 1;
---@ refused 0A000
 SELECT x.y FROM t AS x (y, z) WHERE x.y = 2;
---@ refused 0A000
 SELECT * FROM t AS x (y, z) ORDER BY y;
 SELECT t.k, s.g FROM t, generate_series(1, 2) AS s (g) WHERE t.k = 1 ORDER BY 2;
 SELECT t.k, s.g FROM t, generate_series(1, 2) AS s (g) ORDER BY 1, 2;
