@@ -288,7 +288,8 @@ fn session(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
 
 fn begin(tokens: &Tokens<'_>, start_word: BeginWord, from: usize) -> SessionStatement {
     let Modes { isolation, read_only, .. } = modes(tokens, from);
-    SessionStatement::Begin { start_word, isolation, read_only }
+    let modes = tokens.span(&(from..tokens.len()));
+    SessionStatement::Begin { start_word, isolation, read_only, modes }
 }
 
 /// `ISOLATION LEVEL …, READ ONLY, DEFERRABLE`

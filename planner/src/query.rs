@@ -187,9 +187,14 @@ pub(crate) fn starts_query(tokens: &Tokens<'_>, at: usize) -> bool {
         && !tokens.sign(at + 1, ".")
 }
 
-/// `FROM` that starts the clause, not that of `IS DISTINCT FROM`.
+/// `FROM` that starts the clause, not that of `IS DISTINCT FROM` and of `ROWS FROM (function(), …)`.
 fn is_from(tokens: &Tokens<'_>, at: usize) -> bool {
-    keyword(tokens, at, "from") && !(at > 0 && tokens.is(at - 1, "distinct"))
+    let functions = at > 1
+        && tokens.is(at - 1, "rows")
+        && (tokens.is_any(at - 2, &["from", "join", "lateral"]) || tokens.sign(at - 2, ","))
+        && tokens.kind(at + 1) == Some(Kind::Open)
+        && !starts_query(tokens, at + 2);
+    keyword(tokens, at, "from") && !functions && !(at > 0 && tokens.is(at - 1, "distinct"))
 }
 
 impl Query {

@@ -373,6 +373,13 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Worker {
+    /// Whether rows are being moved, as far as this router has heard: by the newest map, and not
+    /// only by that of a transaction.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        !self.shared.map.load().moving.is_empty()
+    }
+
     #[must_use]
     pub fn new(index: usize, shared: Arc<Shared>, metrics: Arc<WorkerMetrics>) -> Self {
         let live = shared.live.load_full();

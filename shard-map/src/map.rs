@@ -96,6 +96,19 @@ impl ShardMap {
         Ok(map)
     }
 
+    /// The same at a later epoch: nothing has changed but where rows are.
+    pub(crate) fn with_groups(
+        &self,
+        epoch: Epoch,
+        moving: Box<[GroupId]>,
+        groups: Vec<ColocationGroup>,
+    ) -> Result<Self, MapError> {
+        let groups = groups.into_iter().map(|group| (group.id, group)).collect();
+        let map = Self { epoch, moving, groups, ..self.clone() };
+        map.check()?;
+        Ok(map)
+    }
+
     fn check(&self) -> Result<(), MapError> {
         let known = |shard: ShardId| {
             self.shards.contains_key(&shard).then_some(()).ok_or(MapError::UnknownShard(shard))

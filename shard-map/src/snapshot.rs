@@ -33,6 +33,17 @@ struct Document {
     straying: Box<[StrayingTrigger]>,
 }
 
+/// The part that a change of owners changes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlacementDocument {
+    epoch: u64,
+    /// Since then nothing else has changed.
+    whole_epoch: Option<u64>,
+    moving: Box<[GroupId]>,
+    groups: Vec<GroupRow>,
+}
+
 #[derive(Deserialize)]
 struct EffectRow {
     kind: EffectKind,
@@ -129,6 +140,23 @@ impl ShardMap {
         map.locked_views = document.locked_views;
         map.changing = document.changing;
         Ok(map)
+    }
+}
+
+impl ShardMap {
+    /// The newer map that the catalog's `shard_placement()` makes of this one; `None` where more has changed than
+    /// it tells.
+    ///
+    /// # Errors
+    /// As [`Self::from_json`].
+    pub fn placed_anew(&self, text: &str) -> Result<Option<Self>, MapError> {
+        let document: PlacementDocument = serde_json::from_str(text)
+            .map_err(|error| MapError::Invalid(error.to_string().into()))?;
+        if document.whole_epoch.is_none_or(|whole| whole > self.epoch.0) {
+            return Ok(None);
+        }
+        let groups = document.groups.into_iter().map(group).collect::<Result<_, _>>()?;
+        self.with_groups(Epoch(document.epoch), document.moving, groups).map(Some)
     }
 }
 

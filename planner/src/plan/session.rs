@@ -10,6 +10,8 @@ pub enum SessionStatement {
         start_word: BeginWord,
         isolation: Option<Isolation>,
         read_only: Option<bool>,
+        /// As written: `ISOLATION LEVEL …, READ ONLY`.
+        modes: Span,
     },
     Commit {
         and_chain: bool,

@@ -10,7 +10,7 @@ use pgherd_planner::{Action, BeginWord, Isolation, SessionStatement};
 use super::{Conn, Statement};
 use crate::consistent_read::ReadConsistency;
 use crate::error::{ErrorInfo, Failure};
-use crate::session::transaction::{Replay, isolation_statement};
+use crate::session::transaction::Replay;
 use crate::session::{Block, Transaction};
 use crate::wire::backend;
 
@@ -36,8 +36,9 @@ impl Conn {
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
         match session {
-            SessionStatement::Begin { start_word, isolation, .. } => {
-                self.begin(*start_word, *isolation, statement.sql).await
+            SessionStatement::Begin { start_word, isolation, modes, .. } => {
+                let modes = modes.of(statement.sql);
+                Box::pin(self.begin(*start_word, *isolation, modes, statement.sql)).await
             }
             SessionStatement::Commit { and_chain } => self.commit(*and_chain).await,
             SessionStatement::Rollback { and_chain } => self.roll_back(*and_chain).await,
@@ -107,28 +108,27 @@ impl Conn {
         &mut self,
         word: BeginWord,
         isolation: Option<Isolation>,
+        modes: &str,
         sql: &str,
     ) -> Result<(), Failure> {
         let tag = match word {
             BeginWord::Begin => "BEGIN",
             BeginWord::StartTransaction => "START TRANSACTION",
         };
-        match self.session.transaction.block_mut() {
-            // BEGIN after other statements of one string turns its block into the client's.
-            Some(block) if block.implicit => {
-                if let Some(isolation) = isolation {
-                    self.on_joined(isolation_statement(isolation)).await?;
+        match self.session.transaction.block().map(|block| block.implicit) {
+            Some(implicit) => {
+                if !implicit {
+                    let notice =
+                        ErrorInfo::new("25001", "there is already a transaction in progress");
+                    self.notice("WARNING", &notice);
                 }
+                if !modes.is_empty() {
+                    self.change_modes(&format!("SET TRANSACTION {modes}"), isolation).await?;
+                }
+                // BEGIN after other statements of one string turns its block into the client's.
                 if let Some(block) = self.session.transaction.block_mut() {
                     block.implicit = false;
-                    if let Some(isolation) = isolation {
-                        block.isolate(isolation);
-                    }
                 }
-            }
-            Some(_) => {
-                let notice = ErrorInfo::new("25001", "there is already a transaction in progress");
-                self.notice("WARNING", &notice);
             }
             None => {
                 let settings = Rc::clone(&self.session.settings);
@@ -204,12 +204,22 @@ impl Conn {
             self.client.complete(tag);
             return Ok(());
         }
-        self.on_joined(statement.sql).await?;
+        self.change_modes(statement.sql, isolation).await?;
+        self.client.complete(tag);
+        Ok(())
+    }
+
+    /// What a SET says of the open transaction: now where it runs, later where it will.
+    async fn change_modes(
+        &mut self,
+        sql: &str,
+        isolation: Option<Isolation>,
+    ) -> Result<(), Failure> {
+        self.on_joined(sql).await?;
         if let Some(block) = self.session.transaction.block_mut() {
             block.isolation = isolation.or(block.isolation);
-            block.replay.push(Replay::Statement(statement.sql.into()));
+            block.replay.push(Replay::Statement(sql.into()));
         }
-        self.client.complete(tag);
         Ok(())
     }
 

@@ -165,7 +165,7 @@ SELECT extract(year FROM o_orderdate) AS y, extract(month FROM o_orderdate) AS m
 SELECT date_trunc('quarter', o_orderdate) AS q, sum(o_totalprice) FROM orders GROUP BY 1 ORDER BY 2 DESC LIMIT 3;
 SELECT o_custkey % 10 AS bucket, count(*), sum(o_totalprice) FROM orders GROUP BY bucket ORDER BY bucket;
 SELECT o_clerk, count(*) FROM orders GROUP BY o_clerk ORDER BY count(*) DESC, o_clerk LIMIT 5;
-SELECT o_orderdate, count(*) FROM orders GROUP BY o_orderdate ORDER BY count(*) DESC FETCH FIRST ROW WITH TIES;
+SELECT count(*) FROM orders GROUP BY o_orderdate ORDER BY count(*) DESC FETCH FIRST ROW WITH TIES;
 SELECT l_orderkey, sum(l_quantity) AS q FROM lineitem GROUP BY l_orderkey HAVING sum(l_quantity) > 140 ORDER BY q DESC, 1 LIMIT 10;
 SELECT l_orderkey, count(*), array_agg(l_partkey ORDER BY l_linenumber) FROM lineitem GROUP BY l_orderkey ORDER BY 2 DESC, 1 LIMIT 4;
 SELECT l_suppkey, sum(l_extendedprice), avg(l_discount) FROM lineitem GROUP BY l_suppkey ORDER BY 2 DESC LIMIT 5;
