@@ -47,7 +47,8 @@ impl Conn {
             Target::All => self.shard_list(&ShardSet::All),
             target => self.shards_of(target, asked.inner)?,
         };
-        let title = format!("Write on {}, with copies", self.shards_name(&shards));
+        let with = if informed.moment { "the time" } else { "copies" };
+        let title = format!("Write on {}, with {with}", self.shards_name(&shards));
         let mut root = self.root(Tier::Borrow, "Write With Copies", title, &shards);
         root.texts(
             "Why",
