@@ -2,11 +2,12 @@
 //! PostgreSQL's own, of the same table, between the same two servers, while clients write it.
 //!
 //! What is measured: how fast rows are copied, how fast changes are caught up with (the flow is held,
-//! rows are changed, and it is let go), and what writers notice of each.
+//! rows are changed, and it is let go), and what writers notice of each; and of the cut-over, which the
+//! others do not have.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use pgherd::config::Dsn;
@@ -14,7 +15,7 @@ use pgherd::dev::{DevOptions, LocalCluster, find_binaries};
 use pgherd::dial::Dialer;
 use pgherd::reshard::distribute::Wanted;
 use pgherd::reshard::phase::Goal;
-use pgherd::reshard::{Begin, Options, Problem, Run};
+use pgherd::reshard::{Begin, Limits, Options, Problem, Run};
 use pgherd_shard_map::{ShardId, TableName};
 
 use crate::interrupt;
@@ -30,6 +31,14 @@ const ACCOUNTS: u32 = 100_000;
 /// PostgreSQL starts no two workers of subscriptions within five seconds (`wal_retrieve_retry_interval`):
 /// that is no part of what is measured.
 const LAUNCH: Duration = Duration::from_millis(5500);
+
+/// What happens while clients write: each has latencies of its own.
+const COPYING: u8 = 0;
+const CUTTING: u8 = 1;
+const OVER: u8 = 2;
+
+/// How long after a cut-over what writers notice is counted for it.
+const AFTER_CUT: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether all has arrived.
 const LOOK: Duration = Duration::from_millis(20);
@@ -69,6 +78,16 @@ struct Took {
     catch_up: Option<Duration>,
     verify: Option<Duration>,
     /// What writers saw meanwhile, in milliseconds.
+    p99: f64,
+    longest: f64,
+    cut: Option<Cut>,
+}
+
+/// A cut-over, in milliseconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cut {
+    /// As its certificate has it.
+    pause: f64,
     p99: f64,
     longest: f64,
 }
@@ -123,6 +142,9 @@ fn render(all: &[[Took; 4]], options: &ReshardOptions) -> String {
             "verify, s",
             "writers' p99, ms",
             "longest, ms",
+            "cut-over: pause, ms",
+            "p99, ms",
+            "longest, ms",
         ],
     );
     for (at, (_, name)) in WAYS.iter().enumerate() {
@@ -138,6 +160,9 @@ fn render(all: &[[Took; 4]], options: &ReshardOptions) -> String {
             number(of(&|took| seconds(took.verify))),
             number(of(&|took| Some(took.p99))),
             number(of(&|took| Some(took.longest))),
+            number(of(&|took| took.cut.map(|cut| cut.pause))),
+            number(of(&|took| took.cut.map(|cut| cut.p99))),
+            number(of(&|took| took.cut.map(|cut| cut.longest))),
         ]);
     }
     table.render()
@@ -161,13 +186,13 @@ impl Bench<'_> {
         // What tells of the last change is not there yet.
         let mut source = Connection::open(&self.source())?;
         source.query("UPDATE pgbench_accounts SET bid = 0 WHERE aid = 1")?;
-        let over = AtomicBool::new(false);
+        let stage = AtomicU8::new(COPYING);
         std::thread::scope(|scope| {
             let writers: Vec<_> = (0..self.options.clients)
                 .map(|client| {
                     scope.spawn({
-                        let over = &over;
-                        move || self.write(client, over)
+                        let stage = &stage;
+                        move || self.write(client, stage)
                     })
                 })
                 .collect();
@@ -175,29 +200,39 @@ impl Bench<'_> {
                 Way::Quiet => self.quiet(),
                 Way::Dump => self.dump(),
                 Way::Subscription => self.subscription(),
-                Way::Pgherd => self.pgherd(&over),
+                Way::Pgherd => self.pgherd(&stage),
             };
-            over.store(true, Ordering::Relaxed);
-            let mut latencies = Latencies::new();
+            stage.store(OVER, Ordering::Relaxed);
+            let mut all = [Latencies::new(), Latencies::new()];
             for writer in writers {
                 let wrote = writer.join().unwrap_or_else(|_| Err("a writer has failed".to_owned()));
-                latencies.add(&wrote?);
+                for (all, wrote) in all.iter_mut().zip(wrote?) {
+                    all.add(&wrote);
+                }
             }
-            let (p99, longest) = (latencies.quantile(0.99) / 1000.0, latencies.longest() / 1000.0);
-            Ok(Took { p99, longest, ..done? })
+            let noticed = |of: &Latencies| (of.quantile(0.99) / 1000.0, of.longest() / 1000.0);
+            let mut took = done?;
+            (took.p99, took.longest) = noticed(&all[0]);
+            if let Some(cut) = &mut took.cut {
+                (cut.p99, cut.longest) = noticed(&all[1]);
+            }
+            Ok(took)
         })
     }
 
     /// Updates of single rows at a fixed rate, each measured from when it was due.
-    fn write(&self, client: u32, over: &AtomicBool) -> Result<Latencies, String> {
-        let mut latencies = Latencies::new();
+    /// By [`COPYING`] and [`CUTTING`].
+    fn write(&self, client: u32, stage: &AtomicU8) -> Result<[Latencies; 2], String> {
+        let mut latencies = [Latencies::new(), Latencies::new()];
         let mut connection = Connection::open(self.cluster.dsn())?;
         let step = Duration::from_secs_f64(f64::from(self.options.clients) / self.options.rate);
         let start =
             Instant::now() + step.mul_f64(f64::from(client) / f64::from(self.options.clients));
         let keys = u64::from(self.options.scale * ACCOUNTS);
         let mut turn = 0_u32;
-        while !over.load(Ordering::Relaxed) {
+        loop {
+            let at = usize::from(stage.load(Ordering::Relaxed));
+            let Some(latencies) = latencies.get_mut(at) else { break };
             let due = start + step * turn;
             interrupt::wait_until(due)?;
             let key = random_key(u64::from(turn) << 8 | u64::from(client), keys);
@@ -282,7 +317,7 @@ impl Bench<'_> {
         work
     }
 
-    fn pgherd(&self, over: &AtomicBool) -> Result<Took, String> {
+    fn pgherd(&self, stage: &AtomicU8) -> Result<Took, String> {
         let catalog = &self.cluster.file.catalog.dsn;
         let dsn = Dsn::try_new(catalog)?;
         let dialer = Arc::new(Dialer::new(pgherd::config::ServerTls::default())?);
@@ -292,7 +327,8 @@ impl Bench<'_> {
             over: vec![ShardId(1)],
         };
         let options = Options {
-            max_pause: Duration::from_millis(500),
+            // What is asked for is measured, and not refused.
+            max_pause: Duration::from_secs(5),
             who: "pgherd-bench".to_owned(),
             ..Options::default()
         };
@@ -308,6 +344,9 @@ impl Bench<'_> {
             let registered = wanted.register(&home).await.map_err(said)?;
             let begin = Begin { moves: registered.moves, joins: None };
             let mut run = Run::begin(&dialer, &dsn, begin, options).await.map_err(said)?;
+            // Nor is it held up.
+            let none = Limits { max_lag: None, min_free: None, max_p99_ms: None };
+            run.limit(|limits| *limits = none).await.map_err(said)?;
             run.reach(Goal::Start, &mut tell).await.map_err(said)?;
             run.hold(true).await.map_err(said)?;
             Ok::<_, String>(run)
@@ -320,12 +359,37 @@ impl Bench<'_> {
         self.runtime.block_on(run.hold(false)).map_err(said)?;
         self.until(&self.target(DATABASE), &self.arrived())?;
         let catch_up = Some(held.elapsed());
+        let mut tell = |news: &serde_json::Value| {
+            if news["step"] == "cutting" {
+                stage.store(CUTTING, Ordering::Relaxed);
+            }
+        };
+        self.runtime.block_on(run.reach(Goal::Cutover, &mut tell)).map_err(said)?;
+        interrupt::wait_until(Instant::now() + AFTER_CUT)?;
+        let cut = Some(Cut { pause: self.pause(catalog)?, ..Cut::default() });
         // Going back to where it began is no part of it.
-        over.store(true, Ordering::Relaxed);
-        self.runtime.block_on(run.reach(Goal::Cancel, &mut |_| {})).map_err(said)?;
+        stage.store(OVER, Ordering::Relaxed);
+        for goal in [Goal::Rollback, Goal::Cancel] {
+            self.runtime.block_on(run.reach(goal, &mut |_| {})).map_err(said)?;
+        }
         let mut router = Connection::open(self.cluster.dsn())?;
         router.query("SELECT undistribute_table('pgbench_accounts')")?;
-        Ok(Took { copy, catch_up, verify, ..Took::default() })
+        Ok(Took { copy, catch_up, verify, cut, ..Took::default() })
+    }
+
+    /// How long writers waited in the last cut-over, in milliseconds.
+    fn pause(&self, catalog: &str) -> Result<f64, String> {
+        let sql = "SELECT (certificates->-1->>'pause_ms')::float8 FROM pgherd.reshard_list \
+                   ORDER BY id DESC LIMIT 1";
+        self.runtime.block_on(async {
+            let (client, connection) = tokio_postgres::connect(catalog, tokio_postgres::NoTls)
+                .await
+                .map_err(|error| error.to_string())?;
+            // Its end has no more to say.
+            tokio::spawn(async move { drop(connection.await) });
+            let row = client.query_one(sql, &[]).await.map_err(|error| error.to_string())?;
+            row.try_get(0).map_err(|error| error.to_string())
+        })
     }
 
     /// Changes rows on the source, in portions; those of the last one can be told from all others.

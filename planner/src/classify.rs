@@ -11,8 +11,8 @@ use crate::witness::unread;
 use crate::{
     Access, Action, Alone, BeginWord, ClusterFunction, Context, Discard, Isolation, ManyShards,
     Merge, OneShard, Plan, PlanError, ReadConsistency, Reuse, SessionStatement, Span, Stateful,
-    StatementKind, Target, block, cluster, copy, cursor, ddl, explain, functions, insert, live,
-    merge_into, route, temporary, with, write,
+    StatementKind, Target, block, change, cluster, copy, cursor, ddl, explain, functions, insert,
+    live, merge_into, route, temporary, with,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -145,8 +145,8 @@ fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErro
         },
         "" if starts_query(tokens, 0) => route::select(tokens, context),
         "insert" => insert::insert(tokens, context),
-        "update" => write::update(tokens, context),
-        "delete" => write::delete(tokens, context),
+        "update" => change::update(tokens, context),
+        "delete" => change::delete(tokens, context),
         "merge" => merge_into::plan(tokens, context),
         "copy" => copy::plan(tokens, context),
         "vacuum" | "analyze" | "analyse" | "reindex" | "cluster" | "checkpoint" => {
@@ -288,7 +288,8 @@ fn session(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
 
 fn begin(tokens: &Tokens<'_>, start_word: BeginWord, from: usize) -> SessionStatement {
     let Modes { isolation, read_only, .. } = modes(tokens, from);
-    SessionStatement::Begin { start_word, isolation, read_only }
+    let modes = tokens.span(&(from..tokens.len()));
+    SessionStatement::Begin { start_word, isolation, read_only, modes }
 }
 
 /// `ISOLATION LEVEL …, READ ONLY, DEFERRABLE`
@@ -443,7 +444,7 @@ fn set(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
         return Ok(Some(SessionStatement::SetCharacteristics(characteristics(tokens))));
     }
     if tokens.is(1, "constraints") {
-        return Ok(Some(SessionStatement::SetConstraints));
+        return Ok(Some(SessionStatement::SetConstraints { named: !tokens.is(2, "all") }));
     }
     let local = tokens.is(1, "local");
     let session = tokens.is(1, "session") && !tokens.is(2, "authorization");

@@ -8,7 +8,7 @@ use crate::token::{Kind, Range, Tokens};
 use crate::witness::unread;
 use crate::{
     Access, Action, Alone, ClusterFunction, Context, Merge, Numbering, Plan, PlanError, Reuse,
-    Role, StatementKind, functions, literal, table_from_query,
+    Role, StatementKind, Then, families, functions, literal, table_from_query,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -58,7 +58,12 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
                 "Write the other statement in the application, or in a transaction.",
             ));
         }
-        ("alter", "table") => numbering = alter_table(tokens, context)?,
+        ("alter", "type") => {
+            let label =
+                tokens.qualified(2).filter(|(_, end)| tokens.are(*end, &["rename", "value"]));
+            then = label.map(|(_, end)| Then::Labels(tokens.text(&(2..end)).into()));
+        }
+        ("alter", "table") => (numbering, then) = alter_table(tokens, context)?,
         _ => {}
     }
     if let Some(role) = role_password(tokens)? {
@@ -201,13 +206,13 @@ fn create_table(
     tokens: &Tokens<'_>,
     context: &Context<'_>,
     table_word: usize,
-) -> Result<Option<ClusterFunction>, PlanError> {
+) -> Result<Option<Then>, PlanError> {
     let Some((parts, after)) = named(tokens, table_word + 1) else { return Ok(None) };
+    let of_family = families::created(tokens, context, after)?;
     if tokens.kind(after) != Some(Kind::Open) {
         return Ok(None);
     }
     let inside = after + 1..tokens.list[after].close;
-    foreign_keys(tokens, context, None, &inside)?;
     let columns: Vec<&str> = tokens
         .split(&inside)
         .iter()
@@ -220,6 +225,13 @@ fn create_table(
         .filter_map(|part| tokens.name(part.start))
         .collect();
     let column = context.auto_distribute.iter().find(|wanted| columns.contains(&&***wanted));
+    // Of a table that is distributed at once the catalog sees whether they hold.
+    if column.is_none() {
+        foreign_keys(tokens, context, None, &inside)?;
+    }
+    if of_family {
+        return Ok(None);
+    }
     let table = match parts.as_slice() {
         [schema, name] => TableName::new(schema, name),
         [name] => TableName::new(context.search_path.first().map_or("public", |s| s), name),
@@ -229,11 +241,13 @@ fn create_table(
     if tokens.is(table_word + 1, "if") && context.relation(&parts).is_some() {
         return Ok(None);
     }
-    Ok(column.map(|column| ClusterFunction::CreateDistributedTable {
-        table,
-        column: column.clone(),
-        colocate_with: None,
-        distribution: "hash".into(),
+    Ok(column.map(|column| {
+        Then::Distribute(ClusterFunction::CreateDistributedTable {
+            table,
+            column: column.clone(),
+            colocate_with: None,
+            distribution: "hash".into(),
+        })
     }))
 }
 
@@ -278,26 +292,22 @@ fn unique(tokens: &Tokens<'_>, table: &Table, columns: &Range) -> Result<(), Pla
     ))
 }
 
-fn alter_table(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<Numbering>, PlanError> {
-    let Some((parts, after)) = named(tokens, 2) else { return Ok(None) };
+fn alter_table(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+) -> Result<(Option<Numbering>, Option<Then>), PlanError> {
+    let Some((parts, after)) = named(tokens, 2) else { return Ok((None, None)) };
     let table = context.sharded(&parts);
     let actions = after..tokens.len();
     foreign_keys(tokens, context, table.map(|t| &**t), &actions)?;
-    let Some(table) = table else { return Ok(None) };
+    let mut changes = Vec::new();
+    for action in tokens.split(&actions) {
+        changes.extend(families::altered(tokens, context, &parts, &action)?);
+    }
+    let then = (!changes.is_empty()).then(|| Then::Families(changes.into()));
+    let Some(table) = table else { return Ok((None, then)) };
     if tokens.is(after, "rename") || tokens.are(after, &["set", "schema"]) {
-        let column = tokens.is(after + 1, "column") || tokens.is(after + 2, "to");
-        let is_key = table.key_column().is_some_and(|key| {
-            tokens.name(after + 1 + usize::from(tokens.is(after + 1, "column"))) == Some(&*key.name)
-        });
-        let whole = tokens.is(after + 1, "to") || tokens.is(after, "set");
-        if whole || (column && is_key) {
-            return Err(refused(
-                "renaming a sharded table or its distribution column is not supported",
-                "The catalog knows them by name.",
-                "Undistribute the table, rename, and distribute it again.",
-            ));
-        }
-        return Ok(None);
+        return Ok((None, then));
     }
     let mut columns = Vec::new();
     for action in tokens.split(&actions) {
@@ -313,7 +323,8 @@ fn alter_table(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Option<Numb
         ));
     }
     let table = table.name.clone();
-    Ok((!columns.is_empty()).then(|| Numbering { table, columns: columns.into() }))
+    let numbering = (!columns.is_empty()).then(|| Numbering { table, columns: columns.into() });
+    Ok((numbering, then))
 }
 
 /// A new column that a sequence of its own fills, in rows that are there already, too.
@@ -370,6 +381,20 @@ fn alter_action(tokens: &Tokens<'_>, table: &Table, action: &Range) -> Result<()
             ));
         }
     }
+    if word == "alter"
+        && let Some(using) = tokens.find(action, |at| tokens.is(at, "using"))
+    {
+        let (nature, name) = functions::worst(tokens, &(using..action.end));
+        if nature > functions::Nature::Immutable && table.kind == TableKind::Reference
+            || name == "nextval"
+        {
+            return Err(refused(
+                "the column's new values would not be the same, or not unique, on all shards",
+                "Each shard would compute them for itself.",
+                "Add a column, fill it with UPDATE and constants, and drop the old one.",
+            ));
+        }
+    }
     if word == "add" {
         let marks = tokens.find(action, |at| {
             tokens.are(at, &["primary", "key"]) || tokens.is_any(at, &["unique", "exclude"])
@@ -405,7 +430,8 @@ fn alter_action(tokens: &Tokens<'_>, table: &Table, action: &Range) -> Result<()
     Ok(())
 }
 
-/// REFERENCES: the row that is referred to must be on the same shard.
+/// REFERENCES: the row that is referred to must be on the same shard. The catalog looks at it once more
+/// when it is done.
 fn foreign_keys(
     tokens: &Tokens<'_>,
     context: &Context<'_>,
@@ -423,15 +449,30 @@ fn foreign_keys(
                 Some(TableKind::Distributed { group: b, key: other, .. }),
             ) => {
                 let (Some(from), Some(to)) = (from, to) else { continue };
-                let pairs =
-                    key_pairs(tokens, at, after, &from.columns[key].name, &to.columns[other].name);
+                // Without a list it is the other's primary key, which the catalog knows.
+                let pairs = tokens.kind(after) != Some(Kind::Open)
+                    || key_pairs(
+                        tokens,
+                        at,
+                        after,
+                        &from.columns[key].name,
+                        &to.columns[other].name,
+                    );
                 if a == b && pairs {
                     continue;
                 }
                 "The tables are not co-located, or the foreign key does not pair their distribution columns."
             }
             (Some(_), None) => "The table that it refers to lives on the home shard only.",
-            (None, Some(_)) | (Some(TableKind::Reference), _) => {
+            (None, Some(_)) => {
+                return Err(refused(
+                    "the foreign key cannot be checked on the shards",
+                    "The table that it refers to is distributed, its rows are on many shards.",
+                    "Create the table without the foreign key, distribute it, and then use ALTER \
+                     TABLE … ADD FOREIGN KEY.",
+                ));
+            }
+            (Some(TableKind::Reference), _) => {
                 "The table that it refers to is distributed, its rows are on many shards."
             }
         };

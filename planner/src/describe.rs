@@ -116,7 +116,8 @@ impl Plan {
                 Ok(())
             }
             Action::Informed(informed) => {
-                let _ = write!(out, "write on {}, with copies", target(&informed.target));
+                let with = if informed.moment { "the time" } else { "copies" };
+                let _ = write!(out, "write on {}, with {with}", target(&informed.target));
                 for copy in &informed.home {
                     let _ = write!(out, "\n  copy {} of the home shard", copy.name);
                 }

@@ -20,6 +20,7 @@ mod analyze;
 mod block;
 mod borrow;
 mod broadcast;
+mod change;
 mod classify;
 mod cluster;
 mod copy;
@@ -28,6 +29,7 @@ mod ddl;
 mod describe;
 mod error;
 mod explain;
+mod families;
 mod functions;
 mod gather;
 mod insert;
@@ -36,6 +38,7 @@ mod literal;
 mod live;
 mod merge_from;
 mod merge_into;
+mod moment;
 mod ordered;
 mod own;
 mod parse;
@@ -48,6 +51,7 @@ mod scan;
 mod scatter;
 mod sequences;
 mod steps;
+mod straying;
 mod table_from_query;
 mod temporary;
 mod token;
@@ -63,6 +67,7 @@ use pgherd_shard_map::{RelationKind, ShardId, ShardMap, TableName};
 pub use describe::Tier;
 pub use error::PlanError;
 pub use merge_from::{NUMBER, SOURCE};
+pub use moment::MOMENT;
 pub use plan::*;
 pub use scan::{Literal, LiteralKind, Scan};
 pub use sequences::{NumberCall, number_calls};
@@ -143,6 +148,9 @@ pub fn owned_rows(
 pub fn plan(statement: &str, context: &Context<'_>) -> Result<Plan, PlanError> {
     let tokens = token::Tokens::known(statement, context);
     let mut plan = route::check_scatter(classify::plan(&tokens, context)?, context)?;
+    if plan.access == Access::Write {
+        straying::refuse(&tokens, context)?;
+    }
     if !matches!(&plan.action, Action::Explain(explain) if !explain.options.analyze) {
         plan.touches = touches::read(&tokens, context);
     }

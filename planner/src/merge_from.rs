@@ -41,6 +41,7 @@ pub(crate) fn plan(
     let item = read_from_item(tokens, &statement.source).map_err(|Unread| unread(tokens))?;
     let source = called(&item).ok_or_else(|| {
         refused("Its source is not one table, query or function with a name of its own.")
+            .with_hint("Write USING (SELECT … FROM … JOIN …) AS s.")
     })?;
     let rest = statement.on.start..tokens.len();
     refuse_other_rows(tokens, context, &rest, with, target.is_none())?;

@@ -8,7 +8,7 @@ use pgherd_shard_map::{Table, TableKind};
 
 use crate::analyze::{Analysis, Scope, Side, value};
 use crate::insert::made_by_shards;
-use crate::query::{Unread, read_from_item};
+use crate::query::{From, Unread, read_from_item};
 use crate::route::{home, keys, plan_of, with_new_keys};
 use crate::token::{Kind, Range, Tokens};
 use crate::witness::{unread, witness};
@@ -48,8 +48,11 @@ fn read<'t>(tokens: &'t Tokens<'_>) -> Option<Statement<'t>> {
     if !tokens.is(at, "using") {
         return None;
     }
-    let on = tokens.find(&(at..end), |t| tokens.is(t, "on"))?;
-    let (first, actions) = read_actions(tokens, &(on + 1..end))?;
+    let (first, actions) = read_actions(tokens, &(at + 1..end))?;
+    // Those of joins in the source come before the statement's own.
+    let on = (at + 1..first).rev().find(|t| {
+        tokens.is(*t, "on") && tokens.find(&(at + 1..first), |top| top == *t).is_some()
+    })?;
     Some(Statement { table, alias, source: at + 1..on, on: on + 1..first, actions })
 }
 
@@ -98,11 +101,7 @@ pub(crate) fn plan_after(
     let table = sharded_target(context, &statement.table, KIND)?;
     let (analysis, scope) =
         analyze(tokens, context, &statement).map_err(|Unread| unread(tokens))?;
-    // The parser knows OVERRIDING in an INSERT of its own only.
-    let overriding = |at: &usize| tokens.is(*at, "overriding") && tokens.is(*at + 2, "value");
-    let cut =
-        tokens.all().filter(overriding).map(|at| (tokens.bytes(&(at..at + 3)), String::new()));
-    let known = borrow::edited(tokens, cut.collect());
+    let known = for_parser(tokens, &statement);
     witness(&Tokens::new(&known), context, &analysis, None)?;
     let Some(table) = table else {
         if with.is_empty() && analysis.uses.is_empty() && analysis.view_read_whole().is_none() {
@@ -124,6 +123,22 @@ pub(crate) fn plan_after(
     let own = analysis.uses.get(..1).filter(|own| with.is_empty() && own[0].place.is_none());
     let looked_for = own.and_then(keys);
     merge_from::plan(tokens, context, with, &statement, Some((&table, &rows)), looked_for)
+}
+
+/// The statement as the parser knows it: OVERRIDING in an INSERT of its own only, a join as source in
+/// parentheses only, no ONLY.
+fn for_parser(tokens: &Tokens<'_>, statement: &Statement<'_>) -> String {
+    let overriding = |at: &usize| tokens.is(*at, "overriding") && tokens.is(*at + 2, "value");
+    let cut = tokens.all().filter(overriding).map(|at| at..at + 3);
+    let only = tokens.is(2, "only").then_some(2..3);
+    let mut edits: Vec<_> =
+        cut.chain(only).map(|range| (tokens.bytes(&range), String::new())).collect();
+    if matches!(read_from_item(tokens, &statement.source), Ok(From::Join { .. })) {
+        let source = tokens.bytes(&statement.source);
+        edits.push((source.start..source.start, "(".to_owned()));
+        edits.push((source.end..source.end, ")".to_owned()));
+    }
+    borrow::edited(tokens, edits)
 }
 
 /// What no MERGE on sharded tables may do, and the rows that it makes.

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use pgherd_shard_map::{Column, ColumnDefault, Placement, ShardId, Table, TableKind, quoted};
 
+use crate::change::read_change;
 use crate::insert::read_insert;
 use crate::query::{Body, From, JoinKind, Query, Select, read_from_item, starts_query};
 use crate::token::{Kind, Range, Tokens};
-use crate::write::read_change;
 use crate::{Context, PlanError};
 
 /// The text for one shard; `None` where it is the statement as it is.

@@ -40,9 +40,8 @@ pub struct Plan {
     pub access: Access,
     pub reuse: Reuse,
     pub action: Action,
-    /// What the router runs after this: distributing a table that was just made
-    /// (`auto_distribute`).
-    pub then: Option<ClusterFunction>,
+    /// What else a change of the schema needs.
+    pub then: Option<Then>,
     /// The command tag's first words (`SELECT`, `INSERT`, `CREATE TABLE`): metrics and logs.
     pub kind: StatementKind,
     /// Where the router counts its executions; 0 is for all that have no place of their own.
@@ -326,6 +325,25 @@ impl std::fmt::Debug for Role {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Role").field("literal", &self.literal).finish_non_exhaustive()
     }
+}
+
+/// What the catalog has to be told or asked beside a change of the schema, in its transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Then {
+    /// After it: the table was just made (`auto_distribute`).
+    Distribute(ClusterFunction),
+    /// Before it.
+    Families(Box<[FamilyChange]>),
+    /// Before it: a value of this enum, as it is written, gets another name.
+    Labels(Box<str>),
+}
+
+/// A partition or an inheritance child comes or goes; the parent is sharded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FamilyChange {
+    pub parent: TableName,
+    pub child: TableName,
+    pub joins: bool,
 }
 
 /// Functions that the router answers. Table names are resolved through search_path.

@@ -7,12 +7,12 @@
 
 use pgherd_shard_map::{RelationKind, TableName};
 
+use crate::change::read_change;
 use crate::insert::read_insert;
 use crate::query::Cte;
 use crate::route::plan_of;
 use crate::token::{Range, Tokens};
 use crate::witness::unread;
-use crate::write::read_change;
 use crate::{
     Access, Action, Context, Plan, PlanError, Reuse, StatementKind, StepPart, Steps, WriteStep,
 };

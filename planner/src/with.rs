@@ -9,15 +9,13 @@
 use pgherd_shard_map::{Table, TableKind};
 
 use crate::analyze::{Analysis, Scope, Use, value};
+use crate::change::{Ahead, change_after, read_change, read_change_into};
 use crate::insert::{Insert, made_by_shards, read_insert, value_rows};
 use crate::query::{Query, Unread, read_ctes, starts_query};
 use crate::route::{home, keys, keys_of, plan_of, refuse_home, view_refused, with_new_keys};
 use crate::token::{Range, Tokens};
 use crate::witness::{unread, witness};
-use crate::write::{
-    self, Ahead, read_change, read_change_into, refuse_default, refuse_key_change,
-    refuse_rounded_key, refuse_sequences,
-};
+use crate::write::{refuse_default, refuse_key_change, refuse_rounded_key, refuse_sequences};
 use crate::{
     Access, Action, Context, KeySource, OneShard, Plan, PlanError, Reuse, StatementKind,
     merge_into, steps,
@@ -53,7 +51,7 @@ fn over_shards(
     match tokens.word(main) {
         Some("insert") => insert_from(tokens, context, main),
         Some("update" | "delete") => {
-            write::change_after(tokens, context, kind, &Ahead { ctes: &ctes, recursive, main })
+            change_after(tokens, context, kind, &Ahead { ctes: &ctes, recursive, main })
         }
         Some("merge") => {
             let merge = Tokens::known(tokens.text(&(main..tokens.len())), context);

@@ -157,6 +157,9 @@ fn render_reshard(seen: &Seen, out: &mut String) -> std::fmt::Result {
     writeln!(out, "{name}{{run=\"{}\",phase=\"{}\"}} 1", seen.run, seen.phase)?;
     head(out, "pgherd_reshard_paused", "gauge", "Whether an operator has paused the run.")?;
     writeln!(out, "pgherd_reshard_paused {}", u8::from(seen.paused))?;
+    let help = "Whether nothing is copied or deleted now, for others' sake.";
+    head(out, "pgherd_reshard_held", "gauge", help)?;
+    writeln!(out, "pgherd_reshard_held {}", u8::from(seen.held))?;
     let mut gauge = |name, help, value: fn(&SeenStream) -> u64| {
         head(out, name, "gauge", help)?;
         seen.streams.iter().try_for_each(|stream| {

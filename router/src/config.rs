@@ -23,7 +23,7 @@ pub use auth::{AuthConfig, AuthMethod, HbaEntry, HbaType, Names};
 pub use env::{KEYS, Key, KeyKind};
 pub use server::{ServerTls, SslMode, parse_url};
 pub use value::Dsn;
-pub(crate) use value::parse_address;
+pub(crate) use value::{parse_address, parse_bytes};
 
 /// Client connections that a router accepts at most, whatever the file says.
 pub const MAX_CLIENTS_LIMIT: usize = 1_000_000;

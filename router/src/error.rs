@@ -85,6 +85,17 @@ impl ErrorInfo {
             .hint("Run the transaction again.")
     }
 
+    /// A command that moves rows has ended the transaction's session on a shard.
+    #[must_use]
+    pub fn moved_away() -> Self {
+        Self::new(
+            "40001",
+            "the transaction was ended, since rows that it has written are being moved",
+        )
+        .detail("It was open for longer than a move of rows to another shard may take.")
+        .hint("Run the transaction again.")
+    }
+
     /// The client broke the protocol (08P01).
     pub fn protocol(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new("08P01", message)

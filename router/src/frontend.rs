@@ -18,6 +18,7 @@ use bytes::Buf;
 use crate::client::{Client, Stream, give_out_back, take_out};
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::Conn;
+use crate::pool::DISMISSED;
 use crate::session::Transaction;
 use crate::wire::{self, backend, frontend};
 use crate::worker::Worker;
@@ -193,6 +194,11 @@ impl Conn {
             }
             Failure::Shard(frame) if self.cancel.is_deadlock(backend::sqlstate(&frame)) => {
                 backend::error_response(&mut self.client.out, "ERROR", &ErrorInfo::deadlock());
+            }
+            Failure::Shard(frame)
+                if backend::sqlstate(&frame) == DISMISSED && self.worker.is_moving() =>
+            {
+                backend::error_response(&mut self.client.out, "ERROR", &ErrorInfo::moved_away());
             }
             Failure::Shard(frame) => {
                 backend::put_moved_report(&mut self.client.out, &frame, self.statement_at);

@@ -41,7 +41,7 @@ use crate::telemetry::{Traffic, WorkerMetrics};
 use crate::verifiers::RoleVersion;
 pub use admit::Ticket;
 pub use apart::Apart;
-pub use server::Server;
+pub use server::{DISMISSED, Server};
 
 /// Limits of each pool (one shard, one user, one worker).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

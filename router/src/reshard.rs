@@ -23,10 +23,12 @@
 //! killed is taken up from its phase.
 //!
 //! - `phase`: the machine without IO. `stream`: names and predicates. `run`: drives them.
+//! - `throttle`: when rows are held up for others' sake; `brake`: how.
 //! - `preflight`, `gate`, `publish`, `follow`, `verify`, `switch`, `cleanup`: the steps.
 //! - `distribute`: plain tables become distributed ones. `proposal`: which ranges to move. `size`:
 //!   how much that is. `shards`: connections. `rescue`: a dead command's closed gate.
 
+mod brake;
 pub mod cleanup;
 pub mod distribute;
 mod follow;
@@ -43,6 +45,7 @@ mod simulation;
 pub mod size;
 mod stream;
 mod switch;
+mod throttle;
 mod verify;
 
 use std::fmt;
@@ -50,10 +53,12 @@ use std::fmt;
 use pgherd_shard_map::store::StoreError;
 
 use crate::dial::DialError;
-pub use rescue::{Seen, SeenStream, rescue};
-pub use run::{Begin, Options, Run};
+pub use rescue::{Answered, Seen, SeenStream, rescue};
+pub use run::{Begin, Options, Run, Tell};
 pub use shards::Shards;
 pub use stream::{Direction, Stream, streams};
+pub use switch::Late;
+pub use throttle::Limits;
 pub use verify::Verification;
 
 /// The constraint that an error of a closed gate names: nothing of the statement was done, and its

@@ -8,13 +8,14 @@ mod drain;
 mod listen;
 mod unix_socket;
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use pgherd_shard_map::{Epoch, ShardMap, store};
+use pgherd_shard_map::{Epoch, ShardId, ShardMap, store};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
@@ -24,7 +25,7 @@ use crate::client::Stream;
 use crate::config::{Config, Dsn};
 use crate::dial::Dialer;
 use crate::numbers::Numbers;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Answers, Metrics};
 use crate::throttle::Throttle;
 use crate::tls::server::Acceptor;
 use crate::verifiers::Verifiers;
@@ -425,6 +426,7 @@ async fn keep_warm(shared: Arc<Shared>) {
 async fn recover(shared: Arc<Shared>, catalog: Dsn) {
     let mut ticks = tokio::time::interval(recovery::INTERVAL);
     let mut recovery = recovery::Recovery::default();
+    let mut before: BTreeMap<ShardId, Answers> = BTreeMap::new();
     loop {
         ticks.tick().await;
         let map = shared.map.load_full();
@@ -439,7 +441,15 @@ async fn recover(shared: Arc<Shared>, catalog: Dsn) {
         }
         let mut seen = None;
         if !map.moving.is_empty() {
-            match reshard::rescue(&shared.dialer, &catalog).await {
+            let p99s: Vec<_> = shards
+                .iter()
+                .filter_map(|(shard, _)| {
+                    let before = before.entry(*shard).or_default();
+                    Some((*shard, shared.metrics.p99_since(*shard, before)?))
+                })
+                .collect();
+            let answered = reshard::Answered { router: &shared.settings.router_name, p99s: &p99s };
+            match reshard::rescue(&shared.dialer, &catalog, answered).await {
                 Ok(run) => seen = run,
                 // Most of the time somebody does drive it.
                 Err(problem) => tracing::debug!(%problem, "a run of pgherd reshard was left alone"),

@@ -100,6 +100,9 @@ pub struct Traffic {
     pub sent: u64,
 }
 
+/// How many answers of a shard took how long, when it was looked last.
+pub type Answers = [u64; BOUNDS.len() + 1];
+
 #[derive(Debug, Default)]
 struct Histogram {
     buckets: [AtomicU64; BOUNDS.len() + 1],
@@ -197,6 +200,26 @@ impl Metrics {
         let at = place(shard);
         let count = |bucket: usize| self.sum(|worker| &worker.shards[at].latency.buckets[bucket]);
         ((0..=BOUNDS.len()).map(count).sum(), self.sum(|worker| &worker.shards[at].latency.sum_us))
+    }
+
+    /// The 99th percentile of what a shard's answers took since the last call with the same `before`,
+    /// in milliseconds: the upper bound of its bucket. Nothing where nothing was answered.
+    #[must_use]
+    pub fn p99_since(&self, shard: ShardId, before: &mut Answers) -> Option<f64> {
+        let at = place(shard);
+        let now: Answers = std::array::from_fn(|bucket| {
+            self.sum(|worker| &worker.shards[at].latency.buckets[bucket])
+        });
+        let then = std::mem::replace(before, now);
+        let new: Answers = std::array::from_fn(|bucket| now[bucket] - then[bucket]);
+        let all: u64 = new.iter().sum();
+        let mut slower = all / 100 + u64::from(all > 0);
+        let bucket = new.iter().rposition(|count| {
+            slower = slower.saturating_sub(*count);
+            all > 0 && slower == 0
+        })?;
+        let last = BOUNDS[BOUNDS.len() - 1] * 2;
+        Some(BOUNDS.get(bucket).copied().unwrap_or(last) as f64 / 1000.0)
     }
 
     /// The bytes from and to one shard.
@@ -322,6 +345,26 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_slowest_of_a_hundred_counts_since_it_was_looked_last() {
+        let metrics = Metrics::new(1);
+        let (worker, shard) = (metrics.worker(0), ShardId(2));
+        let mut before = Answers::default();
+        assert_eq!(metrics.p99_since(shard, &mut before), None);
+        for _ in 0..200 {
+            worker.answered(shard, Duration::from_micros(70));
+        }
+        worker.answered(shard, Duration::from_millis(4));
+        assert_eq!(metrics.p99_since(shard, &mut before), Some(0.1));
+        for _ in 0..3 {
+            worker.answered(shard, Duration::from_millis(4));
+        }
+        assert_eq!(metrics.p99_since(shard, &mut before), Some(6.4));
+        worker.answered(shard, Duration::from_secs(60));
+        assert!(metrics.p99_since(shard, &mut before).is_some_and(|p99| p99 > 26_000.0));
+        assert_eq!(metrics.p99_since(shard, &mut before), None);
+    }
 
     #[test]
     fn workers_are_added_up() {

@@ -39,4 +39,4 @@ pub use schema::{
     ColocationGroup, Column, ColumnDefault, ColumnSequence, Distribution, Identity, Relation,
     RelationKind, Table, TableKind, TableName, ValueRange, View, ViewBody, quoted,
 };
-pub use session::{SessionEffect, SessionEffects};
+pub use session::{SessionEffect, SessionEffects, StrayingTrigger};

@@ -7,7 +7,8 @@ use thiserror::Error;
 
 use crate::{
     ColocationGroup, ColumnDefault, Epoch, GroupId, HashRange, KeyError, KeyHash, KeyInput,
-    KeyType, Relation, RelationKind, SessionEffects, ShardId, TableKind, TableName, UserFunctions,
+    KeyType, Relation, RelationKind, SessionEffects, ShardId, StrayingTrigger, TableKind,
+    TableName, UserFunctions,
 };
 
 /// One PostgreSQL database that holds a part of the rows.
@@ -40,6 +41,7 @@ pub struct ShardMap {
     groups: BTreeMap<GroupId, ColocationGroup>,
     relations: HashMap<TableName, RelationKind>,
     session_effects: SessionEffects,
+    straying: Box<[StrayingTrigger]>,
     /// The shortest `varchar(n)` key column of a group; none where all are without length.
     varchar_limits: BTreeMap<GroupId, usize>,
 }
@@ -84,11 +86,25 @@ impl ShardMap {
             varchar_limits: varchar_limits(&relations),
             functions: UserFunctions::default(),
             session_effects: SessionEffects::default(),
+            straying: Box::default(),
             relations: relations.into_iter().map(|r| (r.name, r.kind)).collect(),
         };
         if map.shards.is_empty() {
             return Err(MapError::NoShards);
         }
+        map.check()?;
+        Ok(map)
+    }
+
+    /// The same at a later epoch: nothing has changed but where rows are.
+    pub(crate) fn with_groups(
+        &self,
+        epoch: Epoch,
+        moving: Box<[GroupId]>,
+        groups: Vec<ColocationGroup>,
+    ) -> Result<Self, MapError> {
+        let groups = groups.into_iter().map(|group| (group.id, group)).collect();
+        let map = Self { epoch, moving, groups, ..self.clone() };
         map.check()?;
         Ok(map)
     }
@@ -172,6 +188,17 @@ impl ShardMap {
     #[must_use]
     pub fn with_session_effects(self, session_effects: SessionEffects) -> Self {
         Self { session_effects, ..self }
+    }
+
+    #[must_use]
+    pub fn with_straying(self, straying: Box<[StrayingTrigger]>) -> Self {
+        Self { straying, ..self }
+    }
+
+    /// Triggers that keep their tables from being written.
+    #[must_use]
+    pub fn straying(&self) -> &[StrayingTrigger] {
+        &self.straying
     }
 
     /// What calls do to the session of their server.

@@ -1,4 +1,5 @@
-//! Functions that change the session in which they are called.
+//! What is run inside of statements, unseen: functions that change the session in which they are called,
+//! triggers that reach for rows of other servers.
 
 use std::collections::BTreeMap;
 
@@ -29,4 +30,17 @@ impl SessionEffects {
     pub fn is_empty(&self) -> bool {
         self.functions.is_empty() && self.read.is_empty() && self.written.is_empty()
     }
+}
+
+/// A trigger that would read or write tables whose rows are elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct StrayingTrigger {
+    /// Its table, without the schema.
+    pub relation: Box<str>,
+    pub trigger: Box<str>,
+    /// `insert`, `delete`, `update`, `truncate`.
+    pub events: Box<[Box<str>]>,
+    /// The plain table, or one of another group, that it names. None: it is on a plain table itself,
+    /// and names sharded ones.
+    pub names: Option<Box<str>>,
 }

@@ -7,7 +7,8 @@ use serde::Deserialize;
 use crate::{
     ColocationGroup, Column, Epoch, GroupId, HashRange, KeyHash, KeyType, MapError, Placement,
     RangeMap, Relation, RelationKind, SessionEffect, SessionEffects, Shard, ShardId, ShardMap,
-    Table, TableKind, TableName, UserFunctions, ValueList, ValueRange, ValueRanges, View, ViewBody,
+    StrayingTrigger, Table, TableKind, TableName, UserFunctions, ValueList, ValueRange,
+    ValueRanges, View, ViewBody,
 };
 
 #[derive(Deserialize)]
@@ -28,6 +29,19 @@ struct Document {
     functions: UserFunctions,
     #[serde(default)]
     session_effects: Vec<EffectRow>,
+    #[serde(default)]
+    straying: Box<[StrayingTrigger]>,
+}
+
+/// The part that a change of owners changes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlacementDocument {
+    epoch: u64,
+    /// Since then nothing else has changed.
+    whole_epoch: Option<u64>,
+    moving: Box<[GroupId]>,
+    groups: Vec<GroupRow>,
 }
 
 #[derive(Deserialize)]
@@ -119,12 +133,30 @@ impl ShardMap {
             groups,
             relations,
         )?
-        .with_session_effects(effects(document.session_effects));
+        .with_session_effects(effects(document.session_effects))
+        .with_straying(document.straying);
         map.functions = document.functions;
         map.moving = document.moving;
         map.locked_views = document.locked_views;
         map.changing = document.changing;
         Ok(map)
+    }
+}
+
+impl ShardMap {
+    /// The newer map that the catalog's `shard_placement()` makes of this one; `None` where more has changed than
+    /// it tells.
+    ///
+    /// # Errors
+    /// As [`Self::from_json`].
+    pub fn placed_anew(&self, text: &str) -> Result<Option<Self>, MapError> {
+        let document: PlacementDocument = serde_json::from_str(text)
+            .map_err(|error| MapError::Invalid(error.to_string().into()))?;
+        if document.whole_epoch.is_none_or(|whole| whole > self.epoch.0) {
+            return Ok(None);
+        }
+        let groups = document.groups.into_iter().map(group).collect::<Result<_, _>>()?;
+        self.with_groups(Epoch(document.epoch), document.moving, groups).map(Some)
     }
 }
 

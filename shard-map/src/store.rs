@@ -31,21 +31,27 @@ pub use watch::{Contact, watch};
 const SHARD_SQL: &str = include_str!("store/shard.sql");
 
 /// What the catalog's database needs beside.
-const CATALOG_SQL: [&str; 10] = [
+const CATALOG_SQL: [&str; 13] = [
     include_str!("store/catalog.sql"),
     include_str!("store/reshard.sql"),
     include_str!("store/register.sql"),
+    include_str!("store/families.sql"),
+    include_str!("store/invariants.sql"),
     include_str!("store/changes.sql"),
     include_str!("store/unfinished.sql"),
     include_str!("store/placement.sql"),
     include_str!("store/numbers.sql"),
     include_str!("store/functions.sql"),
     include_str!("store/sessions.sql"),
+    include_str!("store/triggers.sql"),
     include_str!("store/load.sql"),
 ];
 
 /// One row, one text column: the whole map as JSON, for [`ShardMap::from_json`].
 pub const LOAD_SQL: &str = "SELECT map FROM pgherd.shard_map() AS map";
+
+/// The part of it that a change of owners changes, for [`ShardMap::placed_anew`].
+const PLACEMENT_SQL: &str = "SELECT placement FROM pgherd.shard_placement() AS placement";
 
 /// Tells other routers at once; polling finds the change without it. Not part of the functions
 /// that change the catalog inside a client's transaction: PREPARE TRANSACTION refuses transactions
@@ -361,6 +367,12 @@ async fn load(client: &Client) -> Result<ShardMap, StoreError> {
         }
         map => Ok(map?),
     }
+}
+
+/// The newest map, as far as it can be made of one that is at hand.
+async fn load_placement(client: &Client, map: &ShardMap) -> Result<Option<ShardMap>, StoreError> {
+    let row = bounded(client.query_opt(PLACEMENT_SQL, &[])).await?;
+    Ok(map.placed_anew(row.ok_or(StoreError::NotInitialized)?.get(0))?)
 }
 
 async fn has_cluster(client: &Client) -> Result<bool, StoreError> {

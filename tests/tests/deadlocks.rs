@@ -177,3 +177,37 @@ fn transactions_that_lock_in_any_order_all_come_to_an_end() {
     let sum = run(cluster.dsn(), "SELECT sum(v) FROM t");
     assert_eq!(sum, (committed * keys.len()).to_string());
 }
+
+/// A statement by itself meets a transaction that holds a row on one shard and wants one on another,
+/// where it has been already (`joins`), so that it is the older one.
+fn runs_again(cluster: &LocalCluster, joins: &str, [held, wanted]: [u32; 2], sql: &str, tag: &str) {
+    let mut open = client(cluster, 0);
+    for statement in ["BEGIN", joins, &update(held)] {
+        assert_eq!(ask(&mut open, statement).error, None, "{statement}");
+    }
+    let (alone, handle) = later(client(cluster, 1), sql.to_owned());
+    pgherd_tests::wait_until("it waits for the transaction", || {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        cluster.file.shards.iter().any(|shard| run(&shard.dsn, waits) == "1")
+    });
+    let wants = ask(&mut open, &update(wanted));
+    assert_eq!(wants.error, None, "{sql} has not given way");
+    assert_eq!(ask(&mut open, "COMMIT").lines, ["tag: COMMIT"]);
+    let answer = alone.recv_timeout(SOON).expect("it runs again");
+    assert_eq!((answer.error.as_deref(), &*answer.lines), (None, &[tag.to_owned()][..]));
+    drop(handle.join().expect("it ends"));
+}
+
+#[test]
+fn what_is_alone_in_its_transaction_gives_way_and_runs_again() {
+    let cluster = cluster_with(|options| options.routers = 2);
+    let [home, other] = keys(&cluster);
+    let there = format!("SELECT v FROM t WHERE k = {other}");
+    runs_again(&cluster, &there, [home, other], "UPDATE t SET v = v + 1", "tag: UPDATE 50");
+    // It locks the home shard first.
+    let there = "SELECT count(*) FROM pg_class";
+    let alter = "ALTER TABLE t ADD COLUMN w int";
+    runs_again(&cluster, there, [other, home], alter, "tag: ALTER TABLE");
+    let sum = run(cluster.dsn(), "SELECT sum(v) FROM t WHERE w IS NULL");
+    assert_eq!(sum, (50 + 2 * 2).to_string());
+}

@@ -1,10 +1,12 @@
 //! Random statements do the same on PostgreSQL and through the router: SELECTs (by themselves, in COPY
-//! and through cursors, in both protocols), and histories of writes and transactions, after each of which all tables are compared.
+//! and through cursors, in both protocols), histories of writes and transactions, and pipelines of
+//! messages, after each of which all tables are compared.
 //!
 //! Each statement comes from a seed; a failure prints the command that repeats it alone.
 //! `PGHERD_RANDOM_SEED=7 PGHERD_RANDOM_COUNT=1` runs one, a large count runs for hours.
 
 mod random {
+    pub(crate) mod pipeline;
     pub(crate) mod query;
     pub(crate) mod write;
 }
@@ -12,13 +14,19 @@ mod random {
 use std::net::SocketAddr;
 
 use pgherd::dev::LocalCluster;
+use pgherd_tests::parity::Side;
 use pgherd_tests::wire::{Answer, Client};
+use pgherd_tests::wire_scripts::{self, Pace, Script};
 use pgherd_tests::{cluster, run};
+use random::pipeline;
 use random::query::{Query, SCHEMA, SHARDED, query};
 use random::write;
 
 /// Statements in every run of the tests.
 const COUNT: u64 = 200;
+
+/// Pipelines in every run.
+const PIPELINES: u64 = 60;
 
 /// So many are told at once.
 const FAILURES: usize = 10;
@@ -208,4 +216,43 @@ fn random_writes_leave_the_same() {
     }
     println!("{statements} did the same, {refused} were refused");
     assert!(refused * 20 <= statements, "{refused} of {statements} were refused");
+}
+
+#[test]
+fn random_pipelines_are_answered_alike() {
+    const TABLES: &str = "CREATE TABLE w (k int PRIMARY KEY, v text NOT NULL); \
+        CREATE TABLE h (k int PRIMARY KEY, v text NOT NULL); \
+        CREATE TABLE r (k int PRIMARY KEY, v text NOT NULL)";
+    let cluster = cluster();
+    let home = &cluster.file.shards[0];
+    run(&home.dsn, "CREATE DATABASE plain");
+    let address = SocketAddr::from(([127, 0, 0, 1], home.port));
+    run(&format!("postgres://postgres@{address}/plain"), TABLES);
+    run(cluster.dsn(), TABLES);
+    run(cluster.dsn(), "SELECT create_distributed_table('w', 'k')");
+    run(cluster.dsn(), "SELECT create_reference_table('r')");
+    let plain = Side { address, database: "plain".to_owned() };
+    let database = cluster.file.database.clone();
+    let router = Side { address: cluster.file.routers[0].listen, database };
+    let first = number("PGHERD_RANDOM_SEED", 1);
+    for seed in first..first + number("PGHERD_RANDOM_COUNT", PIPELINES) {
+        let text = pipeline::case(seed);
+        let script = Script::parse("random", &text).expect("a script");
+        let case = &script.cases[0];
+        let got = wire_scripts::run(&router, case, Pace::Whole, true).expect("the router answers");
+        if got.iter().any(|lines| pipeline::refused(lines)) {
+            continue;
+        }
+        let want = wire_scripts::run(&plain, case, Pace::Whole, false).expect("PostgreSQL answers");
+        for (step, (got, want)) in got.iter().zip(&want).enumerate() {
+            assert_eq!(
+                pipeline::compared(got),
+                pipeline::compared(want),
+                "left: the router, right: PostgreSQL; step {} of\n{text}\n\
+                 PGHERD_RANDOM_SEED={seed} PGHERD_RANDOM_COUNT=1 cargo nextest run -p pgherd-tests \
+                 --test random pipelines",
+                step + 1
+            );
+        }
+    }
 }

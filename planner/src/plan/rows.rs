@@ -77,6 +77,9 @@ pub struct Informed {
     pub sql: Box<str>,
     /// Its WITH is RECURSIVE.
     pub recursive: bool,
+    /// It reads [`MOMENT`](crate::MOMENT): the home shard's `now` and `stated`, the time of the
+    /// statement.
+    pub moment: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,8 @@ pub enum SessionStatement {
         start_word: BeginWord,
         isolation: Option<Isolation>,
         read_only: Option<bool>,
+        /// As written: `ISOLATION LEVEL …, READ ONLY`.
+        modes: Span,
     },
     Commit {
         and_chain: bool,
@@ -36,7 +38,10 @@ pub enum SessionStatement {
         isolation: Option<Isolation>,
     },
     /// SET CONSTRAINTS …: replayed, too.
-    SetConstraints,
+    SetConstraints {
+        /// Not ALL: a server says whether they exist.
+        named: bool,
+    },
     /// SET SESSION CHARACTERISTICS AS TRANSACTION …: settings by another name.
     SetCharacteristics(Box<[(Box<str>, Box<str>)]>),
     Discard(Discard),

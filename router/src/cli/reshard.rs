@@ -1,9 +1,9 @@
 //! `pgherd reshard …`: rows move from shard to shard while they are used.
 
+mod limits;
 mod status;
 mod wish;
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,11 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::catalog::CatalogArgs;
 use crate::reshard::distribute::Registered;
-use crate::reshard::phase::Goal;
-use crate::reshard::proposal::propose;
-use crate::reshard::size::{self, Plan};
-use crate::reshard::{Begin, Options, Problem, Run, Shards};
+use crate::reshard::phase::{Goal, Phase};
+use crate::reshard::proposal::{Estimate, Weights, estimate, propose};
+use crate::reshard::size::{self, Plan, Weight};
+use crate::reshard::{Begin, Late, Options, Problem, Run, Shards};
+use limits::LimitArgs;
 use status::StatusArgs;
 pub(super) use status::bytes;
 use wish::WishArgs;
@@ -36,6 +37,7 @@ pub(super) enum ReshardCommand {
     #[command(after_help = "Examples:\n  \
         pgherd reshard plan --spread                    the same to every shard, new ones too\n  \
         pgherd reshard plan --balance                   the same number of bytes to every shard\n  \
+        pgherd reshard plan --balance --by load         the same load, as it is for ten seconds\n  \
         pgherd reshard plan --split 0 --to 4            half of shard 0\n  \
         pgherd reshard plan --drain 2                   all of shard 2, over the others\n  \
         pgherd reshard plan --merge 0                   everything to shard 0\n  \
@@ -57,6 +59,8 @@ pub(super) enum ReshardCommand {
     Start {
         #[command(flatten)]
         wish: WishArgs,
+        #[command(flatten)]
+        limits: LimitArgs,
         /// Go on through the cut-over. The way back stays open until `finish`.
         #[arg(long)]
         auto: bool,
@@ -67,6 +71,19 @@ pub(super) enum ReshardCommand {
     #[command(after_help = "Examples:\n  pgherd reshard status --watch\n  \
                             pgherd reshard status --certificate")]
     Status(StatusArgs),
+    /// Show, or change, for whose sake rows are held up. May be done while a command is at work.
+    ///
+    /// While a limit is exceeded nothing is copied or deleted. Rows that are there are followed.
+    #[command(
+        after_help = "Examples:\n  pgherd reshard throttle --max-p99 50ms --min-free 20GB\n  \
+                            pgherd reshard throttle --max-lag off\n  pgherd reshard throttle"
+    )]
+    Throttle {
+        #[command(flatten)]
+        limits: LimitArgs,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Let no more rows flow for now. A table that is being copied begins anew when it goes on.
     #[command(after_help = "Example:\n  pgherd reshard pause")]
     Pause(Common),
@@ -97,6 +114,10 @@ pub(super) struct Common {
     /// How long writers of moving rows may be held up, for example 500ms or 2s.
     #[arg(long, default_value = "500ms", value_name = "TIME", value_parser = duration)]
     max_pause: Duration,
+    /// End transactions that have written moving rows and are still open after a third of that
+    /// time: their clients get 40001. Otherwise nothing moves while they are open.
+    #[arg(long)]
+    end_transactions: bool,
     /// Print one JSON object a line.
     #[arg(long)]
     json: bool,
@@ -105,13 +126,19 @@ pub(super) struct Common {
 pub(super) async fn run(command: ReshardCommand) -> Result<(), Failure> {
     match command {
         ReshardCommand::Plan { wish, common } => plan(&wish, &common).await,
-        ReshardCommand::Start { wish, auto, common } => {
+        ReshardCommand::Start { wish, limits, auto, common } => {
             let goal = if auto { Goal::Cutover } else { Goal::Start };
             match wish.is_given() {
-                true => start(&wish, &common, goal).await,
-                false => go(&common, goal).await,
+                true => start(&wish, limits, &common, goal).await,
+                false => {
+                    if limits.is_given() {
+                        throttle(limits, &common).await?;
+                    }
+                    go(&common, goal).await
+                }
             }
         }
+        ReshardCommand::Throttle { limits, common } => throttle(limits, &common).await,
         ReshardCommand::Status(args) => status::run(args).await,
         ReshardCommand::Pause(common) => hold(&common, true).await,
         ReshardCommand::Resume(common) => hold(&common, false).await,
@@ -128,7 +155,7 @@ async fn plan(wish: &WishArgs, common: &Common) -> Result<(), Failure> {
     if common.json {
         println!("{}", json!(plan));
     } else {
-        print_plan(&plan);
+        print_plan(&plan, wish);
         println!("Run it: pgherd reshard start with the same options.");
     }
     Ok(())
@@ -139,19 +166,20 @@ async fn planned(wish: &WishArgs, common: &Common) -> Result<Plan, Failure> {
     let (dsn, dialer) = (common.catalog.dsn()?, Arc::new(common.catalog.dialer()?));
     let map = common.catalog.connect().await?.load().await.map_err(|e| e.to_string())?;
     let mut shards = Shards::new(dialer, &dsn, &map);
-    let (map, moves) = match wish.distribution(&map)? {
+    let (map, moves, balance) = match wish.distribution(&map)? {
         Some(wanted) => {
             let home = shards.get(map.home).await?;
             let Registered { map, moves, .. } = wanted.look(&home).await?;
-            (map, moves)
+            (map, moves, Vec::new())
         }
         None => {
-            let bytes = match wish.is_by_size() {
-                true => size::by_shard(&mut shards, &map).await?,
-                false => BTreeMap::new(),
+            let weights = match wish.weight() {
+                Some(weight) => size::by_shard(&mut shards, &map, weight).await?,
+                None => Weights::new(),
             };
-            let moves = propose(&map, &wish.read(&map, bytes)?);
-            (map, moves)
+            let moves = propose(&map, &wish.read(&map, weights.clone())?);
+            let balance = estimate(&map, &weights, &moves);
+            (map, moves, balance)
         }
     };
     for group in map.groups() {
@@ -169,13 +197,18 @@ async fn planned(wish: &WishArgs, common: &Common) -> Result<Plan, Failure> {
             "The shards have what you wish them to have. pgherd.ranges shows it.",
         ));
     }
-    Ok(size::plan(&mut shards, &map, &moves).await?)
+    Ok(Plan { balance, ..size::plan(&mut shards, &map, &moves).await? })
 }
 
-async fn start(wish: &WishArgs, common: &Common, goal: Goal) -> Result<(), Failure> {
+async fn start(
+    wish: &WishArgs,
+    limits: LimitArgs,
+    common: &Common,
+    goal: Goal,
+) -> Result<(), Failure> {
     let plan = planned(wish, common).await?;
     if !common.json {
-        print_plan(&plan);
+        print_plan(&plan, wish);
     }
     let (dsn, dialer) = (common.catalog.dsn()?, Arc::new(common.catalog.dialer()?));
     let map = common.catalog.connect().await?.load().await.map_err(|e| e.to_string())?;
@@ -188,6 +221,7 @@ async fn start(wish: &WishArgs, common: &Common, goal: Goal) -> Result<(), Failu
         None => Begin { moves: plan.moves.iter().map(|sized| sized.part).collect(), joins: None },
     };
     let mut run = Run::begin(&dialer, &dsn, begin, common.options()).await?;
+    run.limit(|all| limits.apply(all)).await?;
     reach(&mut run, common, goal).await
 }
 
@@ -202,15 +236,36 @@ async fn go(common: &Common, goal: Goal) -> Result<(), Failure> {
     reach(&mut run, common, goal).await
 }
 
-/// Beside a command that may be at work.
-async fn hold(common: &Common, paused: bool) -> Result<(), Failure> {
+/// The run, beside a command that may be at work.
+async fn looked_at(common: &Common) -> Result<Run, Failure> {
     let (dsn, dialer) = (common.catalog.dsn()?, Arc::new(common.catalog.dialer()?));
-    let Some(mut run) = Run::look(&dialer, &dsn).await? else {
+    let run = Run::look(&dialer, &dsn).await?;
+    run.ok_or_else(|| {
+        Failure::new("nothing has been moved yet", "pgherd reshard plan shows what could be.")
+    })
+}
+
+async fn throttle(change: LimitArgs, common: &Common) -> Result<(), Failure> {
+    let mut run = looked_at(common).await?;
+    if change.is_given() && run.phase().is_none_or(Phase::is_over) {
         return Err(Failure::new(
-            "nothing has been moved yet",
-            "pgherd reshard plan shows what could be.",
+            format!("run {} is {}", run.record().id, run.record().phase),
+            "Give limits to the next one: pgherd reshard start takes the same options.",
         ));
+    }
+    let limits = match change.is_given() {
+        true => run.limit(|all| change.apply(all)).await?,
+        false => run.limits()?,
     };
+    match common.json {
+        true => println!("{}", json!({ "run": run.record().id, "limits": limits })),
+        false => println!("run {}: {}", run.record().id, limits::said(&limits)),
+    }
+    Ok(())
+}
+
+async fn hold(common: &Common, paused: bool) -> Result<(), Failure> {
+    let mut run = looked_at(common).await?;
     run.hold(paused).await?;
     let record = run.record();
     if common.json {
@@ -245,7 +300,18 @@ async fn reach(run: &mut Run, common: &Common, goal: Goal) -> Result<(), Failure
     Ok(())
 }
 
-fn print_plan(plan: &Plan) {
+fn print_plan(plan: &Plan, wish: &WishArgs) {
+    let weighed = |weight: u64| match wish.weight() {
+        Some(Weight::Load(_)) => format!("{weight} scans and rows written"),
+        _ => bytes(weight),
+    };
+    for Estimate { group, shard, now, then } in &plan.balance {
+        println!(
+            "shard {shard}  group {group}  {} now, about {} then",
+            weighed(*now),
+            weighed(*then)
+        );
+    }
     for sized in &plan.moves {
         let (part, range) = (&sized.part, sized.part.range());
         let end = range.end.map_or_else(|| "end".to_owned(), |end| end.to_string());
@@ -272,7 +338,8 @@ fn print_plan(plan: &Plan) {
 impl Common {
     fn options(&self) -> Options {
         let user = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
-        Options { max_pause: self.max_pause, who: user, ..Options::default() }
+        let late = if self.end_transactions { Late::Ended } else { Late::Kept };
+        Options { max_pause: self.max_pause, late, who: user, ..Options::default() }
     }
 }
 

@@ -148,10 +148,19 @@ async fn remove(shard: ShardId, args: &CatalogArgs) -> Result<(), Failure> {
         Placement::List(values) => values.iter().any(|(_, owner)| owner == shard),
     });
     if owns {
-        return Err(Failure::new(
-            format!("shard {shard} holds rows"),
-            format!("pgherd reshard start --drain {shard} --auto moves them to the others."),
-        ));
+        let by_hash = map.groups().any(|group| match &group.placement {
+            Placement::Hash(ranges) => ranges.iter().any(|(_, owner)| owner == shard),
+            _ => false,
+        });
+        let hint = match by_hash {
+            true => {
+                format!("pgherd reshard start --drain {shard} --auto moves them to the others.")
+            }
+            false => "Tables distributed by range or by list have values there (pgherd.ranges): \
+                      undistribute_table, and distribute them anew."
+                .to_owned(),
+        };
+        return Err(Failure::new(format!("shard {shard} holds rows"), hint));
     }
     let server = parse("the shard's address", &dsn.login_for(&known.dsn))?;
     let client = connect(&dialer, &server).await?;

@@ -276,6 +276,8 @@ fn run(command: &mut Command, what: &str) -> Result<Output, String> {
             .arg(command.get_program())
             .args(command.get_args())
             .current_dir("/")
+            // Ours is closed to it, and libpq in a server looks for certificates there.
+            .env("HOME", "/")
             .output()
     } else {
         command.output()

@@ -164,7 +164,7 @@ impl Conn {
         let mut server = opening.await?;
         // It is in no transaction of the client's, and must not be put into one.
         server.joined = true;
-        self.cancel.servers.borrow_mut().push(super::cancel_target(&server));
+        self.cancel.servers.borrow_mut().push(super::servers::cancel_target(&server));
         self.servers.push(server);
         let at = self.servers.len() - 1;
         // Those of now, also what a transaction has set: nothing is said again to this one.

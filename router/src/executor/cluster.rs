@@ -135,7 +135,9 @@ impl Conn {
                     )
                     .into());
                 };
-                self.refuse_if_entangled(table, home).await?;
+                for (_, at) in &servers {
+                    self.refuse_if_entangled(table, *at).await?;
+                }
                 for (_, at) in &servers[1..] {
                     if matches!(known.kind, TableKind::Distributed { .. }) {
                         self.copy_rows(table, *at, home, "true").await?;
@@ -174,7 +176,7 @@ impl Conn {
     /// session plans with what it sees until the commit.
     pub(super) async fn schema_changed(&mut self) -> Result<Arc<ShardMap>, Failure> {
         let home = self.server_for(self.planning.map.home).await?;
-        self.quietly(home, "SELECT pgherd.bump_epoch()").await?;
+        self.quietly(home, "SELECT pgherd.bump_epoch(), pgherd.check_sharded()").await?;
         self.servers[home].wrote = true;
         let reply = self.query(home, pgherd_shard_map::store::LOAD_SQL).await?;
         let map = reply
@@ -239,7 +241,7 @@ impl Conn {
     }
 
     /// Rows do not move past foreign keys and user triggers: both would act on the move.
-    async fn refuse_if_entangled(&mut self, table: &TableName, home: usize) -> Result<(), Failure> {
+    async fn refuse_if_entangled(&mut self, table: &TableName, at: usize) -> Result<(), Failure> {
         let name = table.quoted();
         let sql = format!(
             "SELECT EXISTS (SELECT 1 FROM {name}) AND (\
@@ -249,7 +251,7 @@ impl Conn {
                  WHERE tgrelid = {regclass} AND NOT tgisinternal))",
             regclass = format_args!("{}::regclass", escape_literal(&name)),
         );
-        if self.query(home, &sql).await?.scalar().as_deref() == Some("t") {
+        if self.query(at, &sql).await?.scalar().as_deref() == Some("t") {
             return Err(ErrorInfo::new(
                 "0A000",
                 format!("rows of table \"{}\" cannot be moved", table.name),

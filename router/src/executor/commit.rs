@@ -95,9 +95,19 @@ impl Conn {
         self.release();
     }
 
-    /// After a deadlock: the other shards' locks are what the others wait for, and they must not
-    /// wait for the client's ROLLBACK. As PostgreSQL's own rollback of a failed statement's
-    /// transaction, or of what came after its last savepoint.
+    /// A transaction that has failed holds no locks, as in PostgreSQL: where the error was not a
+    /// server's own, that one's transaction is open still.
+    pub async fn leave_failed(&mut self) {
+        let failed =
+            self.session.transaction.block().is_some_and(|block| block.failed && !block.implicit);
+        if failed && self.servers.iter().any(|server| server.joined && server.status == b'T') {
+            Box::pin(self.give_way()).await;
+        }
+    }
+
+    /// The other shards' locks are what others wait for, and they must not wait for the client's
+    /// ROLLBACK. As PostgreSQL's own rollback of a failed statement's transaction, or of what came
+    /// after its last savepoint.
     pub async fn give_way(&mut self) {
         self.cancel.deadlock.set(false);
         let savepoint = self.session.transaction.block().and_then(|block| block.last_savepoint());
@@ -219,6 +229,8 @@ impl Conn {
 
     /// One step of a commit on one server.
     async fn step(&mut self, at: usize, sql: &str) -> Result<(), Failure> {
+        // Then nothing has been committed there, whatever is sent.
+        let ended = self.servers[at].ended;
         match self.servers[at].run(sql).await {
             Ok(mut reply) => match reply.error.take() {
                 None if self.servers[at].status == b'I' || sql != "COMMIT" => {
@@ -228,7 +240,7 @@ impl Conn {
                 None => Err(ErrorInfo::new("40000", "the transaction was rolled back").into()),
                 Some(error) => Err(Failure::Shard(error)),
             },
-            Err(error) if sql == "COMMIT" => {
+            Err(error) if sql == "COMMIT" && !ended => {
                 let shard = self.servers[at].shard;
                 self.lost(at, &error);
                 Err(ErrorInfo::new(

@@ -89,7 +89,7 @@ impl Conn {
             options: Options {
                 max_pause: MAX_PAUSE,
                 who: self.login.user.to_string(),
-                stop: Arc::default(),
+                ..Options::default()
             },
         };
         self.wait_for_job(job).await?;

@@ -24,7 +24,8 @@ use pgherd_shard_map::ShardId;
 
 use self::look::Look;
 use super::many::{Rows, Task, put_bound};
-use super::{Conn, Statement, serializable_over_shards};
+use super::servers::serializable_over_shards;
+use super::{Conn, Statement};
 use crate::consistent_read::{Action, Cut, Event, Marker, Outcome, Place, ReadConsistency, Sight};
 use crate::error::{ErrorInfo, Failure};
 use crate::gate::Closed;

@@ -5,14 +5,14 @@
 //! The copies are rows of the table's own type, as text, so that each server reads them with its
 //! own OIDs.
 
-use pgherd_planner::{HomeCopy, Informed, Pull, ShardSet, Target};
+use pgherd_planner::{HomeCopy, Informed, MOMENT, Pull, ShardSet, Target};
 use pgherd_shard_map::RelationKind;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::borrow::pull_query;
 use super::spelled::{COPIES_MAX, Rows, not_utf8, texts, too_much};
 use super::{Conn, Statement};
-use crate::error::Failure;
+use crate::error::{ErrorInfo, Failure};
 use crate::pool::server::Reply;
 use crate::wire::{backend, frontend};
 
@@ -39,6 +39,9 @@ impl Conn {
                 sql.push_str(", ");
             }
             self.put_home_copy(home, copy, &mut sql).await?;
+        }
+        if informed.moment {
+            self.put_moment(home, &mut sql).await?;
         }
         sql.push(' ');
         sql.push_str(&informed.sql);
@@ -92,6 +95,23 @@ impl Conn {
             wanted.join(", "),
             escape_literal(&rows),
             pull.table.quoted(),
+        ));
+        Ok(())
+    }
+
+    /// What time the home shard's part of the transaction has.
+    async fn put_moment(&mut self, home: usize, sql: &mut String) -> Result<(), Failure> {
+        self.join(home).await?;
+        let asked = "SELECT pg_catalog.now(), pg_catalog.statement_timestamp()";
+        let row = self.query(home, asked).await?.first_row();
+        let [Some(now), Some(stated)] = row.as_slice() else {
+            return Err(ErrorInfo::new("XX000", "the home shard has not said the time").into());
+        };
+        sql.push_str(&format!(
+            "{MOMENT} (now, stated) AS (VALUES (CAST({} AS pg_catalog.timestamptz), \
+             CAST({} AS pg_catalog.timestamptz)))",
+            escape_literal(now),
+            escape_literal(stated),
         ));
         Ok(())
     }

@@ -192,7 +192,7 @@ impl Conn {
             Some(server) => server,
             None => self.wait_for_server(home).await?,
         };
-        self.cancel.servers.borrow_mut().push(super::cancel_target(&server));
+        self.cancel.servers.borrow_mut().push(super::servers::cancel_target(&server));
         self.servers.push(server);
         let at = self.servers.len() - 1;
         let reply = match self.bring_settings(at).await {

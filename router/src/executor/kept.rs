@@ -126,7 +126,7 @@ impl Conn {
         let again = self.worker.pools.idle_again(home, &self.login, pid, self.cancel.pid);
         let Some(mut server) = again else { return false };
         server.same_user = true;
-        self.cancel.servers.borrow_mut().push(super::cancel_target(&server));
+        self.cancel.servers.borrow_mut().push(super::servers::cancel_target(&server));
         self.servers.push(server);
         true
     }
@@ -220,7 +220,8 @@ impl Conn {
         }
         self.servers = stay;
         // A cancel that is late hits this session's next statement, as it would on PostgreSQL.
-        *self.cancel.servers.borrow_mut() = self.servers.iter().map(super::cancel_target).collect();
+        *self.cancel.servers.borrow_mut() =
+            self.servers.iter().map(super::servers::cancel_target).collect();
         if self.servers.is_empty() {
             self.ticket = None;
         }

@@ -14,7 +14,7 @@ use super::Conn;
 use super::turned::{TurnState, is_gate};
 use crate::client::AHEAD_MAX;
 use crate::error::{ErrorInfo, Failure};
-use crate::pool::Server;
+use crate::pool::{DISMISSED, Server};
 use crate::session::note_parameter;
 use crate::wire::frontend::{self, SHORT_MAX};
 use crate::wire::reply::Step;
@@ -116,6 +116,8 @@ impl Conn {
                     let end = self.relayed(at, status, failed);
                     if failed && self.cancel.deadlock.get() {
                         Box::pin(self.give_way()).await;
+                    } else if failed && ready == Ready::Pass {
+                        self.leave_failed().await;
                     }
                     return Ok(end);
                 }
@@ -141,7 +143,7 @@ impl Conn {
         let Self {
             client, servers, scanner, last_sqlstate, session, cancel, kept, turning, ..
         } = self;
-        let Server { inbuf, parameters, shard, .. } = &mut servers[at];
+        let Server { inbuf, parameters, shard, seldom, .. } = &mut servers[at];
         let mut from = 0;
         let mut to = 0;
         let mut passed = Passed::More;
@@ -171,6 +173,11 @@ impl Conn {
                         client.out.extend_from_slice(&inbuf[from..to]);
                         backend::error_response(&mut client.out, "ERROR", &ErrorInfo::deadlock());
                         from = to + size;
+                    } else if *last_sqlstate == DISMISSED && self.worker.is_moving() {
+                        // The end of the connection, which follows, is what the client is told.
+                        client.out.extend_from_slice(&inbuf[from..to]);
+                        from = to + size;
+                        seldom.dismissed = true;
                     } else if self.statement_at != Some(0) {
                         client.out.extend_from_slice(&inbuf[from..to]);
                         let frame = &inbuf[to..to + size];

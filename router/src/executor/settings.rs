@@ -10,7 +10,7 @@ use pgherd_planner::{Action, BeginWord, Isolation, SessionStatement};
 use super::{Conn, Statement};
 use crate::consistent_read::ReadConsistency;
 use crate::error::{ErrorInfo, Failure};
-use crate::session::transaction::{Replay, isolation_statement};
+use crate::session::transaction::Replay;
 use crate::session::{Block, Transaction};
 use crate::wire::backend;
 
@@ -36,8 +36,9 @@ impl Conn {
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
         match session {
-            SessionStatement::Begin { start_word, isolation, .. } => {
-                self.begin(*start_word, *isolation, statement.sql).await
+            SessionStatement::Begin { start_word, isolation, modes, .. } => {
+                let modes = modes.of(statement.sql);
+                Box::pin(self.begin(*start_word, *isolation, modes, statement.sql)).await
             }
             SessionStatement::Commit { and_chain } => self.commit(*and_chain).await,
             SessionStatement::Rollback { and_chain } => self.roll_back(*and_chain).await,
@@ -72,7 +73,10 @@ impl Conn {
             SessionStatement::SetTransaction { isolation } => {
                 self.set_in_block("SET", *isolation, statement).await
             }
-            SessionStatement::SetConstraints => {
+            SessionStatement::SetConstraints { named } => {
+                if *named && !self.servers.iter().any(|server| server.joined) {
+                    self.open_on_home().await?;
+                }
                 self.set_in_block("SET CONSTRAINTS", None, statement).await
             }
             SessionStatement::SetCharacteristics(settings) => {
@@ -93,8 +97,7 @@ impl Conn {
                 Box::pin(self.execute_by_sql(name, arguments, statement)).await
             }
             SessionStatement::CreateAsExecute { create, name, arguments, data } => {
-                let (create, data) = (create.of(statement.sql), data.of(statement.sql));
-                Box::pin(self.create_as_execute(create, name, arguments, data, statement)).await
+                Box::pin(self.create_as_execute(*create, name, arguments, *data, statement)).await
             }
             SessionStatement::Deallocate(name) => self.deallocate(name.as_deref()),
         }
@@ -104,28 +107,27 @@ impl Conn {
         &mut self,
         word: BeginWord,
         isolation: Option<Isolation>,
+        modes: &str,
         sql: &str,
     ) -> Result<(), Failure> {
         let tag = match word {
             BeginWord::Begin => "BEGIN",
             BeginWord::StartTransaction => "START TRANSACTION",
         };
-        match self.session.transaction.block_mut() {
-            // BEGIN after other statements of one string turns its block into the client's.
-            Some(block) if block.implicit => {
-                if let Some(isolation) = isolation {
-                    self.on_joined(isolation_statement(isolation)).await?;
+        match self.session.transaction.block().map(|block| block.implicit) {
+            Some(implicit) => {
+                if !implicit {
+                    let notice =
+                        ErrorInfo::new("25001", "there is already a transaction in progress");
+                    self.notice("WARNING", &notice);
                 }
+                if !modes.is_empty() {
+                    self.change_modes(&format!("SET TRANSACTION {modes}"), isolation).await?;
+                }
+                // BEGIN after other statements of one string turns its block into the client's.
                 if let Some(block) = self.session.transaction.block_mut() {
                     block.implicit = false;
-                    if let Some(isolation) = isolation {
-                        block.isolate(isolation);
-                    }
                 }
-            }
-            Some(_) => {
-                let notice = ErrorInfo::new("25001", "there is already a transaction in progress");
-                self.notice("WARNING", &notice);
             }
             None => {
                 let settings = Rc::clone(&self.session.settings);
@@ -201,13 +203,31 @@ impl Conn {
             self.client.complete(tag);
             return Ok(());
         }
-        self.on_joined(statement.sql).await?;
-        if let Some(block) = self.session.transaction.block_mut() {
-            block.isolation = isolation.or(block.isolation);
-            block.replay.push(Replay::Statement(statement.sql.into()));
-        }
+        self.change_modes(statement.sql, isolation).await?;
         self.client.complete(tag);
         Ok(())
+    }
+
+    /// What a SET says of the open transaction: now where it runs, later where it will.
+    async fn change_modes(
+        &mut self,
+        sql: &str,
+        isolation: Option<Isolation>,
+    ) -> Result<(), Failure> {
+        self.on_joined(sql).await?;
+        if let Some(block) = self.session.transaction.block_mut() {
+            block.isolation = isolation.or(block.isolation);
+            block.replay.push(Replay::Statement(sql.into()));
+        }
+        Ok(())
+    }
+
+    async fn open_on_home(&mut self) -> Result<(), Failure> {
+        if matches!(self.session.transaction, Transaction::Idle) {
+            return Ok(());
+        }
+        let home = self.server_for(self.planning.map.home).await?;
+        self.join(home).await
     }
 
     /// Runs the statement on every shard that the transaction has joined; the client sees what one
@@ -232,7 +252,7 @@ fn is_before_query(session: &SessionStatement) -> bool {
         session,
         SessionStatement::Set { .. }
             | SessionStatement::SetTransaction { .. }
-            | SessionStatement::SetConstraints
+            | SessionStatement::SetConstraints { .. }
             | SessionStatement::SetCharacteristics(_)
             | SessionStatement::Reset(_)
             | SessionStatement::Show(_)
@@ -247,7 +267,7 @@ pub fn runs_in_block(action: &Action) -> bool {
             session,
             SessionStatement::Set { .. }
                 | SessionStatement::SetTransaction { .. }
-                | SessionStatement::SetConstraints
+                | SessionStatement::SetConstraints { .. }
                 | SessionStatement::SetCharacteristics(_)
                 | SessionStatement::Reset(_)
                 | SessionStatement::Execute { .. }

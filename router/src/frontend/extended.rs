@@ -246,6 +246,9 @@ impl Conn {
             if let Err(failure) = self.end_implicit().await {
                 self.tell(failure)?;
             }
+            if self.session.transaction.failed() {
+                self.leave_failed().await;
+            }
             self.release();
             self.ready();
         }

@@ -251,8 +251,11 @@ impl Conn {
 
     /// Ends the router's own block, if one is open, and writes ReadyForQuery.
     pub(super) async fn end_simple(&mut self) -> Result<(), Failure> {
-        if self.cancel.deadlock.get() && self.session.transaction.failed() {
-            Box::pin(self.give_way()).await;
+        if self.session.transaction.failed() {
+            match self.cancel.deadlock.get() {
+                true => Box::pin(self.give_way()).await,
+                false => self.leave_failed().await,
+            }
         }
         if let Err(failure) = self.end_implicit().await {
             self.tell(failure)?;

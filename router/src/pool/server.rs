@@ -26,6 +26,9 @@ const READ: usize = 64 * 1024;
 /// The most that a reply which the router itself needs may hold.
 pub const COLLECT_MAX: usize = 256 << 20;
 
+/// Of the error with which a session ends that somebody has ended.
+pub const DISMISSED: [u8; 5] = *b"57P01";
+
 pub struct Server {
     pub shard: ShardId,
     stream: Stream,
@@ -106,6 +109,8 @@ pub struct Seldom {
     pub earlier: Option<(Box<str>, Instant)>,
     /// When the last reply ended that was not only relayed.
     pub answered: Instant,
+    /// Somebody has ended its session (57P01), and it was heard.
+    pub dismissed: bool,
 }
 
 /// One reply that the router asked for itself, up to ReadyForQuery.
@@ -147,6 +152,7 @@ impl Server {
                 news: Vec::new(),
                 earlier: None,
                 answered: opened,
+                dismissed: false,
             }),
             parameters: Rc::default(),
             pid: 0,
@@ -389,7 +395,10 @@ impl Server {
                     let tag = &frame[HEADER..frame.len() - 1];
                     reply.tags.push(String::from_utf8_lossy(tag).into_owned());
                 }
-                b'E' if reply.error.is_none() => reply.error = Some(frame),
+                b'E' if reply.error.is_none() => {
+                    self.seldom.dismissed |= backend::sqlstate(&frame) == DISMISSED;
+                    reply.error = Some(frame);
+                }
                 b'N' => reply.notices.extend_from_slice(&frame),
                 // Only a server that is kept listens; nobody else has news to come.
                 b'A' if self.kept => self.seldom.news.extend_from_slice(&frame),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::stream::{Stream, StreamTable};
-use super::{Problem, follow, gate, publish};
+use super::{Problem, brake, follow, gate, publish};
 
 /// Blocks of a table that one delete looks at, and the rest after each, so that the log and the
 /// disk keep up.
@@ -35,6 +35,7 @@ pub(super) async fn remove(
     stream: &Stream,
 ) -> Result<(), Problem> {
     remove_flow(source, target, stream).await?;
+    brake::remove(target, stream).await?;
     gate::remove(source, stream).await?;
     for table in stream.tables.iter().filter(|table| table.table.whole_row) {
         let sql = format!(
@@ -47,41 +48,62 @@ pub(super) async fn remove(
     Ok(())
 }
 
-/// Deletes the moving rows of a shard that is not in charge of them, some blocks at a time.
-/// Nothing acts on it: no trigger, no foreign key.
+/// Rows of one table, or partition, that a shard has and is not in charge of.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    name: String,
+    predicate: String,
+    blocks: i64,
+}
+
+/// Where the moving rows of a shard are.
 ///
 /// # Errors
 /// The shard cannot be reached.
-pub(super) async fn delete(client: &Client, tables: &[StreamTable]) -> Result<u64, Problem> {
-    let mut deleted = 0;
+pub(super) async fn leaves(client: &Client, tables: &[StreamTable]) -> Result<Vec<Leaf>, Problem> {
+    let sql = "SELECT t.relid::regclass::text, \
+        pg_relation_size(t.relid) / current_setting('block_size')::int8 \
+        FROM pg_partition_tree($1::text::regclass) t WHERE t.isleaf \
+        UNION ALL SELECT $1, pg_relation_size($1::text::regclass) \
+            / current_setting('block_size')::int8 \
+        WHERE NOT EXISTS (SELECT 1 FROM pg_partition_tree($1::text::regclass))";
+    let mut leaves = Vec::new();
     for table in tables {
-        let leaves = "SELECT t.relid::regclass::text, \
-            pg_relation_size(t.relid) / current_setting('block_size')::int8 \
-            FROM pg_partition_tree($1::text::regclass) t WHERE t.isleaf \
-            UNION ALL SELECT $1, pg_relation_size($1::text::regclass) \
-                / current_setting('block_size')::int8 \
-            WHERE NOT EXISTS (SELECT 1 FROM pg_partition_tree($1::text::regclass))";
         let predicate = table.predicate("")?;
-        for leaf in client.query(leaves, &[&table.quoted()]).await? {
-            let (name, blocks): (String, i64) = (leaf.get(0), leaf.get(1));
-            let mut block = 0;
-            while block <= blocks {
-                let last = block + BLOCKS > blocks;
-                let end = if last { u32::MAX.into() } else { block + BLOCKS };
-                let sql = format!(
-                    "BEGIN; SET LOCAL session_replication_role = replica; \
-                     DELETE FROM ONLY {name} WHERE ctid >= '({block},0)' AND ctid < '({end},0)' \
-                     AND {predicate}; COMMIT"
-                );
-                for message in client.simple_query(&sql).await? {
-                    if let tokio_postgres::SimpleQueryMessage::CommandComplete(rows) = message {
-                        deleted += rows;
-                    }
-                }
-                block += BLOCKS;
-                tokio::time::sleep(REST).await;
-            }
+        for leaf in client.query(sql, &[&table.quoted()]).await? {
+            let (name, blocks) = (leaf.get(0), leaf.get(1));
+            leaves.push(Leaf { name, predicate: predicate.clone(), blocks });
         }
     }
-    Ok(deleted)
+    Ok(leaves)
+}
+
+impl Leaf {
+    /// Where portions begin. The last has no end.
+    pub(super) fn portions(&self) -> impl Iterator<Item = i64> + use<> {
+        (0..=self.blocks).step_by(BLOCKS as usize)
+    }
+
+    /// Deletes one portion, and rests. Nothing acts on it: no trigger, no foreign key.
+    ///
+    /// # Errors
+    /// The shard cannot be reached.
+    pub(super) async fn delete(&self, client: &Client, block: i64) -> Result<u64, Problem> {
+        let Self { name, predicate, blocks } = self;
+        let last = block + BLOCKS > *blocks;
+        let end = if last { u32::MAX.into() } else { block + BLOCKS };
+        let sql = format!(
+            "BEGIN; SET LOCAL session_replication_role = replica; \
+             DELETE FROM ONLY {name} WHERE ctid >= '({block},0)' AND ctid < '({end},0)' \
+             AND {predicate}; COMMIT"
+        );
+        let mut deleted = 0;
+        for message in client.simple_query(&sql).await? {
+            if let tokio_postgres::SimpleQueryMessage::CommandComplete(rows) = message {
+                deleted += rows;
+            }
+        }
+        tokio::time::sleep(REST).await;
+        Ok(deleted)
+    }
 }

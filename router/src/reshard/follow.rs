@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 
 use postgres_protocol::escape::escape_literal;
 use serde::Serialize;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Statement};
 
 use super::Problem;
 use super::publish::{exists, make_beats};
 use super::stream::Stream;
+
+/// How often it is looked whether a beat has arrived, at least.
+const BEAT_LOOK: Duration = Duration::from_millis(4);
 
 /// Whether the subscription first takes the rows that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,33 +193,68 @@ pub(super) async fn beat(
     wait: Duration,
 ) -> Result<Duration, Problem> {
     let started = Instant::now();
-    let beats = stream.beats();
-    let sql = format!(
-        "INSERT INTO {beats} SELECT coalesce(max(beat), 0) + 1 FROM {beats} RETURNING beat"
-    );
-    let number: i64 = source.query_one(&sql, &[]).await?.get(0);
-    let look = format!("SELECT EXISTS (SELECT 1 FROM {beats} WHERE beat >= $1)");
-    let look = target.prepare(&look).await?;
-    let mut pause = Duration::from_millis(1);
-    while !target.query_one(&look, &[&number]).await?.get::<_, bool>(0) {
-        if started.elapsed() >= wait {
-            return Err(Problem::new(
-                format!(
-                    "shard {} has not followed shard {} within {} ms",
-                    stream.target,
-                    stream.source,
-                    started.elapsed().as_millis()
-                ),
-                format!(
-                    "Its log says why, if it cannot; pg_stat_subscription on it shows {}.",
-                    stream.name
-                ),
-            ));
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(16));
-    }
+    let beat = Beat::prepare(source, target, stream).await?;
+    source.batch_execute(&beat.write_sql()).await?;
+    beat.arrives(target, wait).await?;
     let took = started.elapsed();
-    source.execute(&format!("DELETE FROM {beats} WHERE beat < $1"), &[&number]).await?;
+    beat.forget_older(source).await?;
     Ok(took)
+}
+
+/// A beat that is ready to be written, so that it takes no more than needed where others wait.
+pub(super) struct Beat<'a> {
+    stream: &'a Stream,
+    number: i64,
+    look: Statement,
+}
+
+impl<'a> Beat<'a> {
+    /// The next one. Nobody else writes any.
+    pub(super) async fn prepare(
+        source: &Client,
+        target: &Client,
+        stream: &'a Stream,
+    ) -> Result<Self, Problem> {
+        let beats = stream.beats();
+        let sql = format!("SELECT coalesce(max(beat), 0) + 1 FROM {beats}");
+        let number = source.query_one(&sql, &[]).await?.get(0);
+        let look = format!("SELECT EXISTS (SELECT 1 FROM {beats} WHERE beat >= $1)");
+        Ok(Self { stream, number, look: target.prepare(&look).await? })
+    }
+
+    pub(super) fn write_sql(&self) -> String {
+        format!("INSERT INTO {} VALUES ({})", self.stream.beats(), self.number)
+    }
+
+    /// Waits for it on the target.
+    pub(super) async fn arrives(&self, target: &Client, wait: Duration) -> Result<(), Problem> {
+        let Self { stream, number, look } = self;
+        let started = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        while !target.query_one(look, &[number]).await?.get::<_, bool>(0) {
+            if started.elapsed() >= wait {
+                return Err(Problem::new(
+                    format!(
+                        "shard {} has not followed shard {} within {} ms",
+                        stream.target,
+                        stream.source,
+                        started.elapsed().as_millis()
+                    ),
+                    format!(
+                        "Its log says why, if it cannot; pg_stat_subscription on it shows {}.",
+                        stream.name
+                    ),
+                ));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BEAT_LOOK);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn forget_older(&self, source: &Client) -> Result<(), Problem> {
+        let sql = format!("DELETE FROM {} WHERE beat < $1", self.stream.beats());
+        source.execute(&sql, &[&self.number]).await?;
+        Ok(())
+    }
 }

@@ -72,6 +72,13 @@ END $$;"
     );
     client.batch_execute(&functions).await?;
     for table in &stream.tables {
+        // What is there needs no lock, which whoever has written to the table might keep for long.
+        let sql = "SELECT EXISTS (SELECT 1 FROM pg_trigger WHERE tgrelid = $1::text::regclass \
+                   AND tgname = $2::text::name)";
+        let last = format!("_{name}_t");
+        if client.query_one(sql, &[&table.quoted(), &last]).await?.get(0) {
+            continue;
+        }
         let (old, new) = (table.predicate("OLD.")?, table.predicate("NEW.")?);
         let target = table.quoted();
         let call = format!("FOR EACH ROW WHEN (%) EXECUTE FUNCTION pgherd.{name}_pass()");
@@ -164,9 +171,12 @@ pub(super) async fn is_closed(client: &Client, stream: &Stream) -> Result<bool, 
 
 /// Opens or closes the gate: at once for whoever looks after, whatever its snapshot.
 pub(super) async fn set(client: &Client, stream: &Stream, gate: Gate) -> Result<(), Problem> {
-    let sql = "SELECT setval($1::text::regclass, $2)";
-    client.query_one(sql, &[&stream.gate(), &gate.value()]).await?;
-    Ok(())
+    Ok(client.batch_execute(&set_sql(stream, gate)).await?)
+}
+
+/// SQL for the same.
+pub(super) fn set_sql(stream: &Stream, gate: Gate) -> String {
+    format!("SELECT setval('{}', {})", stream.gate(), gate.value())
 }
 
 /// Takes the gate away, if it is there.
@@ -201,6 +211,7 @@ pub(super) struct Lock {
 impl Lock {
     /// Waits for writers under way, no longer than `wait`; new ones wait behind. If the connection
     /// is lost, or whoever holds it falls silent for longer than `silence`, the lock is free again.
+    /// Cancelled, it may have been taken.
     pub(super) async fn take(
         client: Client,
         stream: &Stream,
@@ -238,6 +249,16 @@ impl Lock {
     pub(super) async fn release(self) -> Result<(), Problem> {
         Ok(self.client.batch_execute("SELECT pg_advisory_unlock_all()").await?)
     }
+}
+
+/// Ends the sessions that keep the gate's lock from being taken: how many. Transactions that are
+/// prepared already have none.
+pub(super) async fn end_writers(client: &Client, stream: &Stream) -> Result<i64, Problem> {
+    let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' \
+        AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+        AND (classid, objid, objsubid) = ($1, $2::text::regclass, 2) AND mode = 'ShareLock'";
+    let class = LOCK_CLASS.cast_unsigned();
+    Ok(client.query_one(sql, &[&class, &stream.gate()]).await?.get(0))
 }
 
 /// The lock's key, as SQL: a class of our own, and the sequence's oid.

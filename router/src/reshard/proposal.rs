@@ -6,9 +6,22 @@ use pgherd_shard_map::store::Move;
 use pgherd_shard_map::{
     ColocationGroup, GroupId, HashRange, KeyHash, Placement, RangeMap, ShardId, ShardMap,
 };
+use serde::Serialize;
 
 /// Differences below such a part of a shard's share are not worth a move.
 const BALANCE_PARTS: u64 = 20;
+
+/// What each shard has of each group by hash.
+pub type Weights = BTreeMap<(GroupId, ShardId), u64>;
+
+/// What a shard has of a group, and what it has after the moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Estimate {
+    pub group: GroupId,
+    pub shard: ShardId,
+    pub now: u64,
+    pub then: u64,
+}
 
 /// What the operator wants to come of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +32,8 @@ pub enum Wish {
     Drain { from: ShardId, to: Vec<ShardId> },
     /// Every shard of these gets the same part of the hash space.
     Spread { over: Vec<ShardId> },
-    /// Every shard of these gets about the same of these bytes.
-    Balance { over: Vec<ShardId>, bytes: BTreeMap<(GroupId, ShardId), u64> },
+    /// Every shard of these gets about the same of what is weighed: bytes, or load.
+    Balance { over: Vec<ShardId>, weights: Weights },
     /// One key's point of the hash space.
     Isolate { group: GroupId, hash: KeyHash, to: ShardId },
     /// One range.
@@ -55,8 +68,8 @@ pub fn propose(map: &ShardMap, wish: &Wish) -> Vec<Move> {
                 }
             }
             Wish::Spread { over } => spread(&owned, over, &mut give),
-            Wish::Balance { over, bytes } => {
-                let of = |shard| bytes.get(&(group.id, shard)).copied().unwrap_or_default();
+            Wish::Balance { over, weights } => {
+                let of = |shard| weights.get(&(group.id, shard)).copied().unwrap_or_default();
                 balance(&owned, over, &of, &mut give);
             }
             Wish::Isolate { group: wanted, hash, to } if *wanted == group.id => {
@@ -70,6 +83,39 @@ pub fn propose(map: &ShardMap, wish: &Wish) -> Vec<Move> {
         }
     }
     moves
+}
+
+/// What comes of moves for each shard and group that has any weight, if a shard's is spread evenly over
+/// its part of the hash space.
+#[must_use]
+pub fn estimate(map: &ShardMap, weights: &Weights, moves: &[Move]) -> Vec<Estimate> {
+    let mut list = Vec::new();
+    for group in map.groups() {
+        let Placement::Hash(ranges) = &group.placement else { continue };
+        let mut then: BTreeMap<ShardId, f64> = BTreeMap::new();
+        let now = |shard| weights.get(&(group.id, shard)).copied().unwrap_or_default();
+        for shard in map.shards() {
+            then.insert(shard.id, now(shard.id) as f64);
+        }
+        for part in moves.iter().filter(|part| part.group == group.id) {
+            let owned: u128 = ranges
+                .iter()
+                .filter(|(_, owner)| *owner == part.from)
+                .map(|(range, _)| width(range))
+                .sum();
+            let share = width(part.range()) as f64 / owned.max(1) as f64;
+            let weight = now(part.from) as f64 * share;
+            *then.entry(part.from).or_default() -= weight;
+            *then.entry(part.to).or_default() += weight;
+        }
+        for (shard, then) in then {
+            let then = then.round().max(0.0) as u64;
+            if now(shard) > 0 || then > 0 {
+                list.push(Estimate { group: group.id, shard, now: now(shard), then });
+            }
+        }
+    }
+    list
 }
 
 /// The moves after which a group's ranges lie where those of `target` do.
@@ -132,35 +178,35 @@ fn spread(
     }
 }
 
-/// The same by bytes, as if a shard's were spread evenly over its part of the hash space. Small
+/// The same by weight, as if a shard's were spread evenly over its part of the hash space. Small
 /// differences stay.
 fn balance(
     owned: &[(HashRange, ShardId)],
     over: &[ShardId],
-    bytes: &impl Fn(ShardId) -> u64,
+    weight: &impl Fn(ShardId) -> u64,
     give: &mut impl FnMut(HashRange, ShardId, ShardId),
 ) {
     let mut widths: BTreeMap<ShardId, u128> = over.iter().map(|shard| (*shard, 0)).collect();
     for (range, owner) in owned {
         *widths.entry(*owner).or_default() += width(*range);
     }
-    let all: u64 = widths.keys().map(|shard| bytes(*shard)).sum();
+    let all: u64 = widths.keys().map(|shard| weight(*shard)).sum();
     let share = all / (over.len() as u64).max(1);
     let least = (share / BALANCE_PARTS).max(1);
     let mut wanting: Vec<(ShardId, u64)> =
-        over.iter().map(|shard| (*shard, share.saturating_sub(bytes(*shard)))).collect();
+        over.iter().map(|shard| (*shard, share.saturating_sub(weight(*shard)))).collect();
     wanting.retain(|(_, missing)| *missing >= least);
     let mut spare: BTreeMap<ShardId, u64> = widths
         .keys()
         .map(|owner| {
             let keeps = if over.contains(owner) { share } else { 0 };
-            (*owner, bytes(*owner).saturating_sub(keeps))
+            (*owner, weight(*owner).saturating_sub(keeps))
         })
         .collect();
     for (range, owner) in owned {
         let mut rest = *range;
         while let Some((to, missing)) = wanting.first_mut() {
-            let (has, space) = (u128::from(bytes(*owner)), widths[owner]);
+            let (has, space) = (u128::from(weight(*owner)), widths[owner]);
             let Some(left) = spare.get_mut(owner).filter(|left| **left >= least) else { break };
             let wide = (u128::from((*missing).min(*left)) * (space / has.max(1))).min(width(rest));
             if wide == 0 {
@@ -289,14 +335,14 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_balanced_where_ranges_are_not_equally_full() {
+    fn weights_are_balanced_where_ranges_are_not_equally_full() {
         let group = GroupId(1);
         let map = map(2, 1);
-        let bytes: BTreeMap<_, u64> = [(0, 900_000_000), (1, 300_000_000)]
+        let weights: Weights = [(0, 900_000_000), (1, 300_000_000)]
             .map(|(at, size)| ((group, ShardId(at)), size))
             .into();
         let over: Vec<ShardId> = (0..3).map(ShardId).collect();
-        let wish = Wish::Balance { over: over.clone(), bytes: bytes.clone() };
+        let wish = Wish::Balance { over: over.clone(), weights: weights.clone() };
         let moves = propose(&map, &wish);
         // 500 of 900 MB go, to the shard that has none and to the other: 400 and 100.
         let mut got = BTreeMap::new();
@@ -307,11 +353,18 @@ mod tests {
         }
         assert!((got[&ShardId(2)] - 400.0).abs() < 1.0, "{got:?}");
         assert!((got[&ShardId(1)] - 100.0).abs() < 1.0, "{got:?}");
+        let then: Vec<(u64, u64)> =
+            estimate(&map, &weights, &moves).iter().map(|all| (all.now, all.then)).collect();
+        let expected = [(900_000_000, 400e6), (300_000_000, 400e6), (0, 400e6)];
+        for ((now, then), (expected_now, expected)) in then.iter().zip(expected) {
+            assert_eq!(*now, expected_now);
+            assert!((*then as f64 - expected).abs() < 1e6, "{then}");
+        }
         // About the same is good enough, and empty shards need nothing.
         for sizes in [[100, 103], [0, 0]] {
-            let bytes = [0, 1].map(|at| ((group, ShardId(at)), sizes[at as usize])).into();
+            let weights = [0, 1].map(|at| ((group, ShardId(at)), sizes[at as usize])).into();
             let over = vec![ShardId(0), ShardId(1)];
-            assert_eq!(propose(&map, &Wish::Balance { over, bytes }), []);
+            assert_eq!(propose(&map, &Wish::Balance { over, weights }), []);
         }
     }
 

@@ -10,6 +10,10 @@ use super::stream::Stream;
 pub(super) async fn publish(client: &Client, stream: &Stream, gate: Gate) -> Result<(), Problem> {
     gate::make(client, stream, gate).await?;
     for table in stream.tables.iter().filter(|table| table.table.whole_row) {
+        let is_full = "SELECT relreplident = 'f' FROM pg_class WHERE oid = $1::text::regclass";
+        if client.query_one(is_full, &[&table.quoted()]).await?.get(0) {
+            continue;
+        }
         let sql = format!(
             "BEGIN; SET LOCAL lock_timeout = '250ms'; \
              ALTER TABLE {} REPLICA IDENTITY FULL; COMMIT",

@@ -17,6 +17,8 @@ pub struct Seen {
     pub run: i32,
     pub phase: String,
     pub paused: bool,
+    /// Nothing is copied or deleted, for others' sake.
+    pub held: bool,
     pub streams: Vec<SeenStream>,
 }
 
@@ -31,14 +33,29 @@ pub struct SeenStream {
     pub expected: u64,
 }
 
-/// Looks at the run under way. If a gate is closed where rows are written, and nobody drives the run:
+/// What a router has seen of shards lately: the 99th percentile of what statements took, in
+/// milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Answered<'a> {
+    pub router: &'a str,
+    pub p99s: &'a [(ShardId, f64)],
+}
+
+/// Looks at the run under way, and tells those who drive it what statements take. If a gate is closed where rows are written, and nobody drives the run:
 /// gives the change of owners up, so that writers go on where they were. If owners have changed, and
 /// it was not seen to all routers: sees to it.
 ///
 /// # Errors
 /// The catalog or a shard cannot be reached, or somebody does drive it.
-pub async fn rescue(dialer: &Arc<Dialer>, catalog: &Dsn) -> Result<Option<Seen>, Problem> {
+pub async fn rescue(
+    dialer: &Arc<Dialer>,
+    catalog: &Dsn,
+    answered: Answered<'_>,
+) -> Result<Option<Seen>, Problem> {
     let Some(mut run) = Run::look(dialer, catalog).await? else { return Ok(None) };
+    if let Err(problem) = run.tell_answers(&answered).await {
+        tracing::warn!(%problem, "what statements take cannot be told to whoever moves rows");
+    }
     if !run.is_shut().await? && !run.is_unsettled().await? {
         return run.seen().await;
     }

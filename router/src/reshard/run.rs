@@ -1,21 +1,25 @@
 //! Drives a run: asks the machine for steps, does them, and records what comes of it.
 
+mod change;
+mod copy;
+mod observe;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::future::{join_all, try_join_all};
-use pgherd_shard_map::store::{Catalog, Move, Record, read_local};
-use pgherd_shard_map::{GroupId, ShardMap};
+use futures_util::future::try_join_all;
+use pgherd_shard_map::store::{Catalog, Move, Record};
+use pgherd_shard_map::{Epoch, GroupId, ShardMap};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 use super::gate::{self, Gate};
 use super::phase::{Advance, Goal, Owners, Phase, Step, is_reached, steps};
 use super::stream::{Direction, Stream, streams};
-use super::switch::{self, Ends, Position};
+use super::switch::Late;
 use super::verify::{self, Verification};
-use super::{Problem, Seen, SeenStream, Shards, cleanup, follow, preflight, publish, size};
+use super::{Problem, Shards, cleanup, follow, preflight, publish};
 use crate::config::Dsn;
 use crate::dial::Dialer;
 
@@ -24,6 +28,8 @@ use crate::dial::Dialer;
 pub struct Options {
     /// How long writers of moving rows may be held up.
     pub max_pause: Duration,
+    /// Transactions that hold it up.
+    pub late: Late,
     /// Who runs it, for the record.
     pub who: String,
     /// Set by whoever wants it to stop: it does so where nobody waits for it.
@@ -38,21 +44,23 @@ pub struct Begin {
     pub joins: Option<GroupId>,
 }
 
-/// How often progress is looked at while rows are copied.
+/// How often it is looked at what is under way.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// How long the target may take to follow before it counts as stuck.
 const FOLLOW_WAIT: Duration = Duration::from_secs(120);
 
-/// How long routers are given to take a new map; and at least, while writers wait.
+/// How long routers are given to take a new map, where nobody waits.
 const ROUTERS_WAIT: Duration = Duration::from_secs(3);
-const SETTLE_MIN: Duration = Duration::from_millis(50);
 
 /// How long another process that drives a run is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(3);
 
 /// How often a switch is tried again after it would have taken too long.
 const SWITCH_TRIES: u32 = 5;
+
+/// Hears of steps and of progress.
+pub type Tell<'a> = dyn FnMut(&Value) + Send + 'a;
 
 /// One run, driven by this process alone.
 #[derive(Debug)]
@@ -63,7 +71,6 @@ pub struct Run {
     record: Record,
     options: Options,
     last: Option<Verification>,
-    positions: Vec<Position>,
 }
 
 impl Run {
@@ -97,7 +104,7 @@ impl Run {
         let Some(record) = catalog.reshard().await? else { return Ok(None) };
         let map = catalog.load().await?;
         let shards = Shards::new(Arc::clone(dialer), dsn, &map);
-        Ok(Some(Self { catalog, map, shards, record, options, last: None, positions: Vec::new() }))
+        Ok(Some(Self { catalog, map, shards, record, options, last: None }))
     }
 
     /// Begins a run: everything is looked at before anything is recorded, and recorded before
@@ -130,7 +137,7 @@ impl Run {
         let record = catalog.reshard().await?;
         let record = record.ok_or_else(|| "the record of the run is gone".to_owned())?;
         let map = catalog.load().await?;
-        Ok(Self { catalog, map, shards, record, options, last: None, positions: Vec::new() })
+        Ok(Self { catalog, map, shards, record, options, last: None })
     }
 
     #[must_use]
@@ -153,11 +160,7 @@ impl Run {
     ///
     /// # Errors
     /// What stopped it. The same call goes on from there.
-    pub async fn reach(
-        &mut self,
-        goal: Goal,
-        tell: &mut (dyn FnMut(&Value) + Send),
-    ) -> Result<(), Problem> {
+    pub async fn reach(&mut self, goal: Goal, tell: &mut Tell<'_>) -> Result<(), Problem> {
         match self.go(goal, tell).await {
             Ok(()) => Ok(()),
             Err(problem) => {
@@ -173,11 +176,7 @@ impl Run {
         }
     }
 
-    async fn go(
-        &mut self,
-        goal: Goal,
-        tell: &mut (dyn FnMut(&Value) + Send),
-    ) -> Result<(), Problem> {
+    async fn go(&mut self, goal: Goal, tell: &mut Tell<'_>) -> Result<(), Problem> {
         let mut fresh = false;
         let mut tries = 0;
         loop {
@@ -275,12 +274,7 @@ impl Run {
         })
     }
 
-    async fn step(
-        &mut self,
-        step: Step,
-        phase: Phase,
-        tell: &mut (dyn FnMut(&Value) + Send),
-    ) -> Result<(), Problem> {
+    async fn step(&mut self, step: Step, phase: Phase, tell: &mut Tell<'_>) -> Result<(), Problem> {
         match step {
             Step::Publish(direction) => {
                 let gate = if phase.direction() == direction { Gate::Open } else { Gate::Closed };
@@ -309,8 +303,19 @@ impl Run {
                 }
             }
             Step::Delete(direction) => {
+                let mut meter = self.meter(direction).await?;
                 for (stream, _, target) in self.ends(direction).await? {
-                    let deleted = cleanup::delete(&target, &stream.tables).await?;
+                    let mut looked = None::<Instant>;
+                    let mut deleted = 0;
+                    for leaf in cleanup::leaves(&target, &stream.tables).await? {
+                        for block in leaf.portions() {
+                            if looked.is_none_or(|at| at.elapsed() >= LOOK) {
+                                self.give_way(&mut meter, tell).await?;
+                                looked = Some(Instant::now());
+                            }
+                            deleted += leaf.delete(&target, block).await?;
+                        }
+                    }
                     tell(&json!({ "phase": phase.name(), "deleted": deleted,
                         "shard": stream.target.0 }));
                 }
@@ -325,12 +330,13 @@ impl Run {
     async fn shut_out(&mut self, direction: Direction) -> Result<(), Problem> {
         let ends = self.ends(direction).await?;
         let shards = ends.iter().flat_map(|(_, source, target)| [&**source, &**target]);
-        self.settle(shards, ROUTERS_WAIT).await
+        self.settle(self.map.epoch, shards, ROUTERS_WAIT).await
     }
 
-    /// From here on only routers that have the newest map have sessions on these shards.
+    /// From here on only routers whose maps are that new have sessions on these shards.
     async fn settle<'a>(
         &self,
+        epoch: Epoch,
         shards: impl Iterator<Item = &'a Client>,
         wait: Duration,
     ) -> Result<(), Problem> {
@@ -340,70 +346,11 @@ impl Run {
                 each.push(shard);
             }
         }
-        let ended = self.catalog.settle(&each, self.map.epoch, wait).await?;
+        let ended = self.catalog.settle(&each, epoch, wait).await?;
         if ended > 0 {
             tracing::warn!(ended, "sessions of routers that do not follow the catalog were ended");
         }
         Ok(())
-    }
-
-    /// Until every table has been copied and follows.
-    async fn copy(
-        &mut self,
-        direction: Direction,
-        tell: &mut (dyn FnMut(&Value) + Send),
-    ) -> Result<(), Problem> {
-        let ends = self.ends(direction).await?;
-        for (stream, _, target) in &ends {
-            let url = self.shards.url(stream.source)?;
-            follow::subscribe(target, url, stream, follow::Rows::Copy).await?;
-        }
-        let mut expected = Vec::new();
-        for (stream, source, _) in &ends {
-            expected.push(self.expected(stream, source).await?);
-        }
-        let mut said = Value::Null;
-        let mut pace = None;
-        loop {
-            let mut lines = Vec::new();
-            let mut missing = false;
-            let mut there = (0, 0);
-            for ((stream, _, target), expected) in ends.iter().zip(&expected) {
-                let tables = follow::progress(target, stream, expected).await?;
-                missing |= tables.len() < stream.tables.len();
-                missing |= tables.iter().any(|table| table.state != "following");
-                let (rows, all) = follow::Pace::rows(tables.iter());
-                there = (there.0 + rows, there.1 + all);
-                lines.push(json!({ "source": stream.source.0, "target": stream.target.0,
-                    "tables": tables }));
-            }
-            let pace = pace.get_or_insert_with(|| follow::Pace::new(there.0));
-            let progress =
-                json!({ "phase": "copying", "streams": lines, "rate": pace.rate(there) });
-            if progress != said {
-                self.catalog.note_reshard(self.record.id, &progress, None).await?;
-                self.record.progress = progress.clone();
-                tell(&progress);
-                said = progress;
-            }
-            if !missing {
-                return Ok(());
-            }
-            self.may_go_on()?;
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// About how many rows each table of a stream has.
-    async fn expected(&self, stream: &Stream, source: &Client) -> Result<Vec<u64>, Problem> {
-        let mut expected = Vec::new();
-        for table in &stream.tables {
-            let all = size::of_table(source, &table.quoted()).await?;
-            let share = |range| size::share(&self.map, table.table.group, stream.source, range);
-            let share: f64 = table.ranges.iter().map(|range| share(*range)).sum();
-            expected.push(all.times(share.min(1.0)).rows);
-        }
-        Ok(expected)
     }
 
     /// This direction's rows flow, and the other's do not. What is done already is left as it is.
@@ -436,11 +383,7 @@ impl Run {
         Ok(())
     }
 
-    async fn verify(
-        &mut self,
-        direction: Direction,
-        tell: &mut (dyn FnMut(&Value) + Send),
-    ) -> Result<(), Problem> {
+    async fn verify(&mut self, direction: Direction, tell: &mut Tell<'_>) -> Result<(), Problem> {
         let ends = self.ends(direction).await?;
         let mut lockers = Vec::new();
         for (stream, ..) in &ends {
@@ -472,106 +415,22 @@ impl Run {
         Ok(self.catalog.certify_reshard(self.record.id, &certificate).await?)
     }
 
-    /// Changes owners, or leaves everything as it was.
-    async fn switch(&mut self, direction: Direction, phase: Phase) -> Result<(), Problem> {
-        self.shut_out(direction).await?;
-        let list = self.ends(direction).await?;
-        let backs = self.streams(direction.reversed())?;
-        let mut ends = Vec::new();
-        let mut openers = Vec::new();
-        for (stream, source, target) in &list {
-            let back = back_of(&backs, stream)?;
-            ends.push(Ends { stream, back, source, target });
-            let both = [stream.source, stream.target].map(|shard| self.shards.open(shard));
-            let [source_opener, target_opener] = both;
-            openers.push((source_opener.await?, target_opener.await?));
-            // So that little is left to skip while writers wait.
-            let sql = "SELECT pg_replication_slot_advance($1::text::name, pg_current_wal_lsn())";
-            target.query_one(sql, &[&back.name]).await?;
-        }
-        for ends in &ends {
-            switch::advance_sequences(ends).await?;
-        }
-        let budget = self.options.max_pause;
-        let (crossed, closed) = switch::close(&ends, openers, budget).await;
-        let late = closed.waiting() >= budget;
-        let crossed =
-            crossed.and_then(|()| if late { Err(switch::too_long(budget)) } else { Ok(()) });
-        if let Err(problem) = crossed {
-            let advance = Advance { from: phase, to: given_up(phase), owners: None };
-            self.advance(advance).await?;
-            switch::reopen(&ends).await?;
-            closed.release().await;
-            return Err(problem);
-        }
-        for ends in &ends {
-            switch::advance_sequences(ends).await?;
-        }
-        let (to, owners) = match direction {
-            Direction::Forward => (Phase::Moved, Owners::New),
-            Direction::Backward => (Phase::Ready, Owners::Old),
-        };
-        let switched = self.advance(Advance { from: phase, to, owners: Some(owners) }).await;
-        if let Err(problem) = switched {
-            return self.unclear(phase, &ends, closed, problem).await;
-        }
-        self.positions.clone_from(&closed.positions);
-        // Nothing is written on the new side yet, so whoever reads the old one reads what is true; and
-        // when that is over, nobody reads it any more.
-        let wait = budget.saturating_sub(closed.waiting()).max(SETTLE_MIN);
-        let settled = self.settle(ends.iter().map(|ends| ends.source), wait).await;
-        let pause = closed.release().await;
-        settled?;
-        let kind = if direction == Direction::Forward { "cut-over" } else { "rollback" };
-        let found = self.last.clone().unwrap_or_default();
-        let more = json!({
-            "pause_ms": pause.as_secs_f64() * 1000.0,
-            "max_pause_ms": self.options.max_pause.as_secs_f64() * 1000.0,
-            "epoch": self.map.epoch.0,
-            "positions": self.positions,
-        });
-        self.certify(kind, &found, more).await
-    }
-
-    /// The catalog did not say whether owners changed: it is asked until it does, and writers wait.
-    async fn unclear(
-        &mut self,
-        phase: Phase,
-        ends: &[Ends<'_>],
-        closed: switch::Closed,
-        problem: Problem,
-    ) -> Result<(), Problem> {
-        let record = self.catalog.reshard().await?;
-        let Some(record) = record else { return Err(problem) };
-        self.record = record;
-        if self.phase() == Some(phase) {
-            self.advance(Advance { from: phase, to: given_up(phase), owners: None }).await?;
-            switch::reopen(ends).await?;
-        }
-        closed.release().await;
-        Err(problem)
-    }
-
-    async fn reopen(&mut self, direction: Direction) -> Result<(), Problem> {
-        let list = self.ends(direction).await?;
-        let backs = self.streams(direction.reversed())?;
-        let mut ends = Vec::new();
-        for (stream, source, target) in &list {
-            ends.push(Ends { stream, back: back_of(&backs, stream)?, source, target });
-        }
-        switch::reopen(&ends).await
-    }
-
     async fn advance(&mut self, advance: Advance) -> Result<(), Problem> {
+        self.record_advance(advance).await?;
+        self.map = self.catalog.load().await?;
+        Ok(())
+    }
+
+    /// The same, and the map is not read: it is of an older epoch than what is returned.
+    async fn record_advance(&mut self, advance: Advance) -> Result<Epoch, Problem> {
         let owners = advance.owners.map(|owners| match owners {
             Owners::New => "to_shard",
             Owners::Old => "from_shard",
         });
         let (from, to) = (advance.from.name(), advance.to.name());
-        self.catalog.advance_reshard(self.record.id, from, to, owners).await?;
+        let epoch = self.catalog.advance_reshard(self.record.id, from, to, owners).await?;
         to.clone_into(&mut self.record.phase);
-        self.map = self.catalog.load().await?;
-        Ok(())
+        Ok(epoch)
     }
 
     fn streams(&self, direction: Direction) -> Result<Vec<Stream>, Problem> {
@@ -590,94 +449,7 @@ impl Run {
         }
         Ok(ends)
     }
-
-    /// Whether a gate is closed on a shard that is in charge: nobody can write there.
-    ///
-    /// # Errors
-    /// A shard cannot be reached.
-    pub async fn is_shut(&mut self) -> Result<bool, Problem> {
-        let Some(phase) = self.phase().filter(|phase| !phase.is_over()) else { return Ok(false) };
-        for (stream, source, _) in self.ends(phase.direction()).await? {
-            if gate::is_closed(&source, &stream).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Whether routers that have not heard of the last change of owners may still have sessions on
-    /// the side that was left: whoever made the change has died before it looked.
-    ///
-    /// # Errors
-    /// A shard cannot be reached.
-    pub async fn is_unsettled(&mut self) -> Result<bool, Problem> {
-        let (Some(phase), Some(changed)) = (self.phase(), self.record.owners_epoch) else {
-            return Ok(false);
-        };
-        if phase.is_over() {
-            return Ok(false);
-        }
-        for (_, _, target) in self.ends(phase.direction()).await? {
-            if read_local(&target).await?.is_some_and(|local| local.epoch < changed) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// How far each stream is, for people.
-    ///
-    /// # Errors
-    /// A shard cannot be reached.
-    pub async fn observe(&mut self) -> Result<Value, Problem> {
-        let looks = self.look_at_streams().await?;
-        let streams = looks.iter().map(|(stream, lag, tables)| {
-            json!({ "source": stream.source.0, "target": stream.target.0, "lag_bytes": lag,
-                "tables": tables })
-        });
-        Ok(streams.collect())
-    }
-
-    /// The same for metrics; nothing where nothing is under way.
-    ///
-    /// # Errors
-    /// A shard cannot be reached.
-    pub async fn seen(&mut self) -> Result<Option<Seen>, Problem> {
-        if self.phase().is_none_or(Phase::is_over) {
-            return Ok(None);
-        }
-        let looks = self.look_at_streams().await?;
-        let streams = looks.iter().map(|(stream, lag, tables)| {
-            let (rows, expected) = follow::Pace::rows(tables.iter());
-            let (source, target) = (stream.source, stream.target);
-            SeenStream { source, target, lag: lag.unwrap_or_default(), rows, expected }
-        });
-        Ok(Some(Seen {
-            run: self.record.id,
-            phase: self.record.phase.clone(),
-            paused: self.record.paused,
-            streams: streams.collect(),
-        }))
-    }
-
-    /// Each stream, how far its target is behind, and how far its tables are.
-    async fn look_at_streams(&mut self) -> Result<Vec<Look>, Problem> {
-        let Some(phase) = self.phase().filter(|phase| !phase.is_over()) else {
-            return Ok(Vec::new());
-        };
-        let ends = self.ends(phase.direction()).await?;
-        let run = &*self;
-        let looks = ends.into_iter().map(|(stream, source, target)| async move {
-            let expected = run.expected(&stream, &source).await?;
-            let tables = follow::progress(&target, &stream, &expected).await?;
-            let lag = follow::lag(&source, &stream).await?;
-            Ok::<_, Problem>((stream, lag, tables))
-        });
-        join_all(looks).await.into_iter().collect()
-    }
 }
-
-type Look = (Stream, Option<i64>, Vec<follow::TableProgress>);
 
 async fn locked(dialer: &Dialer, dsn: &Dsn) -> Result<Catalog, Problem> {
     let catalog = Catalog::connect(dialer.catalog(dsn.as_str())?).await?;
@@ -699,14 +471,6 @@ fn back_of<'a>(backs: &'a [Stream], stream: &Stream) -> Result<&'a Stream, Probl
     let ends = (stream.target, stream.source);
     let found = backs.iter().find(|back| (back.source, back.target) == ends);
     Ok(found.ok_or_else(|| format!("stream {} has no way back", stream.name))?)
-}
-
-/// Where a switch that is given up leads.
-const fn given_up(phase: Phase) -> Phase {
-    match phase {
-        Phase::Returning => Phase::Moved,
-        _ => Phase::Ready,
-    }
 }
 
 /// What a step is called while it is done.

@@ -1,6 +1,7 @@
 //! The machine under a seeded simulator: commands that die between any two acts, writers with old
-//! maps, a router that gives up what nobody drives. In the end every acknowledged write is on the
-//! side that is in charge, once, and nothing is left.
+//! maps, transactions that are prepared and settled by whoever finds them, a router that gives up what
+//! nobody drives. In the end every acknowledged write is on the side that is in charge, once, and
+//! nothing is left.
 //!
 //! Acts are smaller than steps: what one request to one server does. [`Mutant`]s show that it can
 //! fail. A failure prints the command that repeats it.
@@ -28,17 +29,20 @@ enum Mutant {
     KeepsBothStreams,
     /// The copies of the side that is in charge are deleted.
     DeletesTheWrongSide,
+    /// The gate's lock is not waited for: transactions that are prepared stay behind it.
+    DoesNotWaitForPrepared,
     /// Old owners are written after the change, since their gate was opened with the lock.
     OpensSourceAfterSwitch,
 }
 
-const MUTANTS: [Mutant; 7] = [
+const MUTANTS: [Mutant; 8] = [
     Mutant::LeavesGateOpen,
     Mutant::DoesNotWaitForRows,
     Mutant::KeepsSlotWhereItWas,
     Mutant::ReopensFirst,
     Mutant::KeepsBothStreams,
     Mutant::DeletesTheWrongSide,
+    Mutant::DoesNotWaitForPrepared,
     Mutant::OpensSourceAfterSwitch,
 ];
 
@@ -59,6 +63,9 @@ impl Random {
 #[derive(Debug, Default)]
 struct Side {
     rows: BTreeSet<u32>,
+    /// Written by transactions that are prepared here, and hold the gate's lock until somebody settles
+    /// them.
+    prepared: VecDeque<u32>,
     /// `None`: there is none. `Some(true)`: open.
     gate: Option<bool>,
     /// Written since the slot was made, or set.
@@ -79,6 +86,8 @@ enum Act {
     Copy(usize),
     Subscribe(usize),
     SetGate(usize, bool),
+    /// Waits for all who hold it.
+    TakeLock(usize),
     Unsubscribe(usize),
     DropSlot(usize),
     DropGate(usize),
@@ -96,6 +105,8 @@ struct World {
     believed: usize,
     acknowledged: BTreeSet<u32>,
     next: u32,
+    /// The side whose writers wait for the driver's lock.
+    locked: Option<usize>,
     /// The driver's acts to come, its goal, and whether it brought the run into the phase itself.
     acts: VecDeque<Act>,
     goal: Goal,
@@ -126,6 +137,7 @@ impl World {
             believed: OLD,
             acknowledged: BTreeSet::new(),
             next: 0,
+            locked: None,
             acts: VecDeque::new(),
             goal: Goal::Start,
             fresh: false,
@@ -157,6 +169,9 @@ impl World {
             Step::Switch(d) => {
                 let (from, to) = (source(d), 1 - source(d));
                 let mut acts = Vec::new();
+                if !is(Mutant::DoesNotWaitForPrepared) {
+                    acts.push(Act::TakeLock(from));
+                }
                 if !is(Mutant::LeavesGateOpen) {
                     acts.push(Act::SetGate(from, false));
                 }
@@ -211,9 +226,15 @@ impl World {
             Act::MakeGate(side, open) => {
                 self.sides[side].gate.get_or_insert(open);
             }
-            Act::MakeSlot(side) => {
-                self.sides[side].slot.get_or_insert_default();
+            // A slot is not made beside transactions that began before it.
+            Act::MakeSlot(side) if self.sides[side].slot.is_none() => {
+                if !self.sides[side].prepared.is_empty() {
+                    return Ok(false);
+                }
+                self.sides[side].slot = Some(VecDeque::new());
             }
+            Act::MakeSlot(_) => {}
+            Act::Copy(side) if !self.sides[side].prepared.is_empty() => return Ok(false),
             Act::Copy(side) => {
                 if !self.sides[side].followed {
                     if !self.sides[1 - side].rows.is_empty() {
@@ -235,8 +256,14 @@ impl World {
                     *gate = open;
                 }
             }
+            Act::TakeLock(side) => {
+                self.locked = Some(side);
+                return Ok(self.sides[side].prepared.is_empty());
+            }
             Act::Unsubscribe(side) => self.sides[side].followed = false,
             Act::DropSlot(side) => self.sides[side].slot = None,
+            // A trigger is not dropped beside whoever has fired it.
+            Act::DropGate(side) if !self.sides[side].prepared.is_empty() => return Ok(false),
             Act::DropGate(side) => self.sides[side].gate = None,
             Act::Cross(side) => {
                 return Ok(self.sides[side].slot.as_ref().is_none_or(VecDeque::is_empty));
@@ -248,6 +275,7 @@ impl World {
             }
             Act::Delete(side) => self.sides[side].rows.clear(),
             Act::Advance(Advance { from, to, owners }) => {
+                self.locked = None;
                 if self.phase == from {
                     self.phase = to;
                     self.fresh = true;
@@ -281,7 +309,10 @@ impl World {
         Ok(())
     }
 
-    fn write(&mut self) {
+    fn write(&mut self, prepares: bool) {
+        if self.locked == Some(self.believed) {
+            return;
+        }
         let side = &mut self.sides[self.believed];
         if side.gate == Some(false) {
             // Turned away: the router looks for a newer map.
@@ -293,18 +324,38 @@ impl World {
             self.believed = in_charge(self.phase);
             return;
         }
-        side.rows.insert(self.next);
-        if let Some(slot) = &mut side.slot {
-            slot.push_back(self.next);
+        match prepares {
+            // As a part of a transaction over several shards, whose router may die.
+            true => side.prepared.push_back(self.next),
+            false => self.commit(self.believed, self.next),
         }
-        self.acknowledged.insert(self.next);
         self.next += 1;
+    }
+
+    fn commit(&mut self, side: usize, row: u32) {
+        let side = &mut self.sides[side];
+        side.rows.insert(row);
+        if let Some(slot) = &mut side.slot {
+            slot.push_back(row);
+        }
+        self.acknowledged.insert(row);
+    }
+
+    /// Somebody finishes the oldest prepared transaction of a side.
+    fn settle(&mut self, side: usize) {
+        if let Some(row) = self.sides[side].prepared.pop_front() {
+            self.commit(side, row);
+        }
     }
 
     fn tick(&mut self, random: &mut Random) -> Result<(), String> {
         let before = self.phase;
-        match random.below(12) {
-            0..2 => self.write(),
+        match random.below(13) {
+            0..2 => {
+                let prepares = random.below(8) == 0;
+                self.write(prepares);
+            }
+            12 => self.settle(random.below(2)),
             2..6 => self.replicate(random.below(2))?,
             6 => self.believed = in_charge(self.phase),
             7 if random.below(3) == 0 => {
@@ -314,6 +365,7 @@ impl World {
                 }
                 self.acts.clear();
                 self.fresh = false;
+                self.locked = None;
                 self.wish(random);
             }
             8 if random.below(4) == 0 => {
@@ -371,6 +423,7 @@ impl World {
     fn end(&mut self, random: &mut Random) -> Result<(), String> {
         self.acts.clear();
         self.fresh = false;
+        self.locked = None;
         for _ in 0..4000 {
             if self.phase.is_over() && self.acts.is_empty() {
                 break;
@@ -382,6 +435,7 @@ impl World {
                 };
                 self.plan();
             }
+            self.settle(random.below(2));
             self.replicate(random.below(2))?;
             if let Some(act) = self.acts.pop_front()
                 && !self.act(act)?
@@ -393,11 +447,15 @@ impl World {
         if !self.phase.is_over() {
             return Err(format!("it does not end: {:?} {:?}", self.phase, self.acts));
         }
+        while !self.sides[owner].prepared.is_empty() {
+            self.settle(owner);
+        }
         if self.sides[owner].rows != self.acknowledged {
             return Err("rows are lost or nobody's".into());
         }
         let left = self.sides.iter().any(|s| s.gate.is_some() || s.slot.is_some() || s.followed);
-        if left || !self.sides[1 - owner].rows.is_empty() {
+        let other = &self.sides[1 - owner];
+        if left || !other.rows.is_empty() || !other.prepared.is_empty() {
             return Err(format!("something is left: {:?}", self.sides));
         }
         Ok(())

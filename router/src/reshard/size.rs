@@ -9,8 +9,9 @@ use pgherd_shard_map::{GroupId, HashRange, Placement, ShardId, ShardMap};
 use serde::Serialize;
 use tokio_postgres::Client;
 
+use super::proposal::{Estimate, Weights};
 use super::stream::quoted;
-use super::{Problem, Shards, preflight};
+use super::{Problem, Shards, preflight, throttle};
 
 /// What a copy does in a second, where nothing has been measured yet.
 const BYTES_PER_SECOND: f64 = 20e6;
@@ -38,6 +39,9 @@ pub struct Plan {
     /// Streams run side by side, and the largest is the last to be done.
     pub copy_seconds: f64,
     pub pause_ms: f64,
+    /// Of what was to be balanced, if anything was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub balance: Vec<Estimate>,
 }
 
 /// What the moves mean, after all that could be in the way has been looked at.
@@ -69,6 +73,21 @@ pub async fn plan(shards: &mut Shards, map: &ShardMap, moves: &[Move]) -> Result
     for part in &sized {
         *pairs.entry((part.part.from, part.part.to)).or_default() += part.bytes;
     }
+    let mut coming = BTreeMap::<ShardId, u64>::new();
+    for ((_, to), bytes) in &pairs {
+        *coming.entry(*to).or_default() += bytes;
+    }
+    for (shard, bytes) in coming {
+        let free = throttle::disk(&*shards.get(shard).await?).await?;
+        if let Some(free) = free.filter(|free| *free < bytes) {
+            return Err(Problem::new(
+                format!(
+                    "about {bytes} bytes are to come to shard {shard}, and its disk has {free} left"
+                ),
+                "Make room there, or move less at a time (--range).",
+            ));
+        }
+    }
     let largest = pairs.into_values().max().unwrap_or_default();
     Ok(Plan {
         tables: tables.iter().map(|table| format!("{}.{}", table.schema, table.name)).collect(),
@@ -77,18 +96,54 @@ pub async fn plan(shards: &mut Shards, map: &ShardMap, moves: &[Move]) -> Result
         copy_seconds: largest as f64 / BYTES_PER_SECOND,
         pause_ms: (trip * PAUSE_TRIPS + PAUSE_WORK).as_secs_f64() * 1000.0,
         moves: sized,
+        balance: Vec::new(),
     })
 }
 
-/// The bytes of each group by hash on each shard.
+/// What the shards are compared by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    Bytes,
+    /// Scans that were begun and rows that were written within a time; or since statistics were
+    /// reset, where it is nothing.
+    Load(Duration),
+}
+
+/// The weight of each group by hash on each shard.
 ///
 /// # Errors
 /// A shard cannot be reached.
 pub async fn by_shard(
     shards: &mut Shards,
     map: &ShardMap,
-) -> Result<BTreeMap<(GroupId, ShardId), u64>, Problem> {
-    let mut bytes = BTreeMap::new();
+    weight: Weight,
+) -> Result<Weights, Problem> {
+    match weight {
+        Weight::Bytes => sums(shards, map, BYTES_SQL).await,
+        Weight::Load(Duration::ZERO) => sums(shards, map, LOAD_SQL).await,
+        Weight::Load(within) => {
+            let before = sums(shards, map, LOAD_SQL).await?;
+            tokio::time::sleep(within).await;
+            let mut after = sums(shards, map, LOAD_SQL).await?;
+            for (of, load) in &mut after {
+                // Statistics may have been reset meanwhile.
+                *load = load.saturating_sub(before.get(of).copied().unwrap_or_default());
+            }
+            Ok(after)
+        }
+    }
+}
+
+/// Of a table without partitions.
+const BYTES_SQL: &str = "SELECT pg_table_size($1::text::regclass)";
+
+/// What sessions have done tells itself within a second, or when they are idle.
+const LOAD_SQL: &str = "SELECT coalesce(sum(coalesce(seq_scan, 0) + coalesce(idx_scan, 0) \
+    + n_tup_ins + n_tup_upd + n_tup_del), 0)::int8 FROM pg_stat_all_tables \
+    WHERE relid = $1::text::regclass";
+
+async fn sums(shards: &mut Shards, map: &ShardMap, sql: &str) -> Result<Weights, Problem> {
+    let mut weights = Weights::new();
     for shard in map.shards() {
         let client = shards.get(shard.id).await?;
         for (name, _) in map.relations() {
@@ -99,12 +154,12 @@ pub async fn by_shard(
             // Of a partitioned table and its partitions: the latter.
             let leaf = "SELECT relkind = 'r' FROM pg_class WHERE oid = $1::text::regclass";
             if client.query_one(leaf, &[&name.quoted()]).await?.get(0) {
-                let size = of_table(&client, &name.quoted()).await?;
-                *bytes.entry((group.id, shard.id)).or_default() += size.bytes;
+                let weight: i64 = client.query_one(sql, &[&name.quoted()]).await?.get(0);
+                *weights.entry((group.id, shard.id)).or_default() += weight.cast_unsigned();
             }
         }
     }
-    Ok(bytes)
+    Ok(weights)
 }
 
 #[derive(Debug, Clone, Copy, Default)]

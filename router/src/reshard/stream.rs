@@ -88,6 +88,12 @@ impl Stream {
         format!("pgherd.{}_gate", self.name)
     }
 
+    /// The brake's sequence, on the target.
+    #[must_use]
+    pub fn brake(&self) -> String {
+        format!("pgherd.{}_brake", self.name)
+    }
+
     /// Where beats are written, on the source, and arrive.
     #[must_use]
     pub fn beats(&self) -> String {

@@ -226,7 +226,7 @@ impl Block {
 }
 
 #[must_use]
-pub fn isolation_statement(isolation: Isolation) -> &'static str {
+fn isolation_statement(isolation: Isolation) -> &'static str {
     match isolation {
         Isolation::ReadUncommitted => "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED",
         Isolation::ReadCommitted => "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",

@@ -7,6 +7,8 @@ CREATE TABLE IF NOT EXISTS pgherd.cluster (
 );
 -- Numbers of shards are never used again.
 ALTER TABLE pgherd.cluster ADD COLUMN IF NOT EXISTS next_shard integer NOT NULL DEFAULT 1;
+-- Since this epoch nothing has changed but where rows are.
+ALTER TABLE pgherd.cluster ADD COLUMN IF NOT EXISTS whole_epoch bigint;
 CREATE TABLE IF NOT EXISTS pgherd.shard_list (id integer PRIMARY KEY, dsn text NOT NULL);
 -- Every client's session reads the map, and so the addresses.
 ALTER TABLE pgherd.shard_list DROP CONSTRAINT IF EXISTS no_password;
@@ -59,6 +61,11 @@ GRANT SELECT ON pgherd.cluster, pgherd.group_list, pgherd.range_list, pgherd.val
 -- A change inside a client's own transaction: it holds the lock until that ends.
 CREATE OR REPLACE FUNCTION pgherd.bump_epoch() RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS
+$$ UPDATE pgherd.cluster SET epoch = epoch + 1, whole_epoch = epoch + 1 RETURNING epoch $$;
+
+-- The same, where only phases of a run and places of rows change.
+CREATE OR REPLACE FUNCTION pgherd.bump_placement_epoch() RETURNS bigint
+LANGUAGE sql SET search_path = pg_catalog AS
 $$ UPDATE pgherd.cluster SET epoch = epoch + 1 RETURNING epoch $$;
 
 -- An operator's change: only if nobody else changed anything since `expected`.
@@ -67,7 +74,8 @@ LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE
     current bigint;
 BEGIN
-    UPDATE pgherd.cluster c SET epoch = c.epoch + 1 WHERE c.epoch = expected
+    UPDATE pgherd.cluster c SET epoch = c.epoch + 1, whole_epoch = c.epoch + 1
+        WHERE c.epoch = expected
         RETURNING c.epoch INTO current;
     IF FOUND THEN
         PERFORM pg_notify('pgherd_epoch', '');

@@ -1,3 +1,38 @@
+-- Groups whose rows are on their way.
+CREATE OR REPLACE FUNCTION pgherd.moving_groups() RETURNS json
+LANGUAGE sql STABLE SET search_path = pg_catalog AS $$
+SELECT coalesce((SELECT pg_catalog.json_agg(DISTINCT m.group_id)
+    FROM pgherd.reshard_list r, pg_catalog.jsonb_to_recordset(r.moves) AS m (group_id integer)
+    WHERE r.phase NOT IN ('finished', 'cancelled')), '[]'::json)
+$$;
+
+-- Where each group's rows are.
+CREATE OR REPLACE FUNCTION pgherd.group_placements() RETURNS json
+LANGUAGE sql STABLE SET search_path = pg_catalog AS $$
+SELECT coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+        'id', g.id, 'key_type', g.key_type,
+        'placement', pg_catalog.json_build_object(g.distribution, CASE g.distribution
+            WHEN 'hash' THEN (SELECT pg_catalog.json_agg(
+                    pg_catalog.json_build_array(r.start_hash, r.shard))
+                FROM pgherd.range_list r WHERE r.group_id = g.id)
+            WHEN 'range' THEN (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+                    'start', r.start_value, 'end', r.end_value, 'shard', r.shard))
+                FROM pgherd.value_range_list r WHERE r.group_id = g.id)
+            WHEN 'list' THEN (SELECT pg_catalog.json_agg(
+                    pg_catalog.json_build_array(v.value, v.shard))
+                FROM pgherd.value_list v WHERE v.group_id = g.id) END)))
+    FROM pgherd.group_list g), '[]'::json)
+$$;
+
+-- The part of the map that a change of owners changes, while writers wait for it: a look at every
+-- relation would take long. It is enough for who has a map of `whole_epoch` or later.
+CREATE OR REPLACE FUNCTION pgherd.shard_placement() RETURNS SETOF text
+LANGUAGE sql STABLE ROWS 1 SET search_path = pg_catalog AS $$
+SELECT json_build_object('epoch', k.epoch, 'whole_epoch', k.whole_epoch,
+    'moving', pgherd.moving_groups(), 'groups', pgherd.group_placements())::text
+FROM pgherd.cluster k
+$$;
+
 -- The whole map as JSON; no row before there is a cluster. A function for its setting: JIT would take
 -- seconds, and every change of the schema waits for the map.
 CREATE OR REPLACE FUNCTION pgherd.shard_map() RETURNS SETOF text
@@ -59,9 +94,7 @@ queries AS (
 SELECT pg_catalog.json_build_object(
     'epoch', k.epoch,
     'home', k.home,
-    'moving', coalesce((SELECT pg_catalog.json_agg(DISTINCT m.group_id)
-        FROM pgherd.reshard_list r, pg_catalog.jsonb_to_recordset(r.moves) AS m (group_id integer)
-        WHERE r.phase NOT IN ('finished', 'cancelled')), '[]'::json),
+    'moving', pgherd.moving_groups(),
     'locked_views', EXISTS (SELECT FROM queries q WHERE q.query IS NULL),
     'changing', coalesce((SELECT pg_catalog.json_agg(DISTINCT pg_catalog.jsonb_build_object(
             'schema', n.nspname, 'name', c.relname))
@@ -78,19 +111,7 @@ SELECT pg_catalog.json_build_object(
         FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),
     'shards', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('id', id, 'dsn', dsn))
         FROM pgherd.shard_list),
-    'groups', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
-            'id', g.id, 'key_type', g.key_type,
-            'placement', pg_catalog.json_build_object(g.distribution, CASE g.distribution
-                WHEN 'hash' THEN (SELECT pg_catalog.json_agg(
-                        pg_catalog.json_build_array(r.start_hash, r.shard))
-                    FROM pgherd.range_list r WHERE r.group_id = g.id)
-                WHEN 'range' THEN (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
-                        'start', r.start_value, 'end', r.end_value, 'shard', r.shard))
-                    FROM pgherd.value_range_list r WHERE r.group_id = g.id)
-                WHEN 'list' THEN (SELECT pg_catalog.json_agg(
-                        pg_catalog.json_build_array(v.value, v.shard))
-                    FROM pgherd.value_list v WHERE v.group_id = g.id) END)))
-        FROM pgherd.group_list g), '[]'::json),
+    'groups', pgherd.group_placements(),
     'relations', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
             'schema', n.nspname, 'name', c.relname,
             'kind', CASE
@@ -179,6 +200,7 @@ SELECT pg_catalog.json_build_object(
             AND n.nspname NOT LIKE 'pg\_toast%' AND n.nspname NOT LIKE 'pg\_temp\_%'),
         '[]'::json),
     'functions', pgherd.user_functions(ARRAY(SELECT r.oid FROM readers r)),
+    'straying', coalesce((SELECT pg_catalog.json_agg(s) FROM pgherd.straying_triggers() s), '[]'::json),
     'session_effects', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
             'kind', e.kind, 'name', e.name, 'settings', coalesce(e.settings, '{}'), 'stays', e.stays))
         FROM pgherd.session_effects() e), '[]'::json)

@@ -3,6 +3,8 @@
 //! What the phases mean is not known here, but that one follows another only if nobody else was
 //! first ([`StoreError::OtherPhase`]), and that moving ranges change owners in the same transaction.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Catalog, StoreError, bounded};
@@ -43,6 +45,8 @@ pub struct Record {
     pub moves: Vec<Move>,
     pub tables: Vec<MovedTable>,
     pub paused: bool,
+    /// What its rows leave to others, in the words of whoever moves them.
+    pub limits: serde_json::Value,
     pub progress: serde_json::Value,
     pub problem: Option<String>,
     pub certificates: Vec<serde_json::Value>,
@@ -59,7 +63,7 @@ const DRIVER_LOCK: i64 = 7_307_218_114_352_343_402;
 const SELECT: &str = "SELECT id, phase, moves::text, tables::text, paused, progress::text, problem, \
     certificates::text, started_by, \
     pg_catalog.to_char(started AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
-    owners_epoch FROM pgherd.reshard_list";
+    owners_epoch, limits::text FROM pgherd.reshard_list";
 
 impl Move {
     #[must_use]
@@ -102,6 +106,7 @@ impl Catalog {
                 certificates: parsed(row.get(7))?,
                 started_by: row.get(8),
                 started: row.get(9),
+                limits: parsed(row.get(11))?,
                 owners_epoch: row.get::<_, Option<i64>>(10).map(|epoch| Epoch(epoch as u64)),
             })
         })
@@ -146,6 +151,35 @@ impl Catalog {
         Ok(Epoch(row.get::<_, i64>(0) as u64))
     }
 
+    /// Opens a transaction that nobody else's change of the map comes before: whoever has one open
+    /// is waited for now, and not when others wait for this one. [`Self::advance_reshard`] is a
+    /// part of it, up to [`Self::commit_map`] or [`Self::release_map`].
+    ///
+    /// # Errors
+    /// PostgreSQL's 55P03 where another change does not end in time.
+    pub async fn hold_map(&self, wait: Duration) -> Result<(), StoreError> {
+        let sql = format!(
+            "BEGIN; SET LOCAL lock_timeout = {}; SELECT epoch FROM pgherd.cluster FOR UPDATE; \
+             SET LOCAL lock_timeout = 0",
+            wait.as_millis().max(1)
+        );
+        bounded(self.client.batch_execute(&sql)).await
+    }
+
+    /// # Errors
+    /// PostgreSQL's: then nobody knows whether it was done.
+    pub async fn commit_map(&self) -> Result<(), StoreError> {
+        bounded(self.client.batch_execute("COMMIT")).await
+    }
+
+    /// Nothing has been changed.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn release_map(&self) -> Result<(), StoreError> {
+        bounded(self.client.batch_execute("ROLLBACK")).await
+    }
+
     /// What was seen last, for `pgherd.reshards`.
     ///
     /// # Errors
@@ -179,6 +213,57 @@ impl Catalog {
         let text = certificate.to_string();
         bounded(self.client.execute(sql, &[&id, &text])).await?;
         Ok(())
+    }
+
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn limit_reshard(
+        &self,
+        id: i32,
+        limits: &serde_json::Value,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE pgherd.reshard_list SET limits = $2::text::jsonb WHERE id = $1";
+        let text = limits.to_string();
+        bounded(self.client.execute(sql, &[&id, &text])).await?;
+        Ok(())
+    }
+
+    /// A router tells what statements have taken lately, by shard.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn tell_answers(
+        &self,
+        router: &str,
+        p99s: &[(ShardId, f64)],
+    ) -> Result<(), StoreError> {
+        let (shards, p99s): (Vec<i32>, Vec<f64>) =
+            p99s.iter().map(|(shard, p99)| (shard.0.cast_signed(), *p99)).unzip();
+        // Routers that have died take nothing back.
+        let sql = "WITH old AS (DELETE FROM pgherd.answer_list \
+                WHERE at < pg_catalog.clock_timestamp() - interval '5 minutes' AND router <> $1) \
+            INSERT INTO pgherd.answer_list (router, shard, p99_ms) \
+            SELECT $1, t.* FROM unnest($2::integer[], $3::float8[]) AS t (shard, p99) \
+            ON CONFLICT (router, shard) DO UPDATE SET p99_ms = excluded.p99_ms, at = excluded.at";
+        bounded(self.client.execute(sql, &[&router, &shards, &p99s])).await?;
+        Ok(())
+    }
+
+    /// The slowest 99th percentile of these shards that a router has told of within a time.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn slowest_answers(
+        &self,
+        shards: &[ShardId],
+        within: Duration,
+    ) -> Result<Option<f64>, StoreError> {
+        let sql = "SELECT pg_catalog.max(p99_ms) FROM pgherd.answer_list \
+            WHERE shard = ANY ($1) AND at > pg_catalog.clock_timestamp() \
+                - pg_catalog.make_interval(secs => $2)";
+        let shards: Vec<i32> = shards.iter().map(|shard| shard.0.cast_signed()).collect();
+        let row = bounded(self.client.query_one(sql, &[&shards, &within.as_secs_f64()])).await?;
+        Ok(row.get(0))
     }
 
     /// # Errors

@@ -22,10 +22,22 @@ CREATE TABLE IF NOT EXISTS pgherd.reshard_list (
 ALTER TABLE pgherd.reshard_list ADD COLUMN IF NOT EXISTS joins integer;
 -- The epoch at which the moving ranges have last changed owners.
 ALTER TABLE pgherd.reshard_list ADD COLUMN IF NOT EXISTS owners_epoch bigint;
+-- What its rows leave to others (router/src/reshard/throttle.rs).
+ALTER TABLE pgherd.reshard_list ADD COLUMN IF NOT EXISTS limits jsonb NOT NULL DEFAULT '{}';
 -- One at a time.
 CREATE UNIQUE INDEX IF NOT EXISTS reshard_one ON pgherd.reshard_list ((true))
     WHERE phase NOT IN ('finished', 'cancelled');
 GRANT SELECT ON pgherd.reshard_list TO PUBLIC;
+
+-- What each router has seen of each shard lately, while rows move: the 99th percentile of what
+-- statements took, in milliseconds. Of the last seconds only, so nothing is lost with a crash.
+CREATE UNLOGGED TABLE IF NOT EXISTS pgherd.answer_list (
+    router text,
+    shard integer,
+    p99_ms float8 NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (router, shard)
+);
 
 DROP FUNCTION IF EXISTS pgherd.begin_reshard(jsonb, jsonb, text, bigint);
 CREATE OR REPLACE FUNCTION pgherd.begin_reshard(
@@ -47,7 +59,9 @@ CREATE OR REPLACE FUNCTION pgherd.advance_reshard(
     which integer, old_phase text, new_phase text, owners text DEFAULT NULL)
 RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE
-    new_epoch bigint := pgherd.bump_epoch();
+    -- At the end of a run its tables may join another group.
+    new_epoch bigint := CASE WHEN new_phase IN ('finished', 'cancelled') THEN pgherd.bump_epoch()
+        ELSE pgherd.bump_placement_epoch() END;
     move record;
 BEGIN
     UPDATE pgherd.reshard_list SET phase = new_phase, changed = clock_timestamp(), problem = NULL

@@ -8,6 +8,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::try_join_all;
 use tokio_postgres::Client;
 
 use super::watch::FOLLOWER;
@@ -66,9 +67,7 @@ impl Catalog {
         wait: Duration,
     ) -> Result<i64, StoreError> {
         let started = Instant::now();
-        for shard in shards {
-            raise_local_epoch(shard, epoch).await?;
-        }
+        try_join_all(shards.iter().map(|shard| raise_local_epoch(shard, epoch))).await?;
         let mut ended = 0;
         loop {
             let followers = self.followers().await?;

@@ -11,8 +11,8 @@ use futures_util::StreamExt;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{AsyncMessage, Socket};
 
-use super::{StoreError, Target, bounded, epoch, load, open};
-use crate::{Epoch, ShardMap};
+use super::{StoreError, Target, bounded, epoch, load, load_placement, open};
+use crate::ShardMap;
 
 /// A follower's `application_name`: this, its epoch, and its router's number.
 pub(super) const FOLLOWER: &str = "pgherd map ";
@@ -77,7 +77,7 @@ async fn follow<T>(
     target: Target<T>,
     router: &str,
     poll: Duration,
-    seen: &mut Option<Epoch>,
+    seen: &mut Option<Arc<ShardMap>>,
     on_map: &mut (impl FnMut(Arc<ShardMap>) + Send),
     on_contact: &mut (impl FnMut(Contact) + Send),
 ) -> Result<(), StoreError>
@@ -100,15 +100,25 @@ where
     let mut again = false;
     loop {
         let newest = epoch(&client).await?;
-        if *seen < Some(newest) || again {
-            let map = load(&client).await?;
-            *seen = Some(map.epoch);
+        let at = seen.as_ref().map(|map| map.epoch);
+        if at < Some(newest) || again {
+            let map = match seen.as_ref().filter(|_| !again) {
+                // A catalog of an older version cannot tell less than all.
+                Some(map) => load_placement(&client, map).await.unwrap_or_default(),
+                None => None,
+            };
+            let map = match map {
+                Some(map) => map,
+                None => load(&client).await?,
+            };
             again = map.locked_views;
+            let map = Arc::new(map);
             let has = map.epoch;
-            on_map(Arc::new(map));
+            *seen = Some(Arc::clone(&map));
+            on_map(map);
             let name = format!("SET application_name = '{FOLLOWER}{has} {router}'");
             bounded(client.batch_execute(&name)).await?;
-        } else if *seen > Some(newest) {
+        } else if at > Some(newest) {
             tracing::warn!(at = %newest, "the catalog went back to an older epoch; not followed");
         }
         on_contact(Contact::Following);

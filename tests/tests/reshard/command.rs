@@ -32,8 +32,15 @@ pub(crate) fn start(cluster: &LocalCluster, from: u32, to: u32) {
     reshard(cluster, &["start", &format!("--range={range}"), "--to", &to.to_string()]);
 }
 
-/// Nothing of a run is left on any shard.
+/// Nothing of a run is left on any shard, and `pgherd check` says so.
 pub(crate) fn assert_clean(cluster: &LocalCluster) {
+    let mut check = Command::new(program());
+    check.args(["check", "--rows", "--catalog", &cluster.file.catalog.dsn]);
+    let output = check.output().expect("pgherd runs");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let named = ["run of pgherd reshard", "replication slot", "prepared transaction"];
+    let silent = !named.iter().any(|name| said.contains(name));
+    assert!(output.status.success() && silent, "pgherd check: {said}");
     for shard in &cluster.file.shards {
         let left = run(
             &shard.dsn,

@@ -1,5 +1,5 @@
-//! Routers, the source and the target are killed in every step of a run, and all links to the latter
-//! cut, while clients write. Each time one side is in charge, the same command goes on, and what was
+//! Routers, the source, the target and the home shard with the catalog are killed in every step of a
+//! run, and all links to source and target cut, while clients write. Each time one side is in charge, the same command goes on, and what was
 //! acknowledged is there once.
 //!
 //! A share of the cases runs each time. All of them, or one:
@@ -31,14 +31,17 @@ enum Victim {
     Router,
     Source,
     Target,
+    /// The catalog's server, which has none of the moving rows.
+    Home,
     /// Those of routers, of the command, and of each to the other.
     Links,
 }
 
-const VICTIMS: [(Victim, &str); 4] = [
+const VICTIMS: [(Victim, &str); 5] = [
     (Victim::Router, "router"),
     (Victim::Source, "source"),
     (Victim::Target, "target"),
+    (Victim::Home, "home"),
     (Victim::Links, "links"),
 ];
 
@@ -161,8 +164,12 @@ fn kill_and_restart(linked: &mut Linked, victim: Victim, number: usize) {
             cluster.crash_router(number % 2);
             cluster.restart_router(number % 2).expect("the router starts again");
         }
-        Victim::Source | Victim::Target => {
-            let shard = if victim == Victim::Source { source } else { target };
+        Victim::Source | Victim::Target | Victim::Home => {
+            let shard = match victim {
+                Victim::Source => source,
+                Victim::Target => target,
+                _ => 0,
+            };
             cluster.crash_shard(shard as usize).expect("the shard was there");
             cluster.restart_shard(shard as usize).expect("the shard starts again");
         }
@@ -237,43 +244,51 @@ fn whoever_is_killed_in_a_run_it_goes_on_and_no_acknowledged_write_is_lost() {
     let cases = cases();
     assert!(!cases.is_empty(), "PGHERD_RESHARD_KILLS names no case");
     let mut linked = Linked::new();
+    for (number, case) in cases.iter().enumerate() {
+        println!("PGHERD_RESHARD_KILLS='{}:{}' ({})", case.name, case.step, case.command);
+        let notes = while_written(&mut linked, |linked| go_through(linked, case, number));
+        audit(&linked.cluster, &notes, case);
+        // So that the next case has no more to copy than this one had.
+        run(linked.cluster.dsn(), "DELETE FROM notes");
+    }
+    println!("{} cases", cases.len());
+    assert_placed(&linked.cluster, &TABLES);
+    assert_clean(&linked.cluster);
+}
+
+/// Does something while clients write: what they were told.
+fn while_written(linked: &mut Linked, work: impl FnOnce(&mut Linked)) -> Vec<Notes> {
     let routers: Vec<SocketAddr> = linked.cluster.file.routers.iter().map(|r| r.listen).collect();
     let over = AtomicBool::new(false);
-    let notes: Vec<Notes> = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let (over, routers) = (&over, &routers);
         let writers: Vec<_> =
             (0..CLIENTS).map(|client| scope.spawn(move || write(client, routers, over))).collect();
-        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for (number, case) in cases.iter().enumerate() {
-                println!("PGHERD_RESHARD_KILLS='{}:{}' ({})", case.name, case.step, case.command);
-                go_through(&mut linked, case, number);
-            }
-        }));
+        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(linked)));
         over.store(true, Ordering::Relaxed);
         let notes = writers.into_iter().map(|writer| writer.join().expect("it ends")).collect();
         worked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         notes
-    });
-    let cluster = &linked.cluster;
+    })
+}
+
+/// Every note that somebody was told of is there once, and no other.
+fn audit(cluster: &LocalCluster, notes: &[Notes], case: &Case) {
     let mut found: BTreeMap<String, u32> = BTreeMap::new();
     for note in run(cluster.dsn(), "SELECT note FROM notes").lines() {
         *found.entry(note.to_owned()).or_default() += 1;
     }
     let errors: Vec<&String> = notes.iter().flat_map(|notes| &notes.errors).collect();
-    assert!(errors.is_empty(), "{} errors: {:?}", errors.len(), &errors[..errors.len().min(3)]);
+    let some = &errors[..errors.len().min(3)];
+    assert!(errors.is_empty(), "{case:?}: {} errors: {some:?}", errors.len());
     let twice: Vec<_> = found.iter().filter(|(_, times)| **times > 1).collect();
-    assert!(twice.is_empty(), "twice: {twice:?}");
-    let lost: Vec<&String> = notes
-        .iter()
-        .flat_map(|notes| &notes.acknowledged)
-        .filter(|note| !found.contains_key(*note))
-        .collect();
-    assert!(lost.is_empty(), "{} lost: {:?}", lost.len(), &lost[..lost.len().min(3)]);
+    assert!(twice.is_empty(), "{case:?}: twice: {twice:?}");
+    let told = notes.iter().flat_map(|notes| &notes.acknowledged);
+    let lost: Vec<&String> = told.filter(|note| !found.contains_key(*note)).collect();
+    let some = &lost[..lost.len().min(3)];
+    assert!(lost.is_empty(), "{case:?}: {} lost: {some:?}", lost.len());
     let known = |note: &String| {
         notes.iter().any(|n| n.acknowledged.contains(note) || n.unclear.contains(note))
     };
-    assert!(found.keys().all(known), "a note that nobody wrote");
-    println!("{} notes, {} cases", found.len(), cases.len());
-    assert_placed(cluster, &TABLES);
-    assert_clean(cluster);
+    assert!(found.keys().all(known), "{case:?}: a note that nobody wrote");
 }

@@ -35,7 +35,15 @@ const LEFT_SQL: &str = "SELECT 'publication ' || pubname FROM pg_publication \
         AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
     UNION ALL SELECT format('trigger %s on %s', t.tgname, t.tgrelid::regclass) FROM pg_trigger t \
         JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace \
-        WHERE n.nspname = 'pgherd' AND NOT t.tgisinternal AND t.tgparentid = 0 ORDER BY 1";
+        WHERE n.nspname = 'pgherd' AND NOT t.tgisinternal AND t.tgparentid = 0 \
+    UNION ALL SELECT 'event trigger ' || evtname FROM pg_event_trigger \
+        WHERE evtname ~ '^pgherd_[0-9]+_[0-9]+_[0-9]+_' \
+    UNION ALL SELECT format('%s pgherd.%I', CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'table' END, \
+        c.relname) FROM pg_class c WHERE c.relnamespace = 'pgherd'::regnamespace \
+        AND c.relkind IN ('r', 'S') AND c.relname ~ '^pgherd_[0-9]+_[0-9]+_[0-9]+_' \
+    UNION ALL SELECT 'function ' || p.oid::regprocedure::text FROM pg_proc p \
+        WHERE p.pronamespace = 'pgherd'::regnamespace \
+        AND p.proname ~ '^pgherd_[0-9]+_[0-9]+_[0-9]+_' ORDER BY 1";
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Kept {

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::limits::measured;
 use crate::cli::Failure;
 use crate::cli::catalog::CatalogArgs;
-use crate::reshard::Run;
 use crate::reshard::phase::Phase;
+use crate::reshard::{Problem, Run};
 
 /// How often `--watch` looks.
 const WATCH: Duration = Duration::from_secs(1);
@@ -54,16 +55,24 @@ pub(super) async fn run(args: StatusArgs) -> Result<(), Failure> {
             return Ok(());
         }
         // A shard that is down is a part of the picture.
-        let (streams, problem) = match run.observe().await {
-            Ok(streams) => (streams, record.problem.clone()),
-            Err(problem) => (Value::Null, Some(problem.what)),
+        let mut problem = record.problem.clone();
+        let mut seen = |found: Result<Value, Problem>| match found {
+            Ok(found) => found,
+            Err(lack) => {
+                problem = Some(lack.what);
+                Value::Null
+            }
         };
+        let streams = seen(run.observe().await);
+        let load = seen(run.load().await.map(|load| json!(load)));
         let over = run.phase().is_none_or(Phase::is_over);
         let copying = run.phase() == Some(Phase::Copying);
         let all = json!({
             "run": record.id, "phase": record.phase, "moves": record.moves,
             "started": record.started, "started_by": record.started_by,
             "streams": streams, "problem": problem, "paused": record.paused,
+            "load": load, "limits": run.limits()?,
+            "held": (!over).then(|| record.progress["held"].clone()),
             "rate": copying.then(|| record.progress["rate"].clone()),
             "next": if record.paused { Some("pgherd reshard resume") } else { next(&record.phase) },
         });
@@ -107,6 +116,7 @@ fn page(all: &Value) -> String {
             let _ = writeln!(page, "  {}", table_line(table));
         }
     }
+    page.push_str(&measured(all));
     if all["paused"] == true {
         page.push_str("paused: no rows flow, and the old servers keep their logs\n");
     } else if let Some(line) = rate(&all["rate"]) {
@@ -201,6 +211,13 @@ fn certified(certificate: &Value) -> String {
             "  writers of these rows waited {pause:.1} ms of {} ms; epoch {}",
             certificate["max_pause_ms"], certificate["epoch"]
         );
+        for done in certificate["steps"].as_array().into_iter().flatten() {
+            let ms = done["ms"].as_f64().unwrap_or_default();
+            let _ = writeln!(page, "  {ms:>8.1} ms  {}", text(&done["step"]));
+        }
+        if let Some(ended @ 1..) = certificate["ended_transactions"].as_i64() {
+            let _ = writeln!(page, "  {ended} transactions were ended");
+        }
     }
     page
 }
@@ -211,12 +228,13 @@ pub(super) struct Screen {
     /// Lines that the next page replaces.
     lines: usize,
     last: String,
+    held: Value,
     started: Instant,
 }
 
 impl Screen {
     pub(super) fn new(live: bool) -> Self {
-        Self { live, lines: 0, last: String::new(), started: Instant::now() }
+        Self { live, lines: 0, last: String::new(), held: Value::Null, started: Instant::now() }
     }
 
     /// News of a running command.
@@ -246,9 +264,16 @@ impl Screen {
             if let Some(line) = rate(&news["rate"]) {
                 let _ = writeln!(page, "         {line}");
             }
+            page.push_str(&measured(&json!({ "held": news["held"] })));
             if self.live {
                 self.show(&page);
+            } else if news["held"] != self.held {
+                eprint!("{}", measured(&json!({ "held": news["held"] })));
             }
+            self.held = news["held"].clone();
+        } else if let Some(why) = news["held"].as_str() {
+            self.end();
+            eprintln!("         held: {why}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the operator wants to have moved, as options.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use pgherd_shard_map::{
     GroupId, HashRange, KeyHash, KeyInput, Placement, ShardId, ShardMap, TableName,
@@ -8,7 +8,8 @@ use pgherd_shard_map::{
 
 use crate::cli::Failure;
 use crate::reshard::distribute::Wanted;
-use crate::reshard::proposal::Wish;
+use crate::reshard::proposal::{Weights, Wish};
+use crate::reshard::size::Weight;
 
 #[derive(Debug, clap::Args)]
 #[group(id = "wish", multiple = true)]
@@ -16,10 +17,17 @@ pub(in crate::cli) struct WishArgs {
     /// Give every shard the same part of the hash space.
     #[arg(long, conflicts_with_all = ["split", "drain", "merge", "isolate", "range"])]
     spread: bool,
-    /// Give every shard about the same number of bytes, as they are now.
+    /// Give every shard about the same number of bytes, as they are now; or the same load (--by).
     #[arg(long, conflicts_with_all = ["spread", "split", "drain", "merge", "isolate", "range",
         "distribute"])]
     balance: bool,
+    /// What --balance weighs: the bytes of tables, or their load (scans begun and rows written).
+    #[arg(long, value_enum, default_value = "bytes", requires = "balance")]
+    by: By,
+    /// How long load is counted; with 0s, what was counted since statistics were last reset.
+    #[arg(long, value_name = "TIME", default_value = "10s", requires = "balance",
+        value_parser = super::duration)]
+    within: Duration,
     /// Give half of a shard's ranges to another (--to).
     #[arg(long, value_name = "SHARD", conflicts_with_all = ["drain", "merge", "isolate", "range"])]
     split: Option<u32>,
@@ -45,6 +53,12 @@ pub(in crate::cli) struct WishArgs {
     /// The shards that get them.
     #[arg(long, value_name = "SHARD", value_delimiter = ',')]
     to: Vec<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum By {
+    Bytes,
+    Load,
 }
 
 impl WishArgs {
@@ -77,17 +91,16 @@ impl WishArgs {
         Ok(Some(Wanted { tables, with, over }))
     }
 
-    /// Whether sizes are asked for.
-    pub(super) const fn is_by_size(&self) -> bool {
-        self.balance
+    /// What the shards are to be compared by, if they are.
+    pub(super) fn weight(&self) -> Option<Weight> {
+        self.balance.then_some(match self.by {
+            By::Bytes => Weight::Bytes,
+            By::Load => Weight::Load(self.within),
+        })
     }
 
-    /// `bytes` are the shards' sizes, if they are asked for.
-    pub(super) fn read(
-        &self,
-        map: &ShardMap,
-        bytes: BTreeMap<(GroupId, ShardId), u64>,
-    ) -> Result<Wish, Failure> {
+    /// `weights` are the shards', if they are asked for.
+    pub(super) fn read(&self, map: &ShardMap, weights: Weights) -> Result<Wish, Failure> {
         let known = |id: u32| known(map, id);
         let targets: Vec<ShardId> =
             self.to.iter().map(|id| known(*id)).collect::<Result<_, _>>()?;
@@ -120,7 +133,7 @@ impl WishArgs {
         }
         if self.balance {
             let over = if targets.is_empty() { all().collect() } else { targets };
-            return Ok(Wish::Balance { over, bytes });
+            return Ok(Wish::Balance { over, weights });
         }
         Ok(Wish::Spread { over: if targets.is_empty() { all().collect() } else { targets } })
     }

@@ -47,11 +47,18 @@ impl Conn {
             Target::All => self.shard_list(&ShardSet::All),
             target => self.shards_of(target, asked.inner)?,
         };
-        let title = format!("Write on {}, with copies", self.shards_name(&shards));
+        let with = if informed.moment { "the time" } else { "copies" };
+        let title = format!("Write on {}, with {with}", self.shards_name(&shards));
         let mut root = self.root(Tier::Borrow, "Write With Copies", title, &shards);
         root.texts(
             "Why",
-            vec!["it reads rows that the shards that it writes on do not have".into()],
+            vec![
+                match informed.moment {
+                    true => "all shards must write the same time, which the home shard says",
+                    false => "it reads rows that the shards that it writes on do not have",
+                }
+                .into(),
+            ],
         );
         self.tell_commit(&mut root, &shards, asked);
         root.text("Shard Query", shown_query(&informed.sql));

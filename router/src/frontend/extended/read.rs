@@ -28,7 +28,13 @@ impl Conn {
             b'P' => {
                 let message = frontend::parse(body).map_err(protocol)?;
                 let prepared = self.prepare(message.query, message.types)?;
-                self.refuse_if_failed(&prepared.plan.action)?;
+                if let Err(refused) = self.refuse_if_failed(&prepared.plan.action) {
+                    if message.name.is_empty() {
+                        // PostgreSQL has forgotten it by then.
+                        self.session.statements.remove(message.name);
+                    }
+                    return Err(refused);
+                }
                 let shard = self.statement_home(&prepared);
                 if !message.name.is_empty() && self.session.statements.contains_key(message.name) {
                     let name = String::from_utf8_lossy(message.name);
@@ -47,6 +53,11 @@ impl Conn {
                 let message = frontend::bind(body).map_err(protocol)?;
                 let statement = self.statement(message.statement)?;
                 self.refuse_if_failed(&statement.plan.action)?;
+                if self.session.transaction.failed()
+                    && matches!(statement.plan.action, Action::Empty)
+                {
+                    return Err(ErrorInfo::failed_block().into());
+                }
                 let unnamed = message.statement.is_empty();
                 let bound = BindTail::new(message.tail).map_err(protocol)?.count();
                 if let Some(wanted) =

@@ -106,10 +106,10 @@ INSERT INTO "Quoted Name" VALUES (1, 'a'), (2, 'b');
 SELECT "sel""ect" FROM "Quoted Name" WHERE "Key" = 2;
 SELECT * FROM "Quoted Name" ORDER BY "Key";
 SELECT key FROM "Quoted Name";
---@ refused 0A000
 ALTER TABLE "Quoted Name" RENAME TO renamed;
-TRUNCATE TABLE "Quoted Name";
 SELECT count(*) FROM "Quoted Name";
+TRUNCATE TABLE renamed;
+SELECT count(*) FROM renamed;
 CREATE SCHEMA other;
 CREATE TABLE other.t (k int PRIMARY KEY);
 --@ router: SELECT create_distributed_table('other.t', 'k')

@@ -68,3 +68,14 @@ MERGE INTO t USING s ON t.k = s.k WHEN MATCHED THEN DELETE;
 SELECT count(*) FROM t;
 ROLLBACK;
 SELECT * FROM t ORDER BY k;
+-- A join as the source.
+BEGIN;
+MERGE INTO t USING s JOIN ref r ON r.k = s.k OR r.k = 1 ON t.k = s.k AND s.k > 2 WHEN MATCHED THEN UPDATE SET v = r.v || s.v;
+SELECT * FROM t ORDER BY k;
+MERGE INTO t AS x USING s AS a LEFT JOIN s AS b ON b.k = a.k AND b.k > 5 JOIN ref r ON r.k = 1 ON x.k = a.k WHEN MATCHED THEN UPDATE SET v = coalesce(b.v, 'none') WHEN NOT MATCHED THEN INSERT (k, v) VALUES (a.k, b.v);
+SELECT * FROM t ORDER BY k;
+MERGE INTO ONLY t USING s ON t.k = s.k WHEN MATCHED THEN DELETE;
+SELECT * FROM t ORDER BY k;
+ROLLBACK;
+--@ refused 0A000
+MERGE INTO t USING far JOIN plain ON far.k = plain.k ON t.k = far.k WHEN MATCHED THEN DELETE;
