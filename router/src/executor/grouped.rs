@@ -14,7 +14,7 @@ use super::combine::{
     PartialType, check_columns, final_request, final_statement, put_array_head, too_many,
 };
 use super::many::{Rows, Task};
-use super::ordered::{Next, Source};
+use super::source::{Next, Source};
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::merge::fold::{Fold, Unfolded};

@@ -190,7 +190,8 @@ impl Conn {
         arguments: &[Span],
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
-        let (prepared, values) = self.executed(name, arguments, statement.sql).await?;
+        let sql = statement.sql;
+        let (prepared, values) = self.executed(name, arguments, sql, sql).await?;
         // The client's text is EXECUTE, in which the statement has no place.
         let place = self.statement_at.take();
         let ran = self.run_executed(&prepared, &values, statement).await;
@@ -236,13 +237,16 @@ impl Conn {
     /// parameters, since the table is made on every shard.
     pub(super) async fn create_as_execute(
         &mut self,
-        create: &str,
+        create: Span,
         name: &str,
         arguments: &[Span],
-        data: &str,
+        data: Span,
         statement: Statement<'_>,
     ) -> Result<(), Failure> {
-        let (prepared, values) = self.executed(name, arguments, statement.sql).await?;
+        let sql = statement.sql;
+        let execute = Span { start: create.end, end: data.start }.of(sql);
+        let (create, data) = (create.of(sql), data.of(sql));
+        let (prepared, values) = self.executed(name, arguments, sql, execute).await?;
         if prepared.plan.kind != StatementKind::Select {
             return Err(ErrorInfo::new("42809", "prepared statement is not a SELECT").into());
         }
@@ -265,7 +269,16 @@ impl Conn {
         });
         let made = self.prepare(&format!("{create} {query}\n{data}"), &[])?;
         let portal = Portal::new(made, false, bind_tail(&[], &[0, 0]));
-        Box::pin(self.run_statement(Statement::bound(&portal))).await
+        Box::pin(self.run_statement(Statement::bound(&portal))).await?;
+        // That of a table without data says otherwise only where it is not made by EXECUTE.
+        let mut tag = Vec::new();
+        backend::command_complete(&mut tag, "CREATE TABLE AS");
+        let no_data = data.split_ascii_whitespace().any(|word| word.eq_ignore_ascii_case("no"));
+        if no_data && self.client.out.ends_with(&tag) {
+            self.client.out.truncate(self.client.out.len() - tag.len());
+            self.client.complete("SELECT 0");
+        }
+        Ok(())
     }
 
     /// EXPLAIN of an EXECUTE (`sql`), as that of its statement, bound. `head`: all before EXECUTE.
@@ -276,18 +289,19 @@ impl Conn {
         head: &str,
         sql: &str,
     ) -> Result<Portal, Failure> {
-        let (prepared, values) = self.executed(name, arguments, sql).await?;
+        let (prepared, values) = self.executed(name, arguments, sql, sql).await?;
         let explained = self.prepare(&format!("{head} {}", prepared.sql), &prepared.types)?;
         let tail = bind_tail(&values, &[0, 0]);
         Ok(Portal::new(explained, true, tail))
     }
 
-    /// The statement of an EXECUTE (`sql`), and its values.
+    /// The statement of an EXECUTE that stands in `sql`, and its values.
     async fn executed(
         &mut self,
         name: &str,
         arguments: &[Span],
         sql: &str,
+        execute: &str,
     ) -> Result<(Rc<Prepared>, Vec<Option<String>>), Failure> {
         let prepared = self.statement(name.as_bytes())?;
         let named = pgherd_planner::parameters(&prepared.sql).last().map_or(0, |n| usize::from(*n));
@@ -307,7 +321,7 @@ impl Conn {
                 .into());
         }
         let texts: Vec<&str> = arguments.iter().map(|span| span.of(sql)).collect();
-        let values = self.argument_values(&prepared, name, &texts, sql).await?;
+        let values = self.argument_values(&prepared, name, &texts, execute).await?;
         Ok((prepared, values))
     }
 

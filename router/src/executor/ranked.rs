@@ -14,7 +14,8 @@ use pgherd_planner::Ordered;
 
 use super::Conn;
 use super::combine::{PartialType, final_request, put_array_head};
-use super::ordered::{Next, Sorted, Source, State, put_row};
+use super::ordered::{Sorted, put_row};
+use super::source::{Next, Source, State};
 use crate::client::OUT_HIGH;
 use crate::error::{ErrorInfo, Failure};
 use crate::merge::{Merge, Verdict, Window};

@@ -97,8 +97,7 @@ impl Conn {
                 Box::pin(self.execute_by_sql(name, arguments, statement)).await
             }
             SessionStatement::CreateAsExecute { create, name, arguments, data } => {
-                let (create, data) = (create.of(statement.sql), data.of(statement.sql));
-                Box::pin(self.create_as_execute(create, name, arguments, data, statement)).await
+                Box::pin(self.create_as_execute(*create, name, arguments, *data, statement)).await
             }
             SessionStatement::Deallocate(name) => self.deallocate(name.as_deref()),
         }

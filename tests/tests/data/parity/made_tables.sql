@@ -116,4 +116,5 @@ SELECT count(*) FROM mw;
 ROLLBACK;
 SELECT count(*) FROM mw;
 DEALLOCATE ALL;
-DROP TABLE mx, my, mz;
+DROP TABLE mz;
+DROP TABLE mx, my;
