@@ -127,6 +127,7 @@ INSERT INTO plain VALUES (9, 'nine');
 SELECT o.id FROM orders o JOIN plain p ON p.id = o.id;
 ROLLBACK;
 -- Whoever may read some columns only, and asks for no others.
+GRANT USAGE ON SCHEMA public TO pg_checkpoint;
 GRANT SELECT ON customers TO pg_checkpoint;
 GRANT SELECT (id, quantity) ON items TO pg_checkpoint;
 SET ROLE pg_checkpoint;
