@@ -209,17 +209,13 @@ pub(crate) struct Reading<'a> {
     names: BTreeSet<&'a str>,
     /// Tokens that define a table's name or alias.
     defining: BTreeSet<usize>,
-    /// Every column of every table may be meant.
-    all: bool,
+    /// A `*` means the columns of other things than the tables.
+    stars_elsewhere: bool,
 }
 
 impl<'a> Reading<'a> {
     pub(crate) fn of(tokens: &'a Tokens<'_>, analysis: &Analysis) -> Result<Self, PlanError> {
         let names = tokens.all().filter_map(|at| tokens.name(at)).collect();
-        let all = tokens.all().any(|at| {
-            tokens.is_any(at, &["natural", "table"])
-                || (!analysis.stars_elsewhere && tokens.sign(at, "*") && is_star(tokens, at))
-        });
         let mut defining = BTreeSet::new();
         for used in &analysis.uses {
             let place = place(tokens, used)?;
@@ -228,7 +224,7 @@ impl<'a> Reading<'a> {
                 place.end + usize::from(alias) + usize::from(alias && tokens.is(place.end, "as"));
             defining.extend(place.start..end);
         }
-        let reading = Self { names, defining, all };
+        let reading = Self { names, defining, stars_elsewhere: analysis.stars_elsewhere };
         if reading.qualified_elsewhere(tokens, analysis) {
             return Err(refuse(
                 "columns with the name of their schema are not supported where rows of several \
@@ -262,6 +258,34 @@ impl<'a> Reading<'a> {
         })
     }
 
+    /// Every column of the table may be meant: by a `*` or NATURAL of the block that reads it, by its
+    /// own `alias.*`, by its row, or by aliases that are given in the order of the columns.
+    fn all_columns(&self, tokens: &Tokens<'_>, used: &Use) -> bool {
+        let star = |at: usize| tokens.sign(at, "*") && is_star(tokens, at);
+        let own_star = |at: usize| {
+            star(at)
+                && at > 1
+                && tokens.sign(at - 1, ".")
+                && tokens.name(at - 2).is_none_or(|name| name == called(used))
+        };
+        let block = used.place.as_ref().and_then(|place| filter::block(tokens, place));
+        let by_block = match &block {
+            Some(select) => {
+                let natural = |at: usize| tokens.is_any(at, &["natural", "table"]);
+                let bare = |item: &Range| item.len() == 1 && tokens.sign(item.start, "*");
+                select.from_range.clone().any(natural)
+                    || !self.stars_elsewhere && select.items.iter().any(bare)
+            }
+            None => tokens.all().any(|at| {
+                tokens.is_any(at, &["natural", "table"]) || !self.stars_elsewhere && star(at)
+            }),
+        };
+        by_block
+            || !self.stars_elsewhere && tokens.all().any(own_star)
+            || used.odd
+            || self.whole_row(tokens, called(used))
+    }
+
     /// What is copied of a table for these uses of it.
     pub(crate) fn pull(
         &self,
@@ -292,8 +316,7 @@ impl<'a> Reading<'a> {
 
     fn columns(&self, tokens: &Tokens<'_>, analysis: &Analysis, table: &Table) -> Vec<Column> {
         let mut uses = analysis.uses.iter().filter(|used| used.table.name == table.name);
-        // Aliases of columns are given in the order of all of them.
-        let all = self.all || uses.any(|used| used.odd || self.whole_row(tokens, called(used)));
+        let all = uses.any(|used| self.all_columns(tokens, used));
         let wanted = |column: &&Column| all || self.names.contains(&*column.name);
         let mut columns: Vec<Column> = table.columns.iter().filter(wanted).cloned().collect();
         if columns.is_empty() {

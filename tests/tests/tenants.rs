@@ -40,8 +40,7 @@ fn tables_of_tenants_are_distributed_with_their_foreign_keys() {
     assert_eq!(ask("DELETE FROM customers WHERE tenant_id = 3").lines, ["tag: DELETE 1"]);
 
     let dsn = cluster.dsn();
-    let kinds =
-        "SELECT string_agg(table_name || ' ' || kind, ', ' ORDER BY table_name) FROM pgherd.tables";
+    let kinds = "SELECT string_agg(table_name || ' ' || kind, ', ' ORDER BY table_name::text) FROM pgherd.tables";
     assert_eq!(
         run(dsn, kinds),
         "customers distributed, items distributed, orders distributed, parts distributed, seen distributed"

@@ -18,8 +18,7 @@ pub(super) fn of(tokens: &Tokens<'_>, context: &Context<'_>, used: &Use) -> Vec<
 
 fn read(tokens: &Tokens<'_>, context: &Context<'_>, used: &Use) -> Option<Vec<Range>> {
     let place = used.place.as_ref()?;
-    let query = query_around(tokens, place)?;
-    let select = block_of(&query, place)?;
+    let select = &block(tokens, place)?;
     let filter = Filter { tokens, context, used, place };
     let mut items = Vec::new();
     let mut conditions = Vec::new();
@@ -52,10 +51,10 @@ fn query_around(tokens: &Tokens<'_>, place: &Range) -> Option<Query> {
     Query::read(tokens, range).ok()
 }
 
-/// The block in whose FROM the place is.
-fn block_of<'q>(query: &'q Query, place: &Range) -> Option<&'q Select> {
-    query.body.iter().find_map(|body| match body {
-        Body::Select(select) if select.from_range.contains(&place.start) => Some(&**select),
+/// The innermost block in whose FROM the place is.
+pub(super) fn block(tokens: &Tokens<'_>, place: &Range) -> Option<Box<Select>> {
+    query_around(tokens, place)?.body.into_iter().find_map(|body| match body {
+        Body::Select(select) if select.from_range.contains(&place.start) => Some(select),
         _ => None,
     })
 }

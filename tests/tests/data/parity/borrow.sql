@@ -126,3 +126,12 @@ INSERT INTO plain VALUES (9, 'nine');
 --@ refused 0A000
 SELECT o.id FROM orders o JOIN plain p ON p.id = o.id;
 ROLLBACK;
+-- Whoever may read some columns only, and asks for no others.
+GRANT USAGE ON SCHEMA public TO pg_checkpoint;
+GRANT SELECT ON customers TO pg_checkpoint;
+GRANT SELECT (id, quantity) ON items TO pg_checkpoint;
+SET ROLE pg_checkpoint;
+SELECT count(*) FROM (SELECT * FROM customers) c WHERE id IN (SELECT quantity FROM items);
+SELECT count(*) FROM customers c JOIN items i ON i.product = c.id;
+SELECT count(*) FROM (SELECT * FROM items) i JOIN customers c ON c.id = i.quantity;
+RESET ROLE;

@@ -60,7 +60,6 @@ SELECT 1::int::text::varchar(3);
 SELECT CAST('1' AS int), int '5', interval '1 day', date '2024-01-01';
 SELECT (ARRAY[1,2,3])[2], (ARRAY[1,2,3])[1:2];
 SELECT 1 IS DISTINCT FROM NULL, NULL IS NULL, 1 ISNULL, 1 NOTNULL;
---@ refused 0A000
 SELECT 5 BETWEEN 1 AND 10 AND true, 5 NOT BETWEEN SYMMETRIC 10 AND 1;
 SELECT position('b' IN 'abc'), substring('abc' FROM 2 FOR 1), trim(BOTH 'x' FROM 'xax'), extract(year FROM date '2024-01-01'), overlay('abc' PLACING 'x' FROM 2);
 SELECT CASE WHEN 1 = 1 THEN 'a' END, coalesce(NULL, 1), nullif(1, 1), greatest(1, 2), least(1, 2);

@@ -458,7 +458,7 @@ SELECT id FROM tasks ORDER BY id LIMIT $1;
 SELECT nope FROM tenants;
 SELECT name, count(*) FROM tenants;
 SELECT plan FROM tenants WHERE plan = 'gold';
-SELECT score / (id - id) FROM users;
+SELECT sum(id / (id - id)) FROM users;
 SELECT name FROM tenants ORDER BY null;
 SELECT sum(name) FROM tenants;
 SELECT id FROM users WHERE tenant_id = 'not a uuid';

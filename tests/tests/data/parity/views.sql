@@ -287,6 +287,5 @@ CREATE VIEW hidden AS WITH clauses AS (SELECT * FROM clauses WHERE x = 1) SELECT
 SELECT * FROM hidden ORDER BY id;
 SELECT count(*), sum(h.x) FROM hidden h JOIN clauses c ON c.x = h.id;
 CREATE VIEW sampled AS SELECT * FROM clauses TABLESAMPLE bernoulli (100);
---@ refused 0A000
 SELECT count(*) FROM sampled;
 SELECT id FROM clauses WHERE id IN (SELECT id FROM clauses WHERE x > 0 ORDER BY x FETCH FIRST 1 ROW WITH TIES) ORDER BY id;
