@@ -88,10 +88,15 @@ END $$;"
                 call.replace('%', when)
             )
         };
+        let mut keep = String::new();
+        for part in family(client, &target).await? {
+            keep += &format!(
+                "CREATE OR REPLACE TRIGGER _{name}_t BEFORE TRUNCATE ON {part} \
+                 FOR EACH STATEMENT EXECUTE FUNCTION pgherd.{name}_keep();"
+            );
+        }
         let sql = format!(
-            "BEGIN; SET LOCAL lock_timeout = '{DDL_WAIT}'; {}{}{}\
-             CREATE OR REPLACE TRIGGER _{name}_t BEFORE TRUNCATE ON {target} \
-             FOR EACH STATEMENT EXECUTE FUNCTION pgherd.{name}_keep(); COMMIT",
+            "BEGIN; SET LOCAL lock_timeout = '{DDL_WAIT}'; {}{}{}{keep} COMMIT",
             row("INSERT", 'i', &new),
             row("UPDATE", 'u', &format!("{old} OR {new}")),
             row("DELETE", 'd', &old),
@@ -99,6 +104,15 @@ END $$;"
         patiently(client, &sql).await?;
     }
     guard_schema(client, stream).await
+}
+
+/// A table and its partitions: triggers of statements are each one's own.
+async fn family(client: &Client, table: &str) -> Result<Vec<String>, Problem> {
+    let sql = "SELECT relid::regclass::text FROM pg_partition_tree($1::text::regclass) \
+               WHERE relid <> $1::text::regclass";
+    let mut family = vec![table.to_owned()];
+    family.extend(client.query(sql, &[&table]).await?.iter().map(|row| row.get::<_, String>(0)));
+    Ok(family)
 }
 
 /// Refuses changes of the moving tables' form, which the other side would not follow.
@@ -189,9 +203,12 @@ pub(super) async fn remove(client: &Client, stream: &Stream) -> Result<(), Probl
         .await?;
     for table in &stream.tables {
         let target = table.quoted();
-        let drops = ['i', 'u', 'd', 't']
+        let mut drops = ['i', 'u', 'd']
             .map(|letter| format!("DROP TRIGGER IF EXISTS _{name}_{letter} ON {target};"))
             .concat();
+        for part in family(client, &target).await? {
+            drops += &format!("DROP TRIGGER IF EXISTS _{name}_t ON {part};");
+        }
         let sql = format!("BEGIN; SET LOCAL lock_timeout = '{DDL_WAIT}'; {drops} COMMIT");
         patiently(client, &sql).await?;
     }

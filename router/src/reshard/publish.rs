@@ -41,7 +41,19 @@ pub(super) async fn publish(client: &Client, stream: &Stream, gate: Gate) -> Res
     }
     if !exists(client, "pg_replication_slots WHERE slot_name", &stream.name).await? {
         let sql = "SELECT pg_create_logical_replication_slot($1::text::name, 'pgoutput')";
-        client.query_one(sql, &[&stream.name]).await?;
+        client.query_one(sql, &[&stream.name]).await.map_err(|error| {
+            if error.code().is_none_or(|code| code.code() != "55P03") {
+                return error.into();
+            }
+            Problem::new(
+                format!(
+                    "open transactions on shard {} keep a replication slot from being made",
+                    stream.source
+                ),
+                "It waits for all that have written anything there. pg_stat_activity has them, the oldest \
+                 by xact_start. Nothing has moved: run the same command again.",
+            )
+        })?;
     }
     Ok(())
 }
