@@ -154,10 +154,16 @@ async function main() {
     await attempt(`cancel: ${sql}`, async (c) => {
       const request = Buffer.alloc(16);
       [16, 80877102, c.processID, c.secretKey].forEach((word, n) => request.writeInt32BE(word, 4 * n));
-      // A cancel that comes before its statement is lost.
-      const again = setInterval(() => connect(process.env.PGPORT, process.env.PGHOST).end(request), 1000);
+      // A cancel that comes before its statement is lost, and one that is late must not reach the next.
+      const sent = [];
+      const again = setInterval(() => {
+        const socket = connect(process.env.PGPORT, process.env.PGHOST);
+        sent.push(new Promise((done) => socket.once("close", done)));
+        socket.end(request).resume();
+      }, 1000);
       await c.query(sql).catch((e) => console.log(e.code, e.message));
       clearInterval(again);
+      await Promise.all(sent);
       show(await c.query("SELECT id FROM items WHERE id = 1"));
     });
   }

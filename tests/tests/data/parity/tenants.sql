@@ -415,7 +415,7 @@ SELECT count(*) FROM invoices GROUP BY GROUPING SETS ((), ());
 SELECT role, count(*) FROM users GROUP BY ALL role ORDER BY role;
 -- Parameters.
 --@ bind: team
-SELECT name FROM tenants WHERE plan = $1 ORDER BY name;
+SELECT name FROM tenants WHERE plan = $1::text::plan ORDER BY name;
 --@ bind: dark|2
 SELECT name FROM tenants WHERE settings ->> 'theme' = $1 ORDER BY name LIMIT $2;
 --@ bind: 5.5|true
@@ -449,7 +449,7 @@ SELECT x.n FROM (SELECT count(*) AS n FROM invoices WHERE total > $1) x;
 --@ bind: a%|%de
 SELECT count(*) FROM users WHERE email LIKE $1 OR email LIKE $2;
 --@ bind: draft
-SELECT tenant_id FROM projects WHERE state > $1 EXCEPT SELECT tenant_id FROM events ORDER BY 1;
+SELECT tenant_id FROM projects WHERE state > $1::text::state EXCEPT SELECT tenant_id FROM events ORDER BY 1;
 --@ bind: 10|20
 SELECT sum(total) OVER (ORDER BY number) FROM invoices WHERE total BETWEEN $1 AND $2 ORDER BY 1;
 --@ bind: -5
