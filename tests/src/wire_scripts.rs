@@ -27,14 +27,36 @@ mod script;
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
+
+use pgherd::dev::LocalCluster;
 
 pub use script::{Case, Script, Step};
 
 use crate::parity::Side;
 use crate::wire::Client;
 use message::{Decoder, Sent};
+
+/// What scripts find on both sides: distributed, at home, and everywhere.
+const TABLES: &str = "CREATE TABLE w (k int PRIMARY KEY, v text NOT NULL); \
+    CREATE TABLE h (k int PRIMARY KEY, v text NOT NULL); \
+    CREATE TABLE r (k int PRIMARY KEY, v text NOT NULL)";
+
+/// PostgreSQL's side is another database of the home shard's server.
+#[must_use]
+pub fn sides(cluster: &LocalCluster) -> [Side; 2] {
+    let home = &cluster.file.shards[0];
+    crate::run(&home.dsn, "CREATE DATABASE plain");
+    let address = SocketAddr::from(([127, 0, 0, 1], home.port));
+    crate::run(&format!("postgres://postgres@{address}/plain"), TABLES);
+    crate::run(cluster.dsn(), TABLES);
+    crate::run(cluster.dsn(), "SELECT create_distributed_table('w', 'k')");
+    crate::run(cluster.dsn(), "SELECT create_reference_table('r')");
+    let plain = Side { address, database: "plain".to_owned() };
+    let database = cluster.file.database.clone();
+    [plain, Side { address: cluster.file.routers[0].listen, database }]
+}
 
 /// A server that says nothing for so long has nothing more to say.
 const SILENCE: Duration = Duration::from_secs(10);

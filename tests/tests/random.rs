@@ -14,7 +14,6 @@ mod random {
 use std::net::SocketAddr;
 
 use pgherd::dev::LocalCluster;
-use pgherd_tests::parity::Side;
 use pgherd_tests::wire::{Answer, Client};
 use pgherd_tests::wire_scripts::{self, Pace, Script};
 use pgherd_tests::{cluster, run};
@@ -220,20 +219,8 @@ fn random_writes_leave_the_same() {
 
 #[test]
 fn random_pipelines_are_answered_alike() {
-    const TABLES: &str = "CREATE TABLE w (k int PRIMARY KEY, v text NOT NULL); \
-        CREATE TABLE h (k int PRIMARY KEY, v text NOT NULL); \
-        CREATE TABLE r (k int PRIMARY KEY, v text NOT NULL)";
     let cluster = cluster();
-    let home = &cluster.file.shards[0];
-    run(&home.dsn, "CREATE DATABASE plain");
-    let address = SocketAddr::from(([127, 0, 0, 1], home.port));
-    run(&format!("postgres://postgres@{address}/plain"), TABLES);
-    run(cluster.dsn(), TABLES);
-    run(cluster.dsn(), "SELECT create_distributed_table('w', 'k')");
-    run(cluster.dsn(), "SELECT create_reference_table('r')");
-    let plain = Side { address, database: "plain".to_owned() };
-    let database = cluster.file.database.clone();
-    let router = Side { address: cluster.file.routers[0].listen, database };
+    let [plain, router] = wire_scripts::sides(&cluster);
     let first = number("PGHERD_RANDOM_SEED", 1);
     for seed in first..first + number("PGHERD_RANDOM_COUNT", PIPELINES) {
         let text = pipeline::case(seed);

@@ -2,17 +2,10 @@
 //! by the router over distributed tables. `PGHERD_WIRE=extended` runs the files with that in their
 //! name; `PGHERD_WIRE_WRITE=1` writes the answers into the files.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use pgherd::dev::LocalCluster;
-use pgherd_tests::parity::Side;
+use pgherd_tests::cluster;
 use pgherd_tests::wire_scripts::{self, Pace, Script};
-use pgherd_tests::{cluster, run};
-
-const TABLES: &str = "CREATE TABLE w (k int PRIMARY KEY, v text NOT NULL); \
-    CREATE TABLE h (k int PRIMARY KEY, v text NOT NULL); \
-    CREATE TABLE r (k int PRIMARY KEY, v text NOT NULL)";
 
 #[test]
 fn messages_are_answered_as_the_scripts_say() {
@@ -34,7 +27,7 @@ fn check(pace: Pace) {
     // (`tests/on-postgres`); the router answers the same.
     let other = std::env::var_os("PG_BIN").is_some();
     let cluster = cluster();
-    let [plain, router] = sides(&cluster);
+    let [plain, router] = wire_scripts::sides(&cluster);
     let mut differences = Vec::new();
     let mut count = 0;
     for path in files {
@@ -99,18 +92,4 @@ fn files() -> Vec<PathBuf> {
     let mut files: Vec<_> = entries.map(|entry| entry.expect("a file").path()).collect();
     files.sort();
     files
-}
-
-/// PostgreSQL's side is another database of the home shard's server.
-fn sides(cluster: &LocalCluster) -> [Side; 2] {
-    let home = &cluster.file.shards[0];
-    run(&home.dsn, "CREATE DATABASE plain");
-    let address = SocketAddr::from(([127, 0, 0, 1], home.port));
-    run(&format!("postgres://postgres@{address}/plain"), TABLES);
-    run(cluster.dsn(), TABLES);
-    run(cluster.dsn(), "SELECT create_distributed_table('w', 'k')");
-    run(cluster.dsn(), "SELECT create_reference_table('r')");
-    let plain = Side { address, database: "plain".to_owned() };
-    let database = cluster.file.database.clone();
-    [plain, Side { address: cluster.file.routers[0].listen, database }]
 }
