@@ -525,7 +525,8 @@ fn has_parameters(kind: StatementKind) -> bool {
     )
 }
 
-fn without_place(failure: Failure) -> Failure {
+/// An error in a text that the client has not sent.
+pub(super) fn without_place(failure: Failure) -> Failure {
     match failure {
         Failure::Shard(frame) => {
             let mut report = Vec::new();
