@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use crate::{
     Action, Alone, Borrow, CarriedTo, CopiedTable, CopyKey, CopyRows, CursorStatement, Declare,
-    GatherPlace, KeySource, KeyUse, Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan, Pull,
-    RowCount, StepPart, Target,
+    Encoding, GatherPlace, KeySource, KeyUse, Limit, Make, ManyShards, Merge, Otherwise, Piece,
+    Plan, Pull, RowCount, StepPart, Target,
 };
 
 /// How much of the cluster a plan needs.
@@ -174,10 +174,13 @@ impl Plan {
                     CopyRows::Everywhere => write!(out, "COPY into {} on all shards", copy.table),
                 };
                 copy.makes.iter().for_each(|made| write_make(out, &made.make));
-                write!(out, "\n  {} columns, {:?}", copy.columns, copy.format)
+                let _ = write!(out, "\n  {} columns, {:?}", copy.columns, copy.format);
+                write_encoding(out, copy.encoding)
             }
             Action::CopyQuery(copy) => {
-                let _ = write!(out, "COPY {:?}, quoting {:?}: ", copy.format, copy.force_quote);
+                let _ = write!(out, "COPY {:?}, quoting {:?}", copy.format, copy.force_quote);
+                let _ = write_encoding(out, copy.encoding);
+                out.push_str(": ");
                 copy.plan.write(out);
                 Ok(())
             }
@@ -223,6 +226,13 @@ impl Plan {
             },
             Action::Empty => write!(out, "nothing"),
         };
+    }
+}
+
+fn write_encoding(out: &mut String, encoding: Encoding) -> std::fmt::Result {
+    match encoding {
+        Encoding::UTF8 => Ok(()),
+        encoding => write!(out, " in {}", encoding.name),
     }
 }
 
