@@ -301,6 +301,7 @@ fn write_many(out: &mut String, many: &ManyShards) {
                 Alone::Again => Ok(()),
                 Alone::Rest => write!(out, "; can be resumed"),
                 Alone::Index { name, table } => write!(out, "; index {name} on {table} to resume"),
+                Alone::Unnamed(index) => write!(out, "; an index on {} gets a name", index.table),
                 Alone::NoIndex { name } => write!(out, "; no index {name} to resume"),
             }
         }
