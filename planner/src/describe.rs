@@ -140,7 +140,12 @@ impl Plan {
                 write!(out, "\n  there: {}", carried.sql)
             }
             Action::MadeTable(made) => {
-                write!(out, "one after another\n  {}\n  and then: {}", made.create, made.fill)
+                let _ =
+                    write!(out, "one after another\n  {}\n  and then: {}", made.create, made.fill);
+                match &made.unless {
+                    None => Ok(()),
+                    Some(_) => write!(out, "\n  if it was not there"),
+                }
             }
             Action::Steps(steps) => {
                 out.push_str("one after another");
