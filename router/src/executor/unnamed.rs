@@ -11,6 +11,7 @@ use postgres_protocol::escape::escape_literal;
 use super::Conn;
 use super::prepared::without_place;
 use crate::error::{ErrorInfo, Failure};
+use crate::wire::{HEADER, backend};
 
 /// Says of a statement in `pgherd.unfinished` that its index was unnamed.
 const CHOSEN: &str = "/* name chosen */";
@@ -78,7 +79,7 @@ impl Conn {
         let schema = self.query(home, &schema).await?.scalar().unwrap_or_else(|| "0".into());
         let copy = quoted(name);
         let made = self.query(home, &format!("CREATE TEMPORARY TABLE {copy} (LIKE {table})")).await;
-        made.map_err(without_place)?;
+        made.map_err(not_copied)?;
         let copy = format!("pg_temp.{copy}");
         // Errors have their place in the client's text.
         let before = sql.rfind(&**rest).map_or(0, |at| sql[..at].chars().count());
@@ -102,5 +103,18 @@ impl Conn {
             .detail("Those that PostgreSQL would choose are taken.")
             .hint("Give the index a name.")
             .into())
+    }
+}
+
+/// Who may make the index may not be allowed to copy its table.
+fn not_copied(failure: Failure) -> Failure {
+    let Failure::Shard(frame) = &failure else { return failure };
+    let field = |code| backend::report_field(&frame[HEADER.min(frame.len())..], code);
+    match (field(b'C'), field(b'M')) {
+        (Some("42501"), Some(message)) => ErrorInfo::new("42501", message.to_owned())
+            .detail("PostgreSQL is asked for the index's name by a temporary copy of the table.")
+            .hint("Give the index a name.")
+            .into(),
+        _ => without_place(failure),
     }
 }
