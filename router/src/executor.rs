@@ -75,6 +75,7 @@ mod steps;
 mod streamed;
 mod touched;
 mod turned;
+mod unnamed;
 mod yielding;
 
 use std::rc::Rc;

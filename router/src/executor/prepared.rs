@@ -498,7 +498,8 @@ fn has_parameters(kind: StatementKind) -> bool {
     )
 }
 
-fn without_place(failure: Failure) -> Failure {
+/// A failure that speaks of another text than the client's.
+pub(super) fn without_place(failure: Failure) -> Failure {
     match failure {
         Failure::Shard(frame) => {
             let mut report = Vec::new();
