@@ -1,6 +1,9 @@
 //! What belongs to one session follows it over pooled servers, ends with it, and is never seen by
 //! another.
 
+#[path = "sessions/encodings.rs"]
+mod encodings;
+
 use std::time::{Duration, Instant};
 
 use pgherd::dev::LocalCluster;

@@ -29,6 +29,9 @@ impl Conn {
             if !self.servers[at].joined && self.differs(at) {
                 Box::pin(self.bring_settings(at)).await?;
             }
+            if self.has_set_in_block() {
+                Box::pin(self.join_in_parts(at)).await?;
+            }
             return Ok(at);
         }
         if self.session.transaction.block().is_some_and(|block| block.is_serializable())
@@ -56,6 +59,9 @@ impl Conn {
         }
         if foreign && self.worker.shared.asks_numbers.load(Ordering::Relaxed) {
             Box::pin(self.forget_numbers(at)).await?;
+        }
+        if self.has_set_in_block() {
+            Box::pin(self.join_in_parts(at)).await?;
         }
         Ok(at)
     }
@@ -101,8 +107,8 @@ impl Conn {
         wanted: Rc<Settings>,
     ) -> Result<(), Failure> {
         let server = &mut self.servers[at];
-        let sql = wanted.change_from(&server.settings);
-        if !sql.is_empty() {
+        // The encoding first, by itself: the others arrive in it.
+        for sql in wanted.change_from(&server.settings).into_iter().filter(|sql| !sql.is_empty()) {
             let reply = server.run(&sql).await;
             match reply {
                 Ok(reply) if reply.error.is_none() => {}
