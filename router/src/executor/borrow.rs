@@ -32,7 +32,7 @@ const ANALYZE_FROM: u64 = 1000;
 const READ_ONLY: &str = "SET default_transaction_read_only = on; SET transaction_read_only = on";
 
 /// Of copies: the client's encoding may lack some of their characters.
-const IN_UTF8: &str = "ENCODING 'UTF8'";
+pub(super) const IN_UTF8: &str = "ENCODING 'UTF8'";
 
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '2s'";
 

@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use pgherd_planner::{Action, ClusterFunction, CursorStatement, Merge, Otherwise, Plan, PlanError};
+use pgherd_planner::{Action, CursorStatement, Merge, Otherwise, Plan, PlanError};
 
 use super::Conn;
 use crate::error::{ErrorInfo, Failure};
@@ -34,10 +34,10 @@ fn passes_through(plan: &Plan) -> bool {
         },
         Action::Many(many) => merged(&many.merge),
         Action::Cursor(CursorStatement::Declare(declare)) => passes_through(&declare.plan),
-        Action::Cluster(call) => matches!(call, ClusterFunction::TransactionOutcome { .. }),
         Action::Insert(_)
         | Action::Role(_)
         | Action::Borrow(_)
+        | Action::Cluster(_)
         | Action::CopyOut(_)
         | Action::Session(_)
         | Action::Stateful(_)

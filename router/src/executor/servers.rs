@@ -49,7 +49,10 @@ impl Conn {
             None => Box::pin(self.wait_for_server(shard)).await?,
         };
         server.same_user = server.last_user == self.cancel.pid;
-        let foreign = server.drew && !server.same_user;
+        if !server.same_user {
+            server.others_numbers = server.drew;
+        }
+        let forgets = server.others_numbers;
         server.last_user = self.cancel.pid;
         self.cancel.servers.borrow_mut().push(cancel_target(&server));
         self.servers.push(server);
@@ -57,7 +60,7 @@ impl Conn {
         if self.differs(at) {
             Box::pin(self.bring_settings(at)).await?;
         }
-        if foreign && self.worker.shared.asks_numbers.load(Ordering::Relaxed) {
+        if forgets && self.worker.shared.asks_numbers.load(Ordering::Relaxed) {
             Box::pin(self.forget_numbers(at)).await?;
         }
         if self.has_set_in_block() {

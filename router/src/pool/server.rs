@@ -51,6 +51,8 @@ pub struct Server {
     pub same_user: bool,
     /// A session may have called `nextval()` here, so that `currval()` knows its numbers.
     pub drew: bool,
+    /// Numbers of a session before this one may still be here.
+    pub others_numbers: bool,
     /// This transaction may have written here.
     pub wrote: bool,
     /// This transaction's BEGIN was sent here.
@@ -166,6 +168,7 @@ impl Server {
             last_user: 0,
             same_user: false,
             drew: false,
+            others_numbers: false,
             wrote: false,
             joined: false,
             kept: false,
@@ -216,6 +219,7 @@ impl Server {
         server.seldom.own_settings = intern(parcel.own_settings);
         server.last_user = parcel.last_user;
         server.drew = true;
+        server.others_numbers = true;
         server.parameters = parcel.parameters.into();
         server.encoding = encoding_of(&server.parameters);
         server.pid = parcel.pid;

@@ -125,3 +125,11 @@ SELECT v, length(v) FROM plain WHERE id = 20;
 DISCARD ALL;
 SHOW client_encoding;
 SELECT v, length(v) FROM plain WHERE id = 20;
+SET client_encoding = 'LATIN1';
+CREATE TABLE "é" (k text PRIMARY KEY, "ü" int);
+INSERT INTO "é" VALUES ('ß', 1), ('à', 2), (U&'\20AC', 3);
+--@ router: SELECT create_distributed_table('é', 'k')
+SELECT "ü" FROM "é" WHERE k = 'à';
+SELECT count(*) FROM "é";
+RESET client_encoding;
+SELECT k FROM "Ã©" WHERE k = '€';
