@@ -218,6 +218,14 @@ impl ShardMap {
         self.relations.iter()
     }
 
+    /// Whether the group's keys are texts.
+    #[must_use]
+    pub fn has_text_keys(&self, group: GroupId) -> bool {
+        use KeyType::{Bpchar, Enum, Text, Varchar};
+        let group = self.groups.get(&group);
+        group.is_some_and(|group| matches!(group.key_type, Text | Varchar | Bpchar | Enum))
+    }
+
     /// The shard that holds the rows with this key.
     ///
     /// # Errors
