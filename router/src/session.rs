@@ -12,11 +12,12 @@ use std::rc::Rc;
 
 use foldhash::HashMap;
 use pgherd_planner::{
-    Action, CursorStatement, ParamValue, Params, Plan, SessionStatement, StatementKind,
+    Action, CursorStatement, HighBytes, ParamValue, Params, Plan, SessionStatement, StatementKind,
 };
 use pgherd_shard_map::{ShardId, TableName};
 
 use crate::error::ErrorInfo;
+use crate::wire::encoding::Encoding;
 use crate::wire::frontend::BindTail;
 use crate::wire::{self, HEADER};
 use foreign::ForeignTypes;
@@ -120,6 +121,8 @@ pub struct Portal {
     pub depth: Cell<usize>,
     /// It was bound when the transaction had failed already: its failure has not ended it.
     pub after_failure: bool,
+    /// Of the values, where they are not in UTF-8.
+    pub encoding: Option<&'static Encoding>,
 }
 
 /// How far a portal of the router's own has come. None begins anew.
@@ -240,7 +243,13 @@ impl Portal {
             run: Cell::new(Run::NotYet),
             depth: Cell::new(0),
             after_failure: false,
+            encoding: None,
         }
+    }
+
+    #[must_use]
+    pub fn encoded(self, encoding: Option<&'static Encoding>) -> Self {
+        Self { encoding, ..self }
     }
 
     /// Of the transaction as it is.
@@ -258,7 +267,7 @@ impl Portal {
     pub fn params(&self) -> Result<BoundParams<'_>, ErrorInfo> {
         let tail =
             BindTail::new(&self.tail).map_err(|error| ErrorInfo::protocol(error.to_string()))?;
-        Ok(BoundParams { tail, types: &self.statement.types })
+        Ok(BoundParams { tail, types: &self.statement.types, encoding: self.encoding })
     }
 }
 
@@ -267,6 +276,8 @@ impl Portal {
 pub struct BoundParams<'a> {
     pub tail: BindTail<'a>,
     pub types: &'a [u8],
+    /// Of the values, where they are not in UTF-8.
+    pub encoding: Option<&'static Encoding>,
 }
 
 impl Params for BoundParams<'_> {
@@ -276,5 +287,9 @@ impl Params for BoundParams<'_> {
         let type_oid =
             self.types.get(at..at + 4).map_or(0, |b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
         Some(ParamValue { bytes, binary, type_oid })
+    }
+
+    fn high_bytes(&self) -> Option<&HighBytes> {
+        self.encoding.map(|encoding| &encoding.high)
     }
 }

@@ -64,8 +64,24 @@ pub enum Alone {
     Rest,
     /// An index, which is not valid where it failed. The table as it is written.
     Index { name: Box<str>, table: Box<str> },
+    /// The same, where PostgreSQL chooses its name.
+    Unnamed(Box<UnnamedIndex>),
     /// An index that is gone, or still there. Its name as it is written.
     NoIndex { name: Box<str> },
+}
+
+/// `CREATE INDEX CONCURRENTLY ON table …`, in parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnnamedIndex {
+    /// `CREATE [UNIQUE] INDEX`, then with CONCURRENTLY.
+    pub verb: Box<str>,
+    pub head: Box<str>,
+    /// From ON to the end.
+    pub tail: Box<str>,
+    /// The table as it is written, its name alone, and what follows.
+    pub table: Box<str>,
+    pub name: Box<str>,
+    pub rest: Box<str>,
 }
 
 /// New columns of a distributed table that sequences fill.

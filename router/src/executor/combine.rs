@@ -160,14 +160,13 @@ impl Conn {
             })
             .collect();
         let reply = self.query(at, &format!("SELECT {}", asked.join(", "))).await?;
-        let told = reply.rows.first().and_then(|row| backend::row_values(row).ok());
         Ok(columns
             .iter()
-            .zip(told.unwrap_or_default().chunks(2))
+            .zip(reply.first_row().chunks(2))
             .map(|(column, told)| {
-                let text = |at: usize| told.get(at).copied().flatten().unwrap_or_default();
-                let name = String::from_utf8_lossy(text(0)).into_owned();
-                PartialType { oid: column.type_oid, name, composite: text(1) == b"c" }
+                let text = |at: usize| told.get(at).and_then(Option::as_deref).unwrap_or_default();
+                let (name, composite) = (text(0).to_owned(), text(1) == "c");
+                PartialType { oid: column.type_oid, name, composite }
             })
             .collect())
     }
@@ -311,7 +310,10 @@ fn param_literal(portal: Option<&Portal>, number: u16) -> Result<String, Failure
     let param = params.param(number).ok_or_else(unknown)?;
     let Some(bytes) = param.bytes else { return Ok("NULL".to_owned()) };
     match (param.binary, bytes.len(), param.type_oid) {
-        (false, _, _) => std::str::from_utf8(bytes).map(escape_literal).map_err(|_| unknown()),
+        (false, _, _) => match params.encoding {
+            None => std::str::from_utf8(bytes).map(escape_literal).map_err(|_| unknown()),
+            Some(encoding) => Ok(escape_literal(&encoding.decode(bytes)?)),
+        },
         (true, 8, 20) => Ok(bytes.try_into().map_or(0, i64::from_be_bytes).to_string()),
         (true, 4, 23) => Ok(bytes.try_into().map_or(0, i32::from_be_bytes).to_string()),
         (true, 2, 21) => Ok(bytes.try_into().map_or(0, i16::from_be_bytes).to_string()),

@@ -5,6 +5,7 @@
 //! as they are, any other expression evaluated by the home shard first. So it is routed, scattered
 //! and split like a bound statement.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
@@ -18,6 +19,7 @@ use crate::pool::server::Reply;
 use crate::session::foreign::ForeignTypes;
 use crate::session::{Portal, Prepared};
 use crate::wire::backend::{self, FIRST_USER_OID, Numbered};
+use crate::wire::encoding::Encoding;
 use crate::wire::frontend::{self, BindTail};
 use crate::wire::reply::Expect;
 use crate::worker::statements::statement_id;
@@ -227,8 +229,8 @@ impl Conn {
             Some(portal) => portal.params()?.tail.results.to_vec(),
             None => vec![0, 0],
         };
-        let tail = bind_tail(values, &results);
-        let portal = Portal::new(Rc::clone(prepared), false, tail);
+        let tail = bind_tail(values, &results, self.planning.encoding)?;
+        let portal = Portal::new(Rc::clone(prepared), false, tail).encoded(self.planning.encoding);
         let route = {
             let params = portal.params()?;
             self.route(&prepared.plan, &prepared.sql, &prepared.literals, &params)?
@@ -286,7 +288,7 @@ impl Conn {
             format!("CAST({value} AS {name})")
         });
         let made = self.prepare(&format!("{create} {query}\n{data}"), &[])?;
-        let portal = Portal::new(made, false, bind_tail(&[], &[0, 0]));
+        let portal = Portal::new(made, false, bind_tail(&[], &[0, 0], None)?);
         Box::pin(self.run_statement(Statement::bound(&portal))).await?;
         // That of a table without data says otherwise only where it is not made by EXECUTE.
         let mut tag = Vec::new();
@@ -309,8 +311,8 @@ impl Conn {
     ) -> Result<Portal, Failure> {
         let (prepared, values) = self.executed(name, arguments, sql, sql).await?;
         let explained = self.prepare(&format!("{head} {}", prepared.sql), &prepared.types)?;
-        let tail = bind_tail(&values, &[0, 0]);
-        Ok(Portal::new(explained, true, tail))
+        let tail = bind_tail(&values, &[0, 0], self.planning.encoding)?;
+        Ok(Portal::new(explained, true, tail).encoded(self.planning.encoding))
     }
 
     /// The statement of an EXECUTE that stands in `sql`, and its values.
@@ -475,7 +477,7 @@ impl Conn {
         let named =
             pgherd_planner::parameters(&statement.sql).last().map_or(0, |n| usize::from(*n));
         let values = vec![None; named.max(statement.types.len() / 4)];
-        let tail = bind_tail(&values, results);
+        let tail = bind_tail(&values, results, None)?;
         let portal = Portal::new(statement, false, tail);
         self.describe_at_home(&portal, backend::NO_DATA).await
     }
@@ -525,7 +527,7 @@ fn has_parameters(kind: StatementKind) -> bool {
     )
 }
 
-/// An error in a text that the client has not sent.
+/// A failure that speaks of another text than the client's.
 pub(super) fn without_place(failure: Failure) -> Failure {
     match failure {
         Failure::Shard(frame) => {
@@ -548,21 +550,30 @@ fn oids(oids: impl Iterator<Item = u32>) -> Vec<u8> {
 }
 
 /// A Bind message after its names: values as text, results as asked.
-fn bind_tail(values: &[Option<String>], results: &[u8]) -> Box<[u8]> {
+/// Values in the text format, in the client's encoding.
+fn bind_tail(
+    values: &[Option<String>],
+    results: &[u8],
+    encoding: Option<&Encoding>,
+) -> Result<Box<[u8]>, ErrorInfo> {
     let mut tail = vec![0, 0];
     tail.extend_from_slice(&(values.len() as u16).to_be_bytes());
     for value in values {
         match value {
             Some(value) => {
+                let value = match encoding {
+                    None => Cow::Borrowed(value.as_bytes()),
+                    Some(encoding) => encoding.encode(value)?.into(),
+                };
                 tail.extend_from_slice(&(value.len() as i32).to_be_bytes());
-                tail.extend_from_slice(value.as_bytes());
+                tail.extend_from_slice(&value);
             }
             None => tail.extend_from_slice(&(-1i32).to_be_bytes()),
         }
     }
     tail.extend_from_slice(results);
     debug_assert!(BindTail::new(&tail).is_ok());
-    tail.into()
+    Ok(tail.into())
 }
 
 /// The value of an argument that needs no server to be read: a string, which its type reads, NULL,

@@ -189,7 +189,7 @@ impl Conn {
             columns: OnceCell::new(),
         };
         debug_assert!(BindTail::new(tail).is_ok());
-        Rc::new(Portal::new(Rc::new(prepared), true, tail.into()))
+        Rc::new(Portal::new(Rc::new(prepared), true, tail.into()).encoded(self.planning.encoding))
     }
 
     async fn move_cursor(&mut self, moved: &Move, statement: Statement<'_>) -> Result<(), Failure> {
