@@ -463,6 +463,33 @@ pub struct ParamValue<'a> {
 /// Parameters by number, from 1. The simple protocol has none.
 pub trait Params {
     fn param(&self, number: u16) -> Option<ParamValue<'_>>;
+
+    /// Where texts are not UTF-8 but of one byte for each character: what these are.
+    fn high_bytes(&self) -> Option<&HighBytes> {
+        None
+    }
+}
+
+/// The characters of the bytes from 0x80 on; U+FFFD where there is none.
+#[derive(Debug, Clone)]
+pub struct HighBytes(pub [char; 128]);
+
+impl HighBytes {
+    #[must_use]
+    pub fn character(&self, byte: u8) -> Option<char> {
+        match byte.checked_sub(0x80) {
+            None => Some(char::from(byte)),
+            Some(at) => {
+                Some(self.0[usize::from(at)]).filter(|found| *found != char::REPLACEMENT_CHARACTER)
+            }
+        }
+    }
+
+    /// `None` where a byte has no character.
+    #[must_use]
+    pub fn text(&self, bytes: &[u8]) -> Option<String> {
+        bytes.iter().map(|byte| self.character(*byte)).collect()
+    }
 }
 
 /// The simple protocol's parameters.

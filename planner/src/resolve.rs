@@ -5,7 +5,9 @@ use pgherd_shard_map::{GroupId, KeyError, KeyInput, ShardId, ShardMap};
 use smallvec::SmallVec;
 
 use crate::literal::{Value, decode};
-use crate::{KeySource, KeyUse, Literal, ParamValue, Params, PlanError, ShardSet, Target};
+use crate::{
+    HighBytes, KeySource, KeyUse, Literal, ParamValue, Params, PlanError, ShardSet, Target,
+};
 
 impl Target {
     /// The shards that the statement's keys name.
@@ -25,7 +27,13 @@ impl Target {
             Self::All => Ok(ShardSet::All),
             Self::Shard(shard) => Ok(ShardSet::Some(SmallVec::from_slice(&[*shard]))),
             Self::Keys { group, keys, why } => {
-                let mut search = Search { map, group: *group, why: *why, found: SmallVec::new() };
+                let mut search = Search {
+                    map,
+                    group: *group,
+                    why: *why,
+                    found: SmallVec::new(),
+                    high: params.high_bytes(),
+                };
                 for (at, key) in keys.iter().enumerate() {
                     if let KeyUse::Both { filters } = *why {
                         let filter = at < filters as usize;
@@ -55,7 +63,8 @@ impl KeySource {
         literals: &[Literal],
         params: &dyn Params,
     ) -> Result<Option<ShardId>, PlanError> {
-        let mut search = Search { map, group, why: KeyUse::NewRow, found: SmallVec::new() };
+        let (why, found) = (KeyUse::NewRow, SmallVec::new());
+        let mut search = Search { map, group, why, found, high: params.high_bytes() };
         search.source(self, statement, literals, params)?;
         Ok(search.found.first().copied())
     }
@@ -66,6 +75,8 @@ struct Search<'a> {
     group: GroupId,
     why: KeyUse,
     found: SmallVec<[ShardId; 4]>,
+    /// Of the parameters, where they are not UTF-8.
+    high: Option<&'a HighBytes>,
 }
 
 impl Search<'_> {
@@ -112,7 +123,17 @@ impl Search<'_> {
     }
 
     fn input(&mut self, key: KeyInput<'_>) -> Result<bool, PlanError> {
-        let shard = self.map.shard_for(self.group, key);
+        let shard = match (self.high, key) {
+            (Some(high), KeyInput::Param { bytes, binary, type_oid })
+                if !bytes.is_ascii() && self.map.has_text_keys(self.group) =>
+            {
+                // Without a character for each byte it is no text: any shard will say so.
+                let Some(text) = high.text(bytes) else { return Ok(true) };
+                let bytes = text.as_bytes();
+                self.map.shard_for(self.group, KeyInput::Param { bytes, binary, type_oid })
+            }
+            _ => self.map.shard_for(self.group, key),
+        };
         self.add(shard)
     }
 

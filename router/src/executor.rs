@@ -12,6 +12,7 @@
 //! - `many`: several shards, merged. `ordered`, `ranked`: sorted rows. `combine`, `grouped`: partial
 //!   aggregates. `insert`: rows by their keys. `gather`: rows made at home, `own_sequences` with the
 //!   numbers of a sequence that is new.
+//! - `columns`: what prepared statements return, and go on returning.
 //! - `borrow`: copies of rows, and PostgreSQL over them. `broadcast`: copies of small tables on the
 //!   shards of a large one. `informed`: writes with copies of what they read. `carried`: MERGE with
 //!   rows of other shards. `spelled`: rows as a WITH query.
@@ -31,6 +32,7 @@
 //!   changed. `settings`, `set`: the session's own statements.
 //! - `cursor`: rows that the client takes in portions.
 //! - `observed`: counters and the log of slow statements. `released`: servers that are done.
+//! - `encoded`: clients that do not speak UTF-8.
 //! - `explain`: the distributed plan with the shards' own.
 
 mod alone;
@@ -38,6 +40,7 @@ mod borrow;
 mod broadcast;
 mod carried;
 mod cluster;
+mod columns;
 mod combine;
 mod commit;
 mod concurrently;
@@ -45,6 +48,7 @@ mod consistent;
 mod copy;
 mod cursor;
 mod drawn;
+mod encoded;
 mod explain;
 mod followed;
 mod forms;
@@ -83,8 +87,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pgherd_planner::{
-    Access, Action, CursorStatement, Literal, OneShard, Otherwise, ParamValue, Params, Plan, Scan,
-    ShardSet, StatementKind, Target,
+    Access, Action, CursorStatement, HighBytes, Literal, OneShard, Otherwise, ParamValue, Params,
+    Plan, Scan, ShardSet, StatementKind, Target,
 };
 use pgherd_shard_map::ShardId;
 use smallvec::SmallVec;
@@ -99,6 +103,7 @@ use crate::wire::reply::ReplyScanner;
 use crate::worker::{Cancel, Planning, Worker};
 pub use broadcast::Copies;
 pub use cluster::cluster_column;
+pub use encoded::check_encoding;
 pub use kept::Kept;
 pub use relay::{Ready, RelayEnd};
 pub use settings::runs_in_block;
@@ -179,6 +184,10 @@ impl Params for StatementParams<'_> {
     fn param(&self, number: u16) -> Option<ParamValue<'_>> {
         self.0.as_ref()?.param(number)
     }
+
+    fn high_bytes(&self) -> Option<&HighBytes> {
+        self.0.as_ref()?.high_bytes()
+    }
 }
 
 /// Where a statement goes, once its keys are known.
@@ -256,7 +265,12 @@ impl Conn {
         let auto = &self.worker.live.borrow().auto_distribute;
         let (planning, user) = (&self.planning, &self.login.user);
         let plan = self.worker.plans.borrow_mut().find(sql, scan, planning, user, auto);
-        plan.map_err(|error| Failure::of_plan(error, sql))
+        let plan = plan.map_err(|error| Failure::of_plan(error, sql))?;
+        if let Some(encoding) = planning.encoding {
+            let passes = encoded::refuse_own_texts(&plan, encoding);
+            passes.map_err(|error| Failure::of_plan(error, sql))?;
+        }
+        Ok(plan)
     }
 
     /// The plan of a SELECT whose keys name several shards, which it cannot run on each by itself.

@@ -182,6 +182,8 @@ impl Conn {
     /// # Errors
     /// Failures that end the connection.
     fn tell(&mut self, failure: Failure) -> Result<(), Failure> {
+        let from = self.client.out.len();
+        let own = !matches!(failure, Failure::Shard(_));
         match failure {
             Failure::Statement(mut error) => {
                 error.position = error.position.zip(self.statement_at).map(|(at, by)| at + by);
@@ -205,6 +207,9 @@ impl Conn {
             }
             Failure::Told => {}
             Failure::ClientGone | Failure::Fatal(_) | Failure::Torn => return Err(failure),
+        }
+        if let Some(encoding) = self.planning.encoding.filter(|_| own) {
+            encoding.encode_report(&mut self.client.out, from);
         }
         self.worker.metrics.statement_failed();
         if let Some(block) = self.session.transaction.block_mut() {

@@ -11,10 +11,13 @@ use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use foldhash::HashMap;
-use pgherd_planner::{ParamValue, Params, Plan};
+use pgherd_planner::{
+    Action, CursorStatement, HighBytes, ParamValue, Params, Plan, SessionStatement, StatementKind,
+};
 use pgherd_shard_map::{ShardId, TableName};
 
 use crate::error::ErrorInfo;
+use crate::wire::encoding::Encoding;
 use crate::wire::frontend::BindTail;
 use crate::wire::{self, HEADER};
 use foreign::ForeignTypes;
@@ -97,6 +100,9 @@ pub struct Prepared {
     pub literals: Box<[pgherd_planner::Literal]>,
     /// Where it declares user-defined types: what they are on the other shards, once that is known.
     pub foreign: OnceCell<Box<[ForeignTypes]>>,
+    /// The columns that it returned when it was prepared, hashed, once they are known
+    /// (`executor/columns.rs`).
+    pub columns: OnceCell<u64>,
 }
 
 /// A bound portal.
@@ -115,6 +121,8 @@ pub struct Portal {
     pub depth: Cell<usize>,
     /// It was bound when the transaction had failed already: its failure has not ended it.
     pub after_failure: bool,
+    /// Of the values, where they are not in UTF-8.
+    pub encoding: Option<&'static Encoding>,
 }
 
 /// How far a portal of the router's own has come. None begins anew.
@@ -183,6 +191,45 @@ impl Prepared {
     pub fn name(&self, unnamed: bool) -> &[u8] {
         if unnamed { b"" } else { &self.server_name }
     }
+
+    /// Whether it may return more than the one row that the router makes itself. Drivers send a row
+    /// limit with every statement whose rows they do not want.
+    #[must_use]
+    pub fn returns_rows(&self) -> bool {
+        match self.plan.kind {
+            StatementKind::Session => {
+                matches!(self.plan.action, Action::Session(SessionStatement::Execute { .. }))
+            }
+            StatementKind::Utility => matches!(&self.plan.action, Action::Cursor(cursor)
+                if matches!(cursor, CursorStatement::Move(moved) if moved.shows)),
+            StatementKind::Select | StatementKind::Explain => {
+                !matches!(self.plan.action, Action::Cluster(_))
+            }
+            StatementKind::Insert | StatementKind::Update | StatementKind::Delete => {
+                let word = "returning".as_bytes();
+                let mut windows = self.sql.as_bytes().windows(word.len());
+                windows.any(|window| window.eq_ignore_ascii_case(word))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether its columns, which a change of the schema could change, are not known yet.
+    #[must_use]
+    pub fn lacks_columns(&self) -> bool {
+        self.columns.get().is_none() && self.has_columns()
+    }
+
+    /// Whether its columns are those of the tables that it names, or made of them.
+    fn has_columns(&self) -> bool {
+        matches!(
+            self.plan.kind,
+            StatementKind::Select
+                | StatementKind::Insert
+                | StatementKind::Update
+                | StatementKind::Delete
+        ) && self.returns_rows()
+    }
 }
 
 impl Portal {
@@ -196,7 +243,13 @@ impl Portal {
             run: Cell::new(Run::NotYet),
             depth: Cell::new(0),
             after_failure: false,
+            encoding: None,
         }
+    }
+
+    #[must_use]
+    pub fn encoded(self, encoding: Option<&'static Encoding>) -> Self {
+        Self { encoding, ..self }
     }
 
     /// Of the transaction as it is.
@@ -214,7 +267,7 @@ impl Portal {
     pub fn params(&self) -> Result<BoundParams<'_>, ErrorInfo> {
         let tail =
             BindTail::new(&self.tail).map_err(|error| ErrorInfo::protocol(error.to_string()))?;
-        Ok(BoundParams { tail, types: &self.statement.types })
+        Ok(BoundParams { tail, types: &self.statement.types, encoding: self.encoding })
     }
 }
 
@@ -223,6 +276,8 @@ impl Portal {
 pub struct BoundParams<'a> {
     pub tail: BindTail<'a>,
     pub types: &'a [u8],
+    /// Of the values, where they are not in UTF-8.
+    pub encoding: Option<&'static Encoding>,
 }
 
 impl Params for BoundParams<'_> {
@@ -232,5 +287,9 @@ impl Params for BoundParams<'_> {
         let type_oid =
             self.types.get(at..at + 4).map_or(0, |b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
         Some(ParamValue { bytes, binary, type_oid })
+    }
+
+    fn high_bytes(&self) -> Option<&HighBytes> {
+        self.encoding.map(|encoding| &encoding.high)
     }
 }

@@ -5,6 +5,7 @@
 //! Every parser is bounded by its frame and answers [`Malformed`] instead of panicking.
 
 pub mod backend;
+pub mod encoding;
 pub mod frontend;
 pub mod reply;
 pub mod startup;

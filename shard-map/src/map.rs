@@ -62,6 +62,13 @@ pub enum MapError {
 }
 
 impl ShardMap {
+    /// Whether the transaction that made this epoch, and read it, has seen it as everybody does after
+    /// the commit: nothing in it is held back for a change that is under way.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        self.changing.is_empty() && !self.locked_views
+    }
+
     /// Checks that every shard and group that is named exists.
     ///
     /// # Errors
@@ -209,6 +216,14 @@ impl ShardMap {
 
     pub fn relations(&self) -> impl ExactSizeIterator<Item = (&TableName, &RelationKind)> + '_ {
         self.relations.iter()
+    }
+
+    /// Whether the group's keys are texts.
+    #[must_use]
+    pub fn has_text_keys(&self, group: GroupId) -> bool {
+        use KeyType::{Bpchar, Enum, Text, Varchar};
+        let group = self.groups.get(&group);
+        group.is_some_and(|group| matches!(group.key_type, Text | Varchar | Bpchar | Enum))
     }
 
     /// The shard that holds the rows with this key.

@@ -1,6 +1,9 @@
 //! What belongs to one session follows it over pooled servers, ends with it, and is never seen by
 //! another.
 
+#[path = "sessions/encodings.rs"]
+mod encodings;
+
 use std::time::{Duration, Instant};
 
 use pgherd::dev::LocalCluster;
@@ -282,6 +285,25 @@ async fn numbers_of_another_session_are_never_seen() {
             assert!(refused == "55000" || refused == "0A000", "{write}: {refused}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_first_who_asks_does_not_see_anothers_number() {
+    let cluster = cluster();
+    run(cluster.dsn(), "CREATE SEQUENCE own; CREATE TABLE plain (k int)");
+    let (drawing, _, _driver) = connect(cluster.dsn()).await;
+    for round in 1..=20 {
+        assert_eq!(one(&drawing, "SELECT nextval('own')").await, round.to_string());
+    }
+    let (fresh, _, _driver) = connect(cluster.dsn()).await;
+    let asks = ["BEGIN", "INSERT INTO plain VALUES (1)", "SELECT currval('own')"].join(";");
+    let refused = code(&fresh, &asks).await;
+    assert!(refused == "55000" || refused == "0A000", "{refused}");
+    fresh.batch_execute("ROLLBACK").await.expect("rolled back");
+    assert_eq!(code(&fresh, &asks).await, "55000");
+    fresh.batch_execute("ROLLBACK").await.expect("rolled back");
+    let draws = "BEGIN; SELECT nextval('own'); SELECT currval('own')";
+    assert_eq!(one(&fresh, draws).await, "21");
 }
 
 #[tokio::test]

@@ -31,6 +31,9 @@ const ANALYZE_FROM: u64 = 1000;
 /// For functions that say that they only read, and could call one that writes.
 const READ_ONLY: &str = "SET default_transaction_read_only = on; SET transaction_read_only = on";
 
+/// Of copies: the client's encoding may lack some of their characters.
+pub(super) const IN_UTF8: &str = "ENCODING 'UTF8'";
+
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '2s'";
 
 /// A table to be copied, and the checked-out servers that have its rows.
@@ -49,7 +52,8 @@ impl Conn {
         let home = self.planning.map.home;
         let at = self.server_for(home).await?;
         // What has been on that way already has come back from it.
-        let broadcast = !borrow.broadcasts.is_empty() && statement.copies.is_none();
+        let utf8 = self.planning.encoding.is_none();
+        let broadcast = utf8 && !borrow.broadcasts.is_empty() && statement.copies.is_none();
         let statement = Statement { copies: None, ..statement };
         if !broadcast {
             self.refuse_unseen(borrow, at)?;
@@ -322,17 +326,19 @@ impl Conn {
         left: &mut u64,
     ) -> Result<u64, Failure> {
         let pull = source.pull;
-        if !pull.binary {
+        // ENCODING is not minded by the texts in binary rows.
+        let binary = pull.binary && self.planning.encoding.is_none();
+        if !binary {
             self.refuse_odd_forms(scratch)?;
         }
         let name = scratch_name(pull);
-        let format = if pull.binary { "binary" } else { "text" };
+        let format = if binary { "binary" } else { "text" };
         let query = pull_query(pull);
         let mut open = Vec::with_capacity(source.servers.len());
         for at in &source.servers {
             let own = self.own_rows(&query, self.servers[*at].shard)?;
             let query = own.as_deref().unwrap_or(&query);
-            let out = format!("COPY ({query}) TO STDOUT (FORMAT {format})");
+            let out = format!("COPY ({query}) TO STDOUT (FORMAT {format}, {IN_UTF8})");
             let mut request = Vec::new();
             let joins = self.put_join(*at, &mut request);
             frontend::put_query(&mut request, &out);
@@ -341,12 +347,12 @@ impl Conn {
             }
             open.push((*at, joins));
         }
-        let into = format!("COPY {name} FROM STDIN (FORMAT {format})");
+        let into = format!("COPY {name} FROM STDIN (FORMAT {format}, {IN_UTF8})");
         if let Err(failure) = self.begin_scratch_copy(scratch, &into).await {
             self.close_busy(&open).await;
             return Err(failure);
         }
-        let mut stream = CopyStream::onwards(pull.binary);
+        let mut stream = CopyStream::onwards(binary);
         if let Err(failure) = self.move_rows(scratch, &mut open, &mut stream, left).await {
             self.close_busy(&open).await;
             return Err(failure);
@@ -385,10 +391,8 @@ impl Conn {
         let home = self.server_for(self.planning.map.home).await?;
         let reply = self.query(home, &sql).await?;
         let mut columns = Vec::with_capacity(reply.rows.len());
-        for row in &reply.rows {
-            let values = backend::row_values(row).unwrap_or_default();
-            let name =
-                String::from_utf8_lossy(values.first().copied().flatten().unwrap_or_default());
+        for row in reply.text_rows() {
+            let name = row.into_iter().next().flatten().unwrap_or_default();
             if !pull.columns.iter().any(|column| **column == *name) {
                 return Ok(());
             }

@@ -11,6 +11,7 @@ use pgherd_planner::ClusterFunction;
 use pgherd_shard_map::{RelationKind, ShardId, ShardMap, TableKind, TableName};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
+use super::borrow::IN_UTF8;
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::wire::{HEADER, backend, frontend};
@@ -288,13 +289,16 @@ impl Conn {
         let mut request = Vec::new();
         frontend::put_query(
             &mut request,
-            &format!("COPY (SELECT {columns} FROM {name} WHERE {predicate}) TO STDOUT"),
+            &format!("COPY (SELECT {columns} FROM {name} WHERE {predicate}) TO STDOUT ({IN_UTF8})"),
         );
         if let Err(error) = self.servers[from].send(&request).await {
             return Err(self.lost(from, &error));
         }
         request.clear();
-        frontend::put_query(&mut request, &format!("COPY {name} ({columns}) FROM STDIN"));
+        frontend::put_query(
+            &mut request,
+            &format!("COPY {name} ({columns}) FROM STDIN ({IN_UTF8})"),
+        );
         if let Err(error) = self.servers[to].send(&request).await {
             return Err(self.lost(to, &error));
         }

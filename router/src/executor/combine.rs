@@ -36,8 +36,7 @@ impl Conn {
             _ => return Err(Failure::Torn),
         };
         let types = self.types_of(at, &partial).await?;
-        if types.iter().any(PartialType::is_nested) {
-            // `unnest` would take such values apart.
+        if types.iter().any(PartialType::stays_apart) {
             let plan = self.plan_borrowed(statement)?;
             return Box::pin(self.run_statement(Statement { plan: &plan, ..statement })).await;
         }
@@ -161,14 +160,13 @@ impl Conn {
             })
             .collect();
         let reply = self.query(at, &format!("SELECT {}", asked.join(", "))).await?;
-        let told = reply.rows.first().and_then(|row| backend::row_values(row).ok());
         Ok(columns
             .iter()
-            .zip(told.unwrap_or_default().chunks(2))
+            .zip(reply.first_row().chunks(2))
             .map(|(column, told)| {
-                let text = |at: usize| told.get(at).copied().flatten().unwrap_or_default();
-                let name = String::from_utf8_lossy(text(0)).into_owned();
-                PartialType { oid: column.type_oid, name, composite: text(1) == b"c" }
+                let text = |at: usize| told.get(at).and_then(Option::as_deref).unwrap_or_default();
+                let (name, composite) = (text(0).to_owned(), text(1) == "c");
+                PartialType { oid: column.type_oid, name, composite }
             })
             .collect())
     }
@@ -219,9 +217,14 @@ pub(super) struct PartialType {
 }
 
 impl PartialType {
-    /// An array or a row.
-    pub(super) fn is_nested(&self) -> bool {
-        self.composite || self.name.ends_with("[]") || self.name.starts_with("record")
+    /// Whether values of several shards cannot meet in one statement: an array or a row would be taken
+    /// apart by `unnest`, and of an `oid`, `regclass` or their kin each shard has other numbers.
+    pub(super) fn stays_apart(&self) -> bool {
+        let numbered = [24, 26, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191];
+        self.composite
+            || self.name.ends_with("[]")
+            || self.name.starts_with("record")
+            || numbered.contains(&self.oid)
     }
 }
 
@@ -307,7 +310,10 @@ fn param_literal(portal: Option<&Portal>, number: u16) -> Result<String, Failure
     let param = params.param(number).ok_or_else(unknown)?;
     let Some(bytes) = param.bytes else { return Ok("NULL".to_owned()) };
     match (param.binary, bytes.len(), param.type_oid) {
-        (false, _, _) => std::str::from_utf8(bytes).map(escape_literal).map_err(|_| unknown()),
+        (false, _, _) => match params.encoding {
+            None => std::str::from_utf8(bytes).map(escape_literal).map_err(|_| unknown()),
+            Some(encoding) => Ok(escape_literal(&encoding.decode(bytes)?)),
+        },
         (true, 8, 20) => Ok(bytes.try_into().map_or(0, i64::from_be_bytes).to_string()),
         (true, 4, 23) => Ok(bytes.try_into().map_or(0, i32::from_be_bytes).to_string()),
         (true, 2, 21) => Ok(bytes.try_into().map_or(0, i16::from_be_bytes).to_string()),

@@ -6,7 +6,6 @@ use pgherd_shard_map::TableName;
 
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
-use crate::wire::backend;
 
 impl Conn {
     /// A sequence's number went into a row.
@@ -83,13 +82,10 @@ impl Conn {
              WHERE c.oid = ({argument})::pg_catalog.regclass"
         );
         let reply = self.query(at, &sql).await?;
-        let row = reply.rows.first().ok_or_else(unknown)?;
-        let values = backend::row_values(row).unwrap_or_default();
-        let text = |at: usize| {
-            String::from_utf8_lossy(values.get(at).copied().flatten().unwrap_or_default())
-                .into_owned()
-        };
-        Ok(TableName::new(&text(0), &text(1)))
+        match reply.first_row().as_slice() {
+            [Some(schema), Some(name)] => Ok(TableName::new(schema, name)),
+            _ => Err(unknown()),
+        }
     }
 }
 

@@ -216,11 +216,7 @@ pub(super) fn regclass(name: &TableName) -> String {
 
 /// The first column.
 pub(super) fn texts(reply: &Reply) -> impl Iterator<Item = Value> + '_ {
-    reply.rows.iter().map(|row| {
-        let values = backend::row_values(row).ok()?;
-        let text = values.first().copied().flatten()?;
-        Some(String::from_utf8_lossy(text).into_owned())
-    })
+    reply.text_rows().map(|row| row.into_iter().next().flatten())
 }
 
 pub(super) fn random_uuid() -> Result<Value, Failure> {

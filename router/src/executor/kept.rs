@@ -9,7 +9,7 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use pgherd_planner::{Stateful, StatementKind};
+use pgherd_planner::{Stateful, StatementKind, number_calls};
 use smallvec::SmallVec;
 
 use super::observed::count_answer;
@@ -17,6 +17,7 @@ use super::released::give_back;
 use super::touched::{LOOK_AT_SETTINGS, Touched};
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
+use crate::pool::Server;
 use crate::session::{Sequences, Transaction};
 
 /// What is known of the servers that stay.
@@ -101,6 +102,16 @@ impl Conn {
             return self.run_one(home, statement).await;
         }
         if wrote || self.has_sequences(home) {
+            let unsure = |server: &Server| server.shard == home && server.others_numbers;
+            // Nobody had asked when this session got the server.
+            if let Some(at) = self.servers.iter().position(unsure)
+                && !self.has_drawn_now(at, statement).await?
+            {
+                return Err(ErrorInfo::new("0A000", "currval() and lastval() are not known here")
+                    .detail("The server may still have had another session's numbers.")
+                    .hint("Run the transaction again, or use INSERT … RETURNING.")
+                    .into());
+            }
             return self.run_one(home, statement).await;
         }
         Err(ErrorInfo::new("0A000", "currval() and lastval() need a transaction")
@@ -109,10 +120,43 @@ impl Conn {
             .into())
     }
 
-    /// The numbers that another session's `nextval()` has left on a server.
+    /// Whether the open transaction has called `nextval()` for all the numbers that a statement asks
+    /// for: a sequence stays locked until its end.
+    async fn has_drawn_now(
+        &mut self,
+        at: usize,
+        statement: Statement<'_>,
+    ) -> Result<bool, Failure> {
+        let calls = number_calls(statement.sql);
+        if calls.is_empty() || !self.servers[at].joined {
+            return Ok(false);
+        }
+        let drawn = "EXISTS (SELECT FROM pg_catalog.pg_locks l \
+                     JOIN pg_catalog.pg_class c ON c.oid = l.relation AND c.relkind = 'S' \
+                     WHERE l.pid = pg_catalog.pg_backend_pid() AND l.granted \
+                     AND l.mode = 'RowExclusiveLock'";
+        let asked = calls.iter().map(|call| match &call.sequence {
+            Some(argument) => {
+                let name = &statement.sql[argument.clone()];
+                format!("{drawn} AND c.oid = ({name})::pg_catalog.regclass)")
+            }
+            None => format!("{drawn})"),
+        });
+        let asked: Vec<String> = asked.collect();
+        let reply = self.query(at, &format!("SELECT {}", asked.join(" AND "))).await?;
+        Ok(reply.scalar().as_deref() == Some("t"))
+    }
+
+    /// The numbers that another session's `nextval()` has left on a server, and with them what this
+    /// one has there of an earlier transaction.
     pub(super) async fn forget_numbers(&mut self, at: usize) -> Result<(), Failure> {
         self.query(at, "DISCARD SEQUENCES").await?;
-        self.servers[at].drew = false;
+        let server = &mut self.servers[at];
+        server.drew = false;
+        server.others_numbers = false;
+        if self.session.sequences == Sequences::On(server.pid) {
+            self.session.sequences = Sequences::Lost;
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 //! as they are, any other expression evaluated by the home shard first. So it is routed, scattered
 //! and split like a bound statement.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
@@ -14,9 +15,11 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 use super::{Conn, Ready, Route, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::oids::Unknown;
+use crate::pool::server::Reply;
 use crate::session::foreign::ForeignTypes;
 use crate::session::{Portal, Prepared};
 use crate::wire::backend::{self, FIRST_USER_OID, Numbered};
+use crate::wire::encoding::Encoding;
 use crate::wire::frontend::{self, BindTail};
 use crate::wire::reply::Expect;
 use crate::worker::statements::statement_id;
@@ -69,6 +72,7 @@ impl Conn {
             seed,
             literals: scanned.literals.into_boxed_slice(),
             foreign: OnceCell::new(),
+            columns: OnceCell::new(),
         });
         if let Some(seed) = seed {
             self.worker.statements.borrow_mut().keep(seed, &prepared);
@@ -112,9 +116,14 @@ impl Conn {
         if seed.is_some() && statement.seed == seed {
             return Ok(statement);
         }
-        let statement = self.prepare_as(statement.id, &statement.sql, &statement.types)?;
+        let statement = self.planned_anew(&statement)?;
         self.session.statements.insert(name.into(), Rc::clone(&statement));
         Ok(statement)
+    }
+
+    /// A statement planned for the map and settings of now.
+    pub(super) fn planned_anew(&self, statement: &Prepared) -> Result<Rc<Prepared>, Failure> {
+        self.prepare_as(statement.id, &statement.sql, &statement.types)
     }
 
     /// PREPARE name (types) AS text
@@ -147,7 +156,8 @@ impl Conn {
         let types = oids(declared.iter().map(|oid| usable(*oid)));
         // It stands where it stood in the PREPARE, so that positions are right.
         let before = statement.sql[..span.start as usize].chars().count();
-        let known = self.parameter_types(at, &format!("{:before$}{text}", ""), &types).await?;
+        let reply = self.describe_at(at, &format!("{:before$}{text}", ""), &types).await?;
+        let known = types_told(&reply);
         for (at, oid) in declared.iter().enumerate() {
             if *oid >= FIRST_USER_OID && known.get(at) != Some(oid) {
                 return Err(ErrorInfo::new(
@@ -161,6 +171,9 @@ impl Conn {
         }
         let types = oids(known.into_iter().map(usable));
         let prepared = self.prepare(text, &types)?;
+        if prepared.lacks_columns() {
+            self.note_columns(at, &prepared, reply.description.unwrap_or_default()).await;
+        }
         self.session.statements.insert(name.as_bytes().into(), prepared);
         self.client.complete("PREPARE");
         Ok(())
@@ -173,14 +186,21 @@ impl Conn {
         text: &str,
         types: &[u8],
     ) -> Result<Vec<u32>, Failure> {
+        Ok(types_told(&self.describe_at(at, text, types).await?))
+    }
+
+    /// What this server makes of a text: its parameters and columns.
+    pub(super) async fn describe_at(
+        &mut self,
+        at: usize,
+        text: &str,
+        types: &[u8],
+    ) -> Result<Reply, Failure> {
         let mut request = Vec::new();
         frontend::put_parse(&mut request, b"", text, types);
-        frontend::put_describe(&mut request, b'S', b"");
+        request.extend_from_slice(frontend::DESCRIBE_UNNAMED_STATEMENT);
         request.extend_from_slice(frontend::SYNC);
-        let reply = self.request(at, &request).await?;
-        let body = reply.parameters.unwrap_or_default();
-        let (oids, _) = body.get(2..).unwrap_or_default().as_chunks::<4>();
-        Ok(oids.iter().map(|oid| u32::from_be_bytes(*oid)).collect())
+        self.request(at, &request).await
     }
 
     /// EXECUTE name (arguments)
@@ -209,8 +229,8 @@ impl Conn {
             Some(portal) => portal.params()?.tail.results.to_vec(),
             None => vec![0, 0],
         };
-        let tail = bind_tail(values, &results);
-        let portal = Portal::new(Rc::clone(prepared), false, tail);
+        let tail = bind_tail(values, &results, self.planning.encoding)?;
+        let portal = Portal::new(Rc::clone(prepared), false, tail).encoded(self.planning.encoding);
         let route = {
             let params = portal.params()?;
             self.route(&prepared.plan, &prepared.sql, &prepared.literals, &params)?
@@ -268,7 +288,7 @@ impl Conn {
             format!("CAST({value} AS {name})")
         });
         let made = self.prepare(&format!("{create} {query}\n{data}"), &[])?;
-        let portal = Portal::new(made, false, bind_tail(&[], &[0, 0]));
+        let portal = Portal::new(made, false, bind_tail(&[], &[0, 0], None)?);
         Box::pin(self.run_statement(Statement::bound(&portal))).await?;
         // That of a table without data says otherwise only where it is not made by EXECUTE.
         let mut tag = Vec::new();
@@ -291,8 +311,8 @@ impl Conn {
     ) -> Result<Portal, Failure> {
         let (prepared, values) = self.executed(name, arguments, sql, sql).await?;
         let explained = self.prepare(&format!("{head} {}", prepared.sql), &prepared.types)?;
-        let tail = bind_tail(&values, &[0, 0]);
-        Ok(Portal::new(explained, true, tail))
+        let tail = bind_tail(&values, &[0, 0], self.planning.encoding)?;
+        Ok(Portal::new(explained, true, tail).encoded(self.planning.encoding))
     }
 
     /// The statement of an EXECUTE that stands in `sql`, and its values.
@@ -303,6 +323,7 @@ impl Conn {
         sql: &str,
         execute: &str,
     ) -> Result<(Rc<Prepared>, Vec<Option<String>>), Failure> {
+        self.keep_to_columns(name.as_bytes()).await.map_err(without_place)?;
         let prepared = self.statement(name.as_bytes())?;
         let named = pgherd_planner::parameters(&prepared.sql).last().map_or(0, |n| usize::from(*n));
         let expected = (prepared.types.len() / 4).max(named);
@@ -447,6 +468,7 @@ impl Conn {
     /// # Errors
     /// What the home shard says.
     pub async fn describe_executed(&mut self, name: &str, results: &[u8]) -> Result<(), Failure> {
+        self.keep_to_columns(name.as_bytes()).await.map_err(without_place)?;
         let Ok(statement) = self.statement(name.as_bytes()) else {
             // Its execution will say that it does not exist.
             self.client.out.extend_from_slice(backend::NO_DATA);
@@ -455,7 +477,7 @@ impl Conn {
         let named =
             pgherd_planner::parameters(&statement.sql).last().map_or(0, |n| usize::from(*n));
         let values = vec![None; named.max(statement.types.len() / 4)];
-        let tail = bind_tail(&values, results);
+        let tail = bind_tail(&values, results, None)?;
         let portal = Portal::new(statement, false, tail);
         self.describe_at_home(&portal, backend::NO_DATA).await
     }
@@ -483,6 +505,13 @@ impl Conn {
         self.client.out.extend_from_slice(reply.description.as_deref().unwrap_or(nothing));
         Ok(())
     }
+}
+
+/// The types of parameters in a reply to Describe.
+fn types_told(reply: &Reply) -> Vec<u32> {
+    let body = reply.parameters.as_deref().unwrap_or_default();
+    let (oids, _) = body.get(2..).unwrap_or_default().as_chunks::<4>();
+    oids.iter().map(|oid| u32::from_be_bytes(*oid)).collect()
 }
 
 /// Statements of which PostgreSQL counts the parameters when it reads them.
@@ -521,21 +550,30 @@ fn oids(oids: impl Iterator<Item = u32>) -> Vec<u8> {
 }
 
 /// A Bind message after its names: values as text, results as asked.
-fn bind_tail(values: &[Option<String>], results: &[u8]) -> Box<[u8]> {
+/// Values in the text format, in the client's encoding.
+fn bind_tail(
+    values: &[Option<String>],
+    results: &[u8],
+    encoding: Option<&Encoding>,
+) -> Result<Box<[u8]>, ErrorInfo> {
     let mut tail = vec![0, 0];
     tail.extend_from_slice(&(values.len() as u16).to_be_bytes());
     for value in values {
         match value {
             Some(value) => {
+                let value = match encoding {
+                    None => Cow::Borrowed(value.as_bytes()),
+                    Some(encoding) => encoding.encode(value)?.into(),
+                };
                 tail.extend_from_slice(&(value.len() as i32).to_be_bytes());
-                tail.extend_from_slice(value.as_bytes());
+                tail.extend_from_slice(&value);
             }
             None => tail.extend_from_slice(&(-1i32).to_be_bytes()),
         }
     }
     tail.extend_from_slice(results);
     debug_assert!(BindTail::new(&tail).is_ok());
-    tail.into()
+    Ok(tail.into())
 }
 
 /// The value of an argument that needs no server to be read: a string, which its type reads, NULL,

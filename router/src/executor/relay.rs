@@ -4,18 +4,19 @@
 //! client's, and nothing else: no task switch, no timer, no allocation. The reply leaves from the
 //! buffer that it was read into.
 
+use std::borrow::Cow;
 use std::io;
 use std::task::Poll;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use pgherd_planner::{Access, Plan};
 
 use super::Conn;
 use super::turned::{TurnState, is_gate};
 use crate::client::AHEAD_MAX;
 use crate::error::{ErrorInfo, Failure};
+use crate::pool::server::note_status;
 use crate::pool::{DISMISSED, Server};
-use crate::session::note_parameter;
 use crate::wire::frontend::{self, SHORT_MAX};
 use crate::wire::reply::Step;
 use crate::wire::{self, HEADER, backend};
@@ -58,6 +59,13 @@ impl Conn {
         ready: Ready,
         plan: &Plan,
     ) -> Result<RelayEnd, Failure> {
+        let request = match self.servers[at].encoding {
+            None => Cow::Borrowed(request),
+            Some(encoding) => encoding.encode_messages(request).inspect_err(|_| {
+                // What was to be sent before it has not been sent either.
+                self.servers[at].spoiled = true;
+            })?,
+        };
         self.scanner.hidden = hidden;
         self.scanner.foreign = self.servers[at].shard != self.planning.map.home;
         self.servers[at].status = 0;
@@ -143,7 +151,7 @@ impl Conn {
         let Self {
             client, servers, scanner, last_sqlstate, session, cancel, kept, turning, ..
         } = self;
-        let Server { inbuf, parameters, shard, seldom, .. } = &mut servers[at];
+        let Server { inbuf, parameters, encoding, shard, seldom, .. } = &mut servers[at];
         let mut from = 0;
         let mut to = 0;
         let mut passed = Passed::More;
@@ -197,7 +205,7 @@ impl Conn {
                 }
                 Step::Parameter(size) | Step::HiddenParameter(size) => {
                     let frame = &inbuf[to..to + size];
-                    note_parameter(parameters, frame);
+                    note_status(parameters, encoding, frame);
                     let seen = matches!(step, Step::Parameter(_)) && ready != Ready::Quiet;
                     if !(seen && session.is_news(frame, parameters)) {
                         client.out.extend_from_slice(&inbuf[from..to]);
@@ -244,6 +252,12 @@ impl Conn {
                     if kept.is_some() {
                         client.out.extend_from_slice(&inbuf[to..to + size]);
                     }
+                    to += size;
+                    from = to;
+                }
+                Step::HiddenColumns(size) => {
+                    scanner.described.push(Bytes::copy_from_slice(&inbuf[to..to + size]));
+                    client.out.extend_from_slice(&inbuf[from..to]);
                     to += size;
                     from = to;
                 }
@@ -409,7 +423,7 @@ impl Conn {
     }
 
     async fn send_to(&mut self, at: usize, bytes: &[u8]) -> Result<(), Failure> {
-        match self.servers[at].send(bytes).await {
+        match self.servers[at].send_as_is(bytes).await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.lost(at, &error)),
         }

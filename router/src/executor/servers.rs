@@ -29,6 +29,9 @@ impl Conn {
             if !self.servers[at].joined && self.differs(at) {
                 Box::pin(self.bring_settings(at)).await?;
             }
+            if self.has_set_in_block() {
+                Box::pin(self.join_in_parts(at)).await?;
+            }
             return Ok(at);
         }
         if self.session.transaction.block().is_some_and(|block| block.is_serializable())
@@ -46,7 +49,10 @@ impl Conn {
             None => Box::pin(self.wait_for_server(shard)).await?,
         };
         server.same_user = server.last_user == self.cancel.pid;
-        let foreign = server.drew && !server.same_user;
+        if !server.same_user {
+            server.others_numbers = server.drew;
+        }
+        let forgets = server.others_numbers;
         server.last_user = self.cancel.pid;
         self.cancel.servers.borrow_mut().push(cancel_target(&server));
         self.servers.push(server);
@@ -54,8 +60,11 @@ impl Conn {
         if self.differs(at) {
             Box::pin(self.bring_settings(at)).await?;
         }
-        if foreign && self.worker.shared.asks_numbers.load(Ordering::Relaxed) {
+        if forgets && self.worker.shared.asks_numbers.load(Ordering::Relaxed) {
             Box::pin(self.forget_numbers(at)).await?;
+        }
+        if self.has_set_in_block() {
+            Box::pin(self.join_in_parts(at)).await?;
         }
         Ok(at)
     }
@@ -101,8 +110,8 @@ impl Conn {
         wanted: Rc<Settings>,
     ) -> Result<(), Failure> {
         let server = &mut self.servers[at];
-        let sql = wanted.change_from(&server.settings);
-        if !sql.is_empty() {
+        // The encoding first, by itself: the others arrive in it.
+        for sql in wanted.change_from(&server.settings).into_iter().filter(|sql| !sql.is_empty()) {
             let reply = server.run(&sql).await;
             match reply {
                 Ok(reply) if reply.error.is_none() => {}

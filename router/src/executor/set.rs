@@ -9,10 +9,11 @@ use std::rc::Rc;
 use pgherd_planner::{Discard, Params, SetConfig, SettingName};
 use postgres_protocol::escape::escape_literal;
 
+use super::encoded::check_encoding;
 use super::{Conn, Statement};
 use crate::consistent_read::ReadConsistency;
 use crate::error::{ErrorInfo, Failure};
-use crate::session::settings::{IDLE_SESSION_TIMEOUT, Settings, startup_value};
+use crate::session::settings::{ENCODING, IDLE_SESSION_TIMEOUT, Settings, startup_value};
 use crate::session::transaction::Replay;
 use crate::session::{Portal, Transaction};
 use crate::wire::backend;
@@ -106,7 +107,7 @@ impl Conn {
         let startup = Rc::clone(&self.session.startup);
         let mut own_path = Settings::default();
         own_path.set("search_path", Some(""));
-        let sql = format!("RESET ALL;{}", startup.change_from(&own_path));
+        let sql = format!("RESET ALL;{}", startup.change_from(&own_path).concat());
         self.say(&sql, true).await?;
         self.settings_become(false, |settings| {
             settings.clear();
@@ -302,9 +303,7 @@ impl Conn {
             Err(Failure::from(ErrorInfo::new("22023", message).hint(hint)))
         };
         match name {
-            "client_encoding" if !matches!(&*word, "utf8" | "utf-8" | "unicode") => {
-                Err(ErrorInfo::new("0A000", "the router speaks UTF8 only").into())
-            }
+            ENCODING => Ok(check_encoding(value)?),
             "standard_conforming_strings" if !matches!(&*word, "on" | "true" | "1") => {
                 Err(ErrorInfo::new("0A000", "standard_conforming_strings must stay on").into())
             }

@@ -152,7 +152,11 @@ impl Conn {
             _ => true,
         };
         if wanted {
+            let from = self.client.out.len();
             backend::notice_response(&mut self.client.out, severity, notice);
+            if let Some(encoding) = self.planning.encoding {
+                encoding.encode_report(&mut self.client.out, from);
+            }
         }
     }
 

@@ -167,6 +167,7 @@ impl Conn {
             plan: Rc::new(plan),
             literals: scanned.literals.into_boxed_slice(),
             foreign: OnceCell::new(),
+            columns: OnceCell::new(),
         })))
     }
 

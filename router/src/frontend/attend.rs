@@ -8,7 +8,8 @@ use bytes::Buf;
 
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::Conn;
-use crate::session::{Transaction, note_parameter};
+use crate::pool::server::note_status;
+use crate::session::Transaction;
 use crate::wire::backend;
 
 enum Event {
@@ -96,7 +97,7 @@ impl Conn {
                     let frame = &server.inbuf[..size];
                     let wanted = match tag {
                         b'S' => {
-                            note_parameter(&mut server.parameters, frame);
+                            note_status(&mut server.parameters, &mut server.encoding, frame);
                             self.session.is_news(frame, &server.parameters)
                         }
                         b'A' => server.kept,

@@ -8,9 +8,10 @@ use super::authenticate::{Caller, Known, authenticate};
 use crate::client::{Client, Socket};
 use crate::console;
 use crate::error::ErrorInfo;
-use crate::executor::Conn;
+use crate::executor::{Conn, check_encoding};
 use crate::pool::Login;
-use crate::session::{Session, Settings, settings::startup_value};
+use crate::session::settings::{ENCODING, startup_value};
+use crate::session::{Session, Settings};
 use crate::tls::server::{Acceptor, Channel};
 use crate::wire::startup::{self, Startup};
 use crate::wire::{self, backend, put_frame};
@@ -269,15 +270,15 @@ fn startup_settings(parameters: &[(String, String)]) -> Result<Settings, ErrorIn
         match name.to_lowercase().as_str() {
             "user" | "database" | "replication" => {}
             name if name.starts_with("_pq_.") => {}
-            "client_encoding" => {
-                let encoding = value.trim_matches('\'').to_uppercase().replace('-', "");
-                if !matches!(&*encoding, "UTF8" | "UNICODE" | "AUTO") {
-                    return Err(ErrorInfo::new("0A000", "the router speaks UTF8 only")
-                        .hint("Set client_encoding to UTF8."));
-                }
-            }
             "options" => options(value, &mut settings)?,
             name => settings.set(name, Some(&startup_value(name, value))),
+        }
+    }
+    if let Some(value) = settings.value(ENCODING) {
+        check_encoding(value)?;
+        // What servers have anyway.
+        if matches!(&*value.to_lowercase(), "'utf8'" | "'utf-8'" | "'unicode'") {
+            settings.set(ENCODING, None);
         }
     }
     Ok(settings)

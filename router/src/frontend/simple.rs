@@ -1,5 +1,7 @@
 //! The simple protocol: a Query message with one statement or several.
 
+use std::borrow::Cow;
+
 use bytes::Buf;
 use pgherd_planner::{Action, NoParams, Scan, SessionStatement, scan};
 
@@ -49,6 +51,9 @@ impl Conn {
             let Ok(sql) = frontend::query(&self.client.inbuf[HEADER..size]) else {
                 return Ok(Fast::Other);
             };
+            if self.planning.encoding.is_some() && !sql.is_ascii() {
+                return Ok(Fast::Other);
+            }
             let mut scanned = self.worker.scan.borrow_mut();
             let end = scan(sql.as_bytes(), 0, self.planning.seed, &mut scanned);
             if end < sql.len() && !sql.as_bytes()[end..].iter().all(u8::is_ascii_whitespace) {
@@ -105,9 +110,14 @@ impl Conn {
     /// Several statements, or one that is more than a relay.
     async fn simple_slowly(&mut self, size: usize) -> Result<(), Failure> {
         let frame = self.client.inbuf.split_to(size).freeze();
-        let result = match frontend::query(&frame[HEADER..]) {
-            Ok(sql) => self.run_string(sql).await,
-            Err(error) => Err(Failure::Statement(error.into())),
+        let body = match self.planning.encoding {
+            None => Ok(Cow::Borrowed(&frame[HEADER..])),
+            Some(encoding) => encoding.decode_message(b'Q', &frame[HEADER..]),
+        };
+        let result = match body.as_deref().map(frontend::query) {
+            Ok(Ok(sql)) => self.run_string(sql).await,
+            Ok(Err(error)) => Err(Failure::Statement(error.into())),
+            Err(error) => Err(Failure::Statement(error.clone())),
         };
         if let Err(failure) = result {
             let failure = Box::pin(self.ask_postgres(failure)).await;

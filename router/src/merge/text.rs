@@ -18,8 +18,11 @@ pub fn put(oid: u32, value: &[u8], out: &mut Vec<u8>) -> Option<()> {
         },
         1700 => &numeric::text(value)?,
         2950 => &uuid(value)?,
-        // text, varchar, character
-        25 | 1042 | 1043 => std::str::from_utf8(value).ok()?,
+        // text, varchar, character: in whatever encoding
+        25 | 1042 | 1043 => {
+            out.extend_from_slice(value);
+            return Some(());
+        }
         _ => return None,
     };
     out.extend_from_slice(text.as_bytes());

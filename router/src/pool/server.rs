@@ -15,6 +15,7 @@ use tokio::io::AsyncWrite;
 use crate::dial::Stream;
 use crate::session::{Parameters, Settings, note_parameter};
 use crate::telemetry::Traffic;
+use crate::wire::encoding::{self, Encoding};
 use crate::wire::{self, HEADER, backend};
 
 /// How many statements a server keeps prepared before it is asked to forget all.
@@ -40,6 +41,8 @@ pub struct Server {
     pub seldom: Box<Seldom>,
     /// What ParameterStatus has said last of each.
     pub parameters: Parameters,
+    /// Of the texts that it takes and sends, where that is not UTF-8: as `parameters` say.
+    pub encoding: Option<&'static Encoding>,
     /// For CancelRequest, which goes to `Seldom::address`.
     pub pid: i32,
     pub secret: i32,
@@ -48,6 +51,8 @@ pub struct Server {
     pub same_user: bool,
     /// A session may have called `nextval()` here, so that `currval()` knows its numbers.
     pub drew: bool,
+    /// Numbers of a session before this one may still be here.
+    pub others_numbers: bool,
     /// This transaction may have written here.
     pub wrote: bool,
     /// This transaction's BEGIN was sent here.
@@ -127,6 +132,8 @@ pub struct Reply {
     pub copy_data: Vec<Bytes>,
     /// Notices, whole frames: the client's to know where the statement was its own.
     pub notices: Vec<u8>,
+    /// Of its texts, where that is not UTF-8.
+    pub encoding: Option<&'static Encoding>,
 }
 
 impl std::fmt::Debug for Server {
@@ -155,11 +162,13 @@ impl Server {
                 dismissed: false,
             }),
             parameters: Rc::default(),
+            encoding: None,
             pid: 0,
             secret: 0,
             last_user: 0,
             same_user: false,
             drew: false,
+            others_numbers: false,
             wrote: false,
             joined: false,
             kept: false,
@@ -210,7 +219,9 @@ impl Server {
         server.seldom.own_settings = intern(parcel.own_settings);
         server.last_user = parcel.last_user;
         server.drew = true;
+        server.others_numbers = true;
         server.parameters = parcel.parameters.into();
+        server.encoding = encoding_of(&server.parameters);
         server.pid = parcel.pid;
         server.secret = parcel.secret;
         server.opened = parcel.opened;
@@ -304,11 +315,27 @@ impl Server {
         }
     }
 
+    /// Sends whole messages, their statements in UTF-8.
+    ///
+    /// # Errors
+    /// The socket's; `InvalidData` for a character that the server's encoding does not have.
+    pub async fn send(&mut self, messages: &[u8]) -> io::Result<()> {
+        match self.encoding {
+            None => self.send_as_is(messages).await,
+            Some(encoding) => {
+                let encoded = encoding.encode_messages(messages);
+                let encoded = encoded
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.message))?;
+                self.send_as_is(&encoded).await
+            }
+        }
+    }
+
     /// Sends all of `bytes`, reading meanwhile so that neither side waits for the other.
     ///
     /// # Errors
     /// The socket's.
-    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub async fn send_as_is(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.status = 0;
         let mut at = 0;
         while at < bytes.len() {
@@ -370,7 +397,7 @@ impl Server {
     /// # Errors
     /// The socket's, or `InvalidData` when the reply is larger than [`COLLECT_MAX`].
     pub async fn collect(&mut self) -> io::Result<Reply> {
-        let mut reply = Reply::default();
+        let mut reply = Reply { encoding: self.encoding, ..Reply::default() };
         let mut size = 0;
         loop {
             let (tag, frame) = self.frame().await?;
@@ -389,7 +416,7 @@ impl Server {
                 b'D' => reply.rows.push(frame.slice(HEADER..)),
                 b'd' => reply.copy_data.push(frame),
                 b'S' => {
-                    note_parameter(&mut self.parameters, &frame);
+                    note_status(&mut self.parameters, &mut self.encoding, &frame);
                 }
                 b'C' => {
                     let tag = &frame[HEADER..frame.len() - 1];
@@ -444,16 +471,33 @@ impl Server {
     }
 }
 
+/// What a server says in a ParameterStatus.
+pub fn note_status(
+    parameters: &mut Parameters,
+    encoding: &mut Option<&'static Encoding>,
+    frame: &[u8],
+) {
+    if note_parameter(parameters, frame) {
+        *encoding = encoding_of(parameters);
+    }
+}
+
+/// What a server's parameters say.
+fn encoding_of(parameters: &Parameters) -> Option<&'static Encoding> {
+    let found = parameters.iter().find(|(name, _)| &**name == "client_encoding");
+    found.and_then(|(_, value)| encoding::reported(value))
+}
+
 impl Reply {
     /// The first row's values, as text.
     #[must_use]
     pub fn first_row(&self) -> Vec<Option<String>> {
-        self.rows.first().map(row_text).unwrap_or_default()
+        self.rows.first().map(|row| self.row_text(row)).unwrap_or_default()
     }
 
     /// Every row's values, as text.
     pub fn text_rows(&self) -> impl Iterator<Item = Vec<Option<String>>> {
-        self.rows.iter().map(row_text)
+        self.rows.iter().map(|row| self.row_text(row))
     }
 
     /// The first column of the first row, as text.
@@ -461,12 +505,18 @@ impl Reply {
     pub fn scalar(&self) -> Option<String> {
         let row = self.rows.first()?;
         let value = *backend::row_values(row).ok()?.first()?;
-        value.map(|value| String::from_utf8_lossy(value).into_owned())
+        value.map(|value| self.text(value))
     }
-}
 
-fn row_text(row: &Bytes) -> Vec<Option<String>> {
-    let values = backend::row_values(row).unwrap_or_default();
-    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-    values.iter().map(|value| value.map(text)).collect()
+    fn row_text(&self, row: &Bytes) -> Vec<Option<String>> {
+        let values = backend::row_values(row).unwrap_or_default();
+        values.iter().map(|value| value.map(|value| self.text(value))).collect()
+    }
+
+    fn text(&self, value: &[u8]) -> String {
+        match self.encoding {
+            None => String::from_utf8_lossy(value).into_owned(),
+            Some(encoding) => encoding.decode_lossy(value),
+        }
+    }
 }

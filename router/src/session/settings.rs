@@ -8,6 +8,9 @@ pub const SEARCH_PATH: &str = "\"$user\", public";
 /// What the router does itself: a pooled server is idle for other reasons than its client.
 pub const IDLE_SESSION_TIMEOUT: &str = "idle_session_timeout";
 
+/// Of the client's texts.
+pub const ENCODING: &str = "client_encoding";
+
 /// Whom the session acts as. The first one's change ends the second.
 const WHO: [&str; 2] = ["session_authorization", "role"];
 
@@ -80,12 +83,20 @@ impl Settings {
         self.value(name).map(|value| value.trim_matches('\''))
     }
 
-    /// SQL that turns a server with the settings `from` into one with these; empty if equal.
+    /// SQL that turns a server with the settings `from` into one with these: first its encoding,
+    /// in which the rest is sent then. Both are empty if these are equal.
+    #[must_use]
+    pub fn change_from(&self, from: &Self) -> [String; 2] {
+        let differs = self.value(ENCODING) != from.value(ENCODING);
+        let encoding = if differs { self.statement(ENCODING) } else { String::new() };
+        [encoding, self.change_of_others(from)]
+    }
+
+    /// [`Self::change_from`] but for the encoding.
     ///
     /// Whom the session acts as comes first where it ends and last where it begins: what only the
     /// login may set is set as the login.
-    #[must_use]
-    pub fn change_from(&self, from: &Self) -> String {
+    fn change_of_others(&self, from: &Self) -> String {
         let who_differs = WHO.iter().any(|name| self.value(name) != from.value(name));
         let mut sql = String::new();
         if who_differs {
@@ -93,7 +104,8 @@ impl Settings {
                 sql.push_str(&format!("RESET {name};"));
             }
         }
-        let plain = |name: &str| !WHO.contains(&name) && name != IDLE_SESSION_TIMEOUT;
+        let plain =
+            |name: &str| !WHO.contains(&name) && name != IDLE_SESSION_TIMEOUT && name != ENCODING;
         for name in from.values.keys().filter(|name| !self.values.contains_key(*name)) {
             if plain(name) {
                 sql.push_str(&self.statement(name));
@@ -203,10 +215,13 @@ mod tests {
         b.set("timezone", Some("'Asia/Tokyo'"));
         b.set("app.user", Some("7"));
         assert_eq!(
-            b.change_from(&a),
+            b.change_from(&a).concat(),
             "RESET \"work_mem\";SET \"app\".\"user\" TO 7;SET \"timezone\" TO 'Asia/Tokyo';"
         );
-        assert_eq!(a.change_from(&a.clone()), "");
+        assert_eq!(a.change_from(&a.clone()).concat(), "");
+        b.set(ENCODING, Some("'LATIN1'"));
+        assert_eq!(b.change_from(&a)[0], "SET \"client_encoding\" TO 'LATIN1';");
+        assert_eq!(a.change_from(&b)[0], "RESET \"client_encoding\";");
     }
 
     #[test]
@@ -219,7 +234,7 @@ mod tests {
         b.set("role", Some("boss"));
         b.set("work_mem", Some("'1MB'"));
         assert_eq!(
-            b.change_from(&a),
+            b.change_from(&a).concat(),
             "RESET role;SET search_path TO \"$user\", public;SET \"work_mem\" TO '1MB';\
              SET \"session_authorization\" TO ada;SET \"role\" TO boss;"
         );

@@ -18,6 +18,7 @@ use super::usage::Usages;
 use crate::consistent_read::ReadConsistency;
 use crate::session::Settings;
 use crate::session::settings::IDLE_SESSION_TIMEOUT;
+use crate::wire::encoding::{self, Encoding};
 
 /// Entries of each level; a plan is some hundred bytes, so both stay below a few megabytes.
 const ENTRIES_MAX: usize = 4096;
@@ -51,6 +52,8 @@ pub struct Planning {
     /// `idle_session_timeout` and `idle_in_transaction_session_timeout` in milliseconds, as far as
     /// the router minds them itself.
     pub idle_limits: [Option<NonZeroU32>; 2],
+    /// Of the client's texts, where that is not UTF-8.
+    pub encoding: Option<&'static Encoding>,
     pub seed: u64,
     /// A transaction has changed the map for itself: its plans are not for others.
     private: bool,
@@ -71,7 +74,10 @@ impl Planning {
         let pinned = word("pgherd.shard").and_then(|v| v.parse().ok()).map(ShardId);
         let one_phase = word("pgherd.multi_shard_commit").is_some_and(|v| v == "1pc");
         let consistency = word("pgherd.read_consistency").and_then(|v| ReadConsistency::parse(&v));
-        let seen = (map.epoch, &search_path, temporary, scatter, pinned, user);
+        let encoding = settings.value("client_encoding").and_then(encoding::reported);
+        // Some plans are not for every encoding.
+        let encoded = encoding.is_some();
+        let seen = (map.epoch, &search_path, temporary, scatter, pinned, user, encoded);
         let seed = FixedState::default().hash_one(seen);
         let limit = |name: &str| settings.word(name).and_then(milliseconds);
         Self {
@@ -87,6 +93,7 @@ impl Planning {
                 limit(IDLE_SESSION_TIMEOUT),
                 limit("idle_in_transaction_session_timeout"),
             ],
+            encoding,
             seed,
             private,
         }

@@ -137,6 +137,9 @@ impl Conn {
     /// Parse replaces, is changed.
     fn fast_route(&mut self, shape: Shape) -> Option<FastRoute> {
         let buf = &self.client.inbuf[..shape.end];
+        if self.planning.encoding.is_some() && !buf.is_ascii() {
+            return None;
+        }
         let bind = frontend::bind(&buf[shape.parse + HEADER..shape.bind]).ok()?;
         if !bind.portal.is_empty() {
             return None;
@@ -163,7 +166,7 @@ impl Conn {
         if statement.params.is_some_and(|wanted| usize::from(wanted) != tail.count()) {
             return None;
         }
-        let params = BoundParams { tail, types: &statement.types };
+        let params = BoundParams { tail, types: &statement.types, encoding: None };
         let route = self.route(&statement.plan, &statement.sql, &statement.literals, &params);
         let Ok(Route::One(shard)) = route else { return None };
         if shape.parse > 0 {

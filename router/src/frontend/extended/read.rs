@@ -1,5 +1,6 @@
 //! Messages of a pipeline, read one by one: what each does to the session, and where it must run.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use pgherd_planner::{Action, CursorStatement, SessionStatement};
@@ -21,7 +22,11 @@ impl Conn {
         size: usize,
     ) -> Result<(Op, Option<ShardId>), Failure> {
         let frame = self.client.inbuf[HEADER..size].to_vec();
-        let body = frame.as_slice();
+        let body = match self.planning.encoding {
+            None => Cow::Borrowed(frame.as_slice()),
+            Some(encoding) => encoding.decode_message(tag, &frame)?,
+        };
+        let body = &*body;
         let protocol = |error: wire::Malformed| Failure::Statement(error.into());
         let home = self.planning.map.home;
         match tag {
@@ -78,7 +83,8 @@ impl Conn {
                     return Err(ErrorInfo::new("42P03", message).into());
                 }
                 let mut portal = Portal::new(statement, unnamed, message.tail.into())
-                    .within(&self.session.transaction);
+                    .within(&self.session.transaction)
+                    .encoded(self.planning.encoding);
                 let statement = &portal.statement;
                 let route = {
                     let params = portal.params()?;
@@ -144,7 +150,7 @@ impl Conn {
 
     /// PostgreSQL describes no rows in a transaction that has failed.
     fn refuse_rows_if_failed(&self, statement: &Prepared) -> Result<(), Failure> {
-        match super::own::returns_rows(statement) {
+        match statement.returns_rows() {
             true => self.refuse_if_failed(&statement.plan.action),
             false => Ok(()),
         }

@@ -19,7 +19,7 @@ use super::send::Sent;
 use crate::client::AHEAD_MAX;
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::Conn;
-use crate::session::note_parameter;
+use crate::pool::server::note_status;
 use crate::wire::reply::{ReplyScanner, Step};
 use crate::wire::{backend, frontend};
 
@@ -92,6 +92,7 @@ impl Conn {
         for lane in &lanes {
             let server = &mut self.servers[lane.at];
             lane.messages.keep_statements(lane.scanner.parsed, server);
+            self.keep_columns(lane.at, &lane.messages, &lane.scanner.described).await;
             self.forget_stale_statements(lane.at, lane.failed);
             if let Some(statement) = &lane.messages.ran {
                 let sql = statement.sql.as_bytes();
@@ -141,6 +142,9 @@ impl Conn {
         }
         for lane in &mut lanes {
             lane.request.extend_from_slice(frontend::SYNC);
+            if let Some(encoding) = self.servers[lane.at].encoding {
+                lane.request = encoding.encode_messages(&lane.request)?.into_owned();
+            }
             self.servers[lane.at].status = 0;
         }
         Ok(lanes)
@@ -214,7 +218,7 @@ impl Conn {
                 Step::Parameter(size) | Step::HiddenParameter(size) => {
                     let seen = matches!(step, Step::Parameter(_)) && until.is_some();
                     let frame = &server.inbuf[..size];
-                    note_parameter(&mut server.parameters, frame);
+                    note_status(&mut server.parameters, &mut server.encoding, frame);
                     if seen && self.session.is_news(frame, &server.parameters) {
                         out.extend_from_slice(frame);
                     }
@@ -246,6 +250,10 @@ impl Conn {
                     if self.kept.is_some() {
                         out.extend_from_slice(&server.inbuf[..size]);
                     }
+                    size
+                }
+                Step::HiddenColumns(size) => {
+                    lane.scanner.described.push(Bytes::copy_from_slice(&server.inbuf[..size]));
                     size
                 }
                 Step::Drop(size) | Step::HiddenReady { size, .. } => size,

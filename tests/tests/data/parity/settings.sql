@@ -62,7 +62,6 @@ SELECT at FROM t ORDER BY k;
 SET SESSION timezone TO 'Pacific/Auckland';
 SET LOCAL timezone = 'UTC';
 SHOW timezone;
---@ refused 0A000
 SET client_encoding = 'LATIN1';
 SHOW client_encoding;
 RESET client_encoding;
