@@ -133,3 +133,16 @@ SELECT "ü" FROM "é" WHERE k = 'à';
 SELECT count(*) FROM "é";
 RESET client_encoding;
 SELECT k FROM "Ã©" WHERE k = '€';
+-- Rows that go out in portions, and whole tables.
+SET client_encoding = 'LATIN1';
+BEGIN;
+DECLARE c CURSOR FOR SELECT k, v FROM t WHERE n < 5 ORDER BY n;
+FETCH 2 FROM c;
+FETCH ALL FROM c;
+DECLARE s SCROLL CURSOR FOR SELECT v, count(*) FROM t WHERE n < 5 GROUP BY v ORDER BY v COLLATE "C";
+FETCH LAST FROM s;
+FETCH PRIOR FROM s;
+COMMIT;
+DELETE FROM t WHERE k = 'euro';
+COPY t TO STDOUT;
+RESET client_encoding;
