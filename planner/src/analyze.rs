@@ -62,7 +62,8 @@ pub(crate) struct Whole {
     /// As in [`Use`].
     pub(crate) place: Option<Range>,
     pub(crate) alias: Option<String>,
-    pub(crate) odd: bool,
+    /// ONLY, TABLESAMPLE.
+    pub(crate) part: bool,
 }
 
 #[derive(Default)]
@@ -236,7 +237,7 @@ impl Analysis {
                 {
                     whole.place = Some(place.clone());
                     whole.alias.clone_from(alias);
-                    whole.odd |= part;
+                    whole.part = *part;
                 } else if self.home.len() > home {
                     let (place, alias) = (place.clone(), alias.clone());
                     self.home_uses.push(HomeUse { place, alias, odd: *odd || *part });
@@ -309,7 +310,7 @@ impl Analysis {
                     }
                     _ => {
                         let view = Arc::clone(view);
-                        self.wholes.push(Whole { view, place: None, alias: None, odd });
+                        self.wholes.push(Whole { view, place: None, alias: None, part: false });
                     }
                 }
             }

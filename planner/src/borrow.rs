@@ -28,7 +28,11 @@ const SYSTEM_COLUMNS: &[&str] = &["tableoid", "ctid", "xmin", "xmax", "cmin", "c
 
 /// `ctid` and its kin say something of one shard's file only.
 pub(crate) fn names_system_column(tokens: &Tokens<'_>) -> bool {
-    tokens.all().any(|at| tokens.name(at).is_some_and(|name| SYSTEM_COLUMNS.contains(&name)))
+    tokens.all().any(|at| is_system_column(tokens, at))
+}
+
+pub(crate) fn is_system_column(tokens: &Tokens<'_>, at: usize) -> bool {
+    tokens.name(at).is_some_and(|name| SYSTEM_COLUMNS.contains(&name))
 }
 
 fn refuse(what: &'static str, why: &'static str) -> PlanError {
@@ -92,6 +96,7 @@ pub(crate) fn copies(
 ) -> Result<(Vec<Pull>, String), PlanError> {
     let read = Reading::of(tokens, analysis)?;
     let mut pulls: Vec<Pull> = Vec::new();
+    let mut named: Vec<&TableName> = Vec::new();
     for used in &analysis.uses {
         let place = place(tokens, used)?;
         let number = match pulls.iter().position(|pull| pull.table == used.table.name) {
@@ -105,6 +110,12 @@ pub(crate) fn copies(
                 pulls.len() - 1
             }
         };
+        if used.alias.is_none() && !named.contains(&&used.table.name) {
+            named.push(&used.table.name);
+            let same = analysis.uses.iter().filter(|other| other.table.name == used.table.name);
+            let places: Vec<Range> = same.filter_map(|other| other.place.clone()).collect();
+            edits.extend(without_schema(tokens, &used.table.name, &places)?);
+        }
         let scratch = &pulls[number].scratch;
         // `TABLE t` takes no alias, and nothing else can speak of its name.
         let bare = place.start > 0 && tokens.is(place.start - 1, "table");
@@ -224,29 +235,7 @@ impl<'a> Reading<'a> {
                 place.end + usize::from(alias) + usize::from(alias && tokens.is(place.end, "as"));
             defining.extend(place.start..end);
         }
-        let reading = Self { names, defining, stars_elsewhere: analysis.stars_elsewhere };
-        if reading.qualified_elsewhere(tokens, analysis) {
-            return Err(refuse(
-                "columns with the name of their schema are not supported where rows of several \
-                 shards are needed together",
-                "The table is read as a copy in another schema.",
-            ));
-        }
-        Ok(reading)
-    }
-
-    /// `schema.table.column` outside of FROM.
-    fn qualified_elsewhere(&self, tokens: &Tokens<'_>, analysis: &Analysis) -> bool {
-        tokens.all().filter(|at| !self.defining.contains(at)).any(|at| {
-            let Some((parts, _)) = tokens.qualified(at) else { return false };
-            let inside = at > 0 && tokens.sign(at - 1, ".");
-            !inside
-                && parts.len() > 2
-                && analysis.uses.iter().any(|used| {
-                    let name = &used.table.name;
-                    *name.schema == *parts[0] && *name.name == *parts[1]
-                })
-        })
+        Ok(Self { names, defining, stars_elsewhere: analysis.stars_elsewhere })
     }
 
     /// The table's name or alias stands by itself: its whole row is meant, or a column.
@@ -325,6 +314,45 @@ impl<'a> Reading<'a> {
         }
         columns
     }
+}
+
+/// Where columns are called `schema.table.column`, or all of them `schema.table.*`: the schema and its
+/// point, which a copy has not.
+pub(crate) fn schemas_of_columns<'a>(
+    tokens: &'a Tokens<'_>,
+    name: &'a TableName,
+) -> impl Iterator<Item = Range> + 'a {
+    tokens.all().filter_map(|at| {
+        let inside = at > 0 && tokens.sign(at - 1, ".");
+        let (parts, end) = tokens.qualified(at).filter(|_| !inside)?;
+        let [schema, table, rest @ ..] = &*parts else { return None };
+        let column = !rest.is_empty() || tokens.sign(end, ".") && tokens.sign(end + 1, "*");
+        (column && **schema == *name.schema && **table == *name.name).then_some(at..at + 2)
+    })
+}
+
+/// The same as edits: columns are then called `table.column`. Refused where another thing could have
+/// the table's name, since the schema tells it from that. `places`: where FROM has the table.
+pub(crate) fn without_schema(
+    tokens: &Tokens<'_>,
+    name: &TableName,
+    places: &[Range],
+) -> Result<Vec<(std::ops::Range<usize>, String)>, PlanError> {
+    let edits: Vec<_> = schemas_of_columns(tokens, name)
+        .map(|range| (tokens.list[range.start].start..tokens.list[range.end].start, String::new()))
+        .collect();
+    let alone = |at: usize| {
+        tokens.name(at) == Some(&name.name)
+            && !tokens.sign(at + 1, ".")
+            && !places.iter().any(|place| place.contains(&at))
+    };
+    if !edits.is_empty() && tokens.all().any(alone) {
+        return Err(refuse(
+            "columns with the name of their schema are not supported here",
+            "The table is read as a copy, and its name stands for something else, too.",
+        ));
+    }
+    Ok(edits)
 }
 
 /// A `*` that stands for columns, not for a product and not in `count(*)`.

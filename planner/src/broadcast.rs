@@ -14,7 +14,7 @@ use std::sync::Arc;
 use pgherd_shard_map::{Column, RelationKind, Table, TableKind, TableName, quoted};
 
 use crate::analyze::{Analysis, Use};
-use crate::borrow::{Reading, called, edited, passed, place};
+use crate::borrow::{Reading, called, edited, passed, place, schemas_of_columns};
 use crate::functions::{self, Nature};
 use crate::query::{Query, Select};
 use crate::route::keys;
@@ -37,6 +37,10 @@ pub(crate) fn ways(
 ) -> Vec<Broadcast> {
     let Some(select) = query.only_select().filter(|_| !differs(tokens)) else { return Vec::new() };
     let Ok(read) = Reading::of(tokens, analysis) else { return Vec::new() };
+    let with_schema = |used: &Use| schemas_of_columns(tokens, &used.table.name).next().is_some();
+    if analysis.uses.iter().any(with_schema) {
+        return Vec::new();
+    }
     let outermost = outermost(select, analysis);
     let mut ways = Vec::new();
     let mut tried: Vec<Vec<bool>> = Vec::new();

@@ -119,7 +119,7 @@ fn pinned(
     }
 }
 
-fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
+pub(crate) fn unpinned(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
     // Also where a pin does not hold: new rows.
     functions::refuse_reading(tokens, context)?;
     if let Some(plan) = live::read(tokens, context)? {

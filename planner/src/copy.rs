@@ -8,9 +8,9 @@ use crate::query::starts_query;
 use crate::route::{home, one, plan_of};
 use crate::token::{Kind, Range, Tokens};
 use crate::{
-    Access, Action, Context, CopyFormat, CopyIn, CopyKey, CopyMake, CopyOut, CopyQuery, CopyRows,
-    ForceQuote, Make, ManyShards, Merge, OneShard, Plan, PlanError, Reuse, StatementKind, Target,
-    functions, route, write,
+    Access, Action, Coding, Context, CopyFormat, CopyIn, CopyKey, CopyMake, CopyOut, CopyQuery,
+    CopyRows, Encoding, ForceQuote, Make, ManyShards, Merge, OneShard, Plan, PlanError, Reuse,
+    StatementKind, Target, classify, functions, route, straying, write,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -45,7 +45,7 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
             if !from && table.kind == TableKind::Reference {
                 return Ok(one(context, Target::Any, Access::Read, kind));
             }
-            let (format, filtered) = options(tokens, at + 2, &table)?;
+            let Said { format, encoding, filtered } = options(tokens, at + 2, &table)?;
             if !from {
                 let out = CopyOut { target: Target::All, format };
                 let action = Action::CopyOut(out);
@@ -59,7 +59,7 @@ pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, P
                     "Filter the rows before copying them.",
                 ));
             }
-            let copy = copy_in(tokens, columns.as_ref(), &table, format)?;
+            let copy = copy_in(tokens, columns.as_ref(), &table, (format, encoding))?;
             let action = Action::CopyIn(copy);
             Ok(plan_of(context, action, Access::Write, Reuse::SameText, kind))
         }
@@ -75,7 +75,7 @@ fn copy_in(
     tokens: &Tokens<'_>,
     columns: Option<&Range>,
     table: &Table,
-    format: CopyFormat,
+    (format, encoding): (CopyFormat, Encoding),
 ) -> Result<CopyIn, PlanError> {
     let all = || table.columns.iter().map(|c| &*c.name).collect();
     let names: Vec<&str> = columns.map_or_else(all, |range| column_names(tokens, range));
@@ -100,12 +100,28 @@ fn copy_in(
             CopyRows::Split { group, key, key_type }
         }
     };
+    if encoding.coding == Coding::Odd && (rows != CopyRows::Everywhere || !added.is_empty()) {
+        return Err(PlanError::unsupported(
+            format!("COPY of rows in the encoding {} is not supported here", encoding.name),
+            "Where a row ends is known only when it is converted.",
+            "Convert the data to UTF-8.",
+        ));
+    }
     let binary = format == CopyFormat::Binary;
     let makes: Vec<CopyMake> =
         added.iter().map(|at| made(table, *at, binary)).collect::<Result<_, _>>()?;
+    let odd = makes.iter().find(|made| !made.column.is_ascii());
+    if let Some(made) = odd.filter(|_| encoding != Encoding::UTF8 && format.has_header()) {
+        return Err(PlanError::unsupported(
+            "COPY with this header in another encoding than UTF8 is not supported",
+            format!("The router writes the name of column \"{}\" into it.", made.column),
+            "Convert the data to UTF-8.",
+        ));
+    }
     let sql = (!makes.is_empty()).then(|| with_columns(tokens, table, &added, &names, columns));
     let columns = names.len() as u16;
-    Ok(CopyIn { table: table.name.clone(), rows, format, columns, makes: makes.into(), sql })
+    let (table, makes) = (table.name.clone(), makes.into());
+    Ok(CopyIn { table, rows, format, encoding, columns, makes, sql })
 }
 
 fn made(table: &Table, at: usize, binary: bool) -> Result<CopyMake, PlanError> {
@@ -179,37 +195,45 @@ fn query_out(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanErr
     if context.may_name_sharded(tokens, &inner_range).is_none() {
         return Ok(home(context, Access::Write, kind));
     }
-    let to_client = tokens.are(close + 1, &["to", "stdout"]);
-    if !to_client || !starts_query(tokens, 2) {
-        return Err(PlanError::unsupported(
-            "this form of COPY is not supported on sharded tables",
-            "Only COPY (SELECT …) TO STDOUT can be sent to shards.",
-            "Use COPY (SELECT …) TO STDOUT.",
-        ));
-    }
     let inner = Tokens::known(tokens.text(&inner_range), context);
-    let plan = route::select(&inner, context)?;
+    let plan = match inner.word(0) {
+        _ if !tokens.are(close + 1, &["to", "stdout"]) => return Err(not_to_client()),
+        Some("insert" | "update" | "delete" | "with") => classify::unpinned(&inner, context)?,
+        _ if starts_query(tokens, 2) => route::select(&inner, context)?,
+        _ => return Err(not_to_client()),
+    };
+    if plan.access == Access::Write {
+        straying::refuse(&inner, context)?;
+    }
     match &plan.action {
         // No literal stands before the query, so their numbers are those of the whole.
         Action::One(one) if !several(one) => {
             let action = Action::One(OneShard { otherwise: None, ..one.clone() });
             Ok(plan_of(context, action, plan.access, plan.reuse, kind))
         }
-        Action::Many(many) if plain_concat(many) => {
-            let (format, _) = options(tokens, close + 3, &nothing())?;
+        Action::Many(many) if plain_concat(many) || each_writes(many) => {
+            let Said { format, .. } = options(tokens, close + 3, &nothing())?;
             let out = CopyOut { target: many.target.clone(), format };
             Ok(plan_of(context, Action::CopyOut(out), plan.access, Reuse::SameText, kind))
         }
         _ => {
-            let (format, force_quote) = written(tokens, close + 3)?;
+            let (format, encoding, force_quote) = written(tokens, close + 3)?;
             let (query, tail) = (2..close, close + 1..tokens.len());
             let access = plan.access;
             let (query, tail) = (tokens.span(&query), tokens.span(&tail));
-            let copy = CopyQuery { query, plan, tail, format, force_quote };
+            let copy = CopyQuery { query, plan, tail, format, encoding, force_quote };
             let action = Action::CopyQuery(Box::new(copy));
             Ok(plan_of(context, action, access, Reuse::SameText, kind))
         }
     }
+}
+
+fn not_to_client() -> PlanError {
+    PlanError::unsupported(
+        "this form of COPY is not supported on sharded tables",
+        "Only rows that go to the client can come from shards.",
+        "Use COPY (SELECT …) TO STDOUT, or INSERT, UPDATE or DELETE with RETURNING in its place.",
+    )
 }
 
 /// Keys of several shards, where that is known from the text.
@@ -222,6 +246,11 @@ fn plain_concat(many: &ManyShards) -> bool {
         && matches!(&many.merge, Merge::Concat { limit } if limit.count.is_none() && limit.offset.is_none())
 }
 
+/// Each shard changes rows of its own, and returns them.
+fn each_writes(many: &ManyShards) -> bool {
+    many.sql.is_none() && many.merge == Merge::Sum
+}
+
 fn nothing() -> Table {
     Table {
         name: pgherd_shard_map::TableName::new("", ""),
@@ -230,19 +259,38 @@ fn nothing() -> Table {
     }
 }
 
-/// The format, and whether there is a WHERE. Both spellings: `WITH (FORMAT csv, HEADER)` and the
-/// old `WITH CSV HEADER DELIMITER AS ','`.
-fn options(tokens: &Tokens<'_>, at: usize, table: &Table) -> Result<(CopyFormat, bool), PlanError> {
+/// What the options say of the data.
+struct Said {
+    format: CopyFormat,
+    encoding: Encoding,
+    /// There is a WHERE.
+    filtered: bool,
+}
+
+/// Both spellings: `WITH (FORMAT csv, HEADER)` and the old `WITH CSV HEADER DELIMITER AS ','`.
+fn options(tokens: &Tokens<'_>, at: usize, table: &Table) -> Result<Said, PlanError> {
     let (seen, at) = read_options(tokens, at, table)?;
-    Ok((seen.format()?, tokens.is(at, "where")))
+    let encoding = seen.encoding();
+    Ok(Said { format: seen.format()?, encoding, filtered: tokens.is(at, "where") })
 }
 
 /// The format that the router itself is to write.
-fn written(tokens: &Tokens<'_>, at: usize) -> Result<(CopyFormat, ForceQuote), PlanError> {
+fn written(
+    tokens: &Tokens<'_>,
+    at: usize,
+) -> Result<(CopyFormat, Encoding, ForceQuote), PlanError> {
     let (mut seen, _) = read_options(tokens, at, &nothing())?;
     let quoted = std::mem::take(&mut seen.force_quote);
     let quoted = quoted.unwrap_or_else(|| ForceQuote::Columns(Box::default()));
-    Ok((seen.format()?, quoted))
+    let encoding = seen.encoding();
+    if !matches!(encoding.coding, Coding::Utf8 | Coding::Single) {
+        return Err(PlanError::unsupported(
+            format!("COPY of this query in the encoding {} is not supported", encoding.name),
+            "Its rows are made of those of several shards, and written by the router.",
+            "Use UTF8, or an encoding of single bytes.",
+        ));
+    }
+    Ok((seen.format()?, encoding, quoted))
 }
 
 /// What is said of the format, and the token after it.
@@ -313,6 +361,7 @@ struct Options {
     null: Option<Box<[u8]>>,
     quote: Option<u8>,
     escape: Option<u8>,
+    encoding: Option<Encoding>,
     header: bool,
     force_not_null_key: bool,
     force_null_key: bool,
@@ -385,14 +434,10 @@ impl Options {
                 });
             }
             "encoding" => {
-                let encoding = text()?.to_ascii_lowercase();
-                if !matches!(encoding.as_slice(), b"utf8" | b"utf-8") {
-                    return Err(PlanError::unsupported(
-                        "COPY of sharded tables in another encoding than UTF8 is not supported",
-                        "Keys are read as UTF-8.",
-                        "Convert the data to UTF-8.",
-                    ));
-                }
+                self.encoding = Some(Encoding::named(&text()?).ok_or_else(|| {
+                    let message = "argument to option \"encoding\" must be a valid encoding name";
+                    PlanError::new("22023", message)
+                })?);
             }
             // Newer than what is understood here: they change which rows there are.
             "default" | "on_error" | "log_verbosity" | "reject_limit" => {
@@ -403,6 +448,12 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// A binary value is in the session's encoding, whatever the option says.
+    fn encoding(&self) -> Encoding {
+        let binary = self.format.as_deref() == Some("binary");
+        self.encoding.filter(|_| !binary).unwrap_or(Encoding::UTF8)
     }
 
     fn format(self) -> Result<CopyFormat, PlanError> {
@@ -436,6 +487,6 @@ fn bad_option(name: &str) -> PlanError {
     PlanError::unsupported(
         format!("the COPY option \"{name}\" or its value is not supported on sharded tables"),
         "Rows are cut and routed by the options' meaning.",
-        "Use FORMAT, DELIMITER, NULL, QUOTE, ESCAPE, HEADER, FORCE_NULL, FORCE_NOT_NULL.",
+        "Use FORMAT, DELIMITER, NULL, QUOTE, ESCAPE, HEADER, FORCE_NULL, FORCE_NOT_NULL, ENCODING.",
     )
 }

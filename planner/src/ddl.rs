@@ -8,7 +8,7 @@ use crate::token::{Kind, Range, Tokens};
 use crate::witness::unread;
 use crate::{
     Access, Action, Alone, ClusterFunction, Context, Merge, Numbering, Plan, PlanError, Reuse,
-    Role, StatementKind, Then, families, functions, literal, table_from_query,
+    Role, StatementKind, Then, UnnamedIndex, families, functions, literal, table_from_query,
 };
 
 pub(crate) fn plan(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
@@ -95,14 +95,30 @@ fn resumed(tokens: &Tokens<'_>) -> Result<Alone, PlanError> {
         return Ok(Alone::Rest);
     }
     if tokens.is(after - 1, "on") {
-        return Err(refused(
-            "CREATE INDEX CONCURRENTLY without a name is not supported",
-            "If it fails on one shard, an index is left there that could not be told from others.",
-            "Give the index a name.",
-        ));
+        return Ok(unnamed(tokens, at.unwrap_or(0), after - 1));
     }
     let table = tokens.is(after, "on").then(|| written(tokens, after)).flatten();
     Ok(table.map_or(Alone::Rest, |(table, _)| Alone::Index { name, table }))
+}
+
+/// An index without a name: `concurrently` and `on` are where these words are.
+fn unnamed(tokens: &Tokens<'_>, concurrently: usize, on: usize) -> Alone {
+    let end = tokens.len();
+    let text = |range: Range| Box::from(tokens.text(&range));
+    let Some((table, after)) = written(tokens, on).filter(|_| on == concurrently + 1) else {
+        // PostgreSQL says what is wrong with it.
+        return Alone::Again;
+    };
+    let name = tokens.name(after - 1).unwrap_or_default().into();
+    let (verb, head) = (text(0..concurrently), text(0..on));
+    Alone::Unnamed(Box::new(UnnamedIndex {
+        verb,
+        head,
+        tail: text(on..end),
+        table,
+        name,
+        rest: text(after..end),
+    }))
 }
 
 /// A name behind `at` as it is written, past IF [NOT] EXISTS and ONLY, and where it ends.

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use crate::{
     Action, Alone, Borrow, CarriedTo, CopiedTable, CopyKey, CopyRows, CursorStatement, Declare,
-    GatherPlace, KeySource, KeyUse, Limit, Make, ManyShards, Merge, Otherwise, Piece, Plan, Pull,
-    RowCount, StepPart, Target,
+    Encoding, GatherPlace, KeySource, KeyUse, Limit, Make, ManyShards, Merge, Otherwise, Piece,
+    Plan, Pull, RowCount, StepPart, Target,
 };
 
 /// How much of the cluster a plan needs.
@@ -140,7 +140,12 @@ impl Plan {
                 write!(out, "\n  there: {}", carried.sql)
             }
             Action::MadeTable(made) => {
-                write!(out, "one after another\n  {}\n  and then: {}", made.create, made.fill)
+                let _ =
+                    write!(out, "one after another\n  {}\n  and then: {}", made.create, made.fill);
+                match &made.unless {
+                    None => Ok(()),
+                    Some(_) => write!(out, "\n  if it was not there"),
+                }
             }
             Action::Steps(steps) => {
                 out.push_str("one after another");
@@ -174,10 +179,13 @@ impl Plan {
                     CopyRows::Everywhere => write!(out, "COPY into {} on all shards", copy.table),
                 };
                 copy.makes.iter().for_each(|made| write_make(out, &made.make));
-                write!(out, "\n  {} columns, {:?}", copy.columns, copy.format)
+                let _ = write!(out, "\n  {} columns, {:?}", copy.columns, copy.format);
+                write_encoding(out, copy.encoding)
             }
             Action::CopyQuery(copy) => {
-                let _ = write!(out, "COPY {:?}, quoting {:?}: ", copy.format, copy.force_quote);
+                let _ = write!(out, "COPY {:?}, quoting {:?}", copy.format, copy.force_quote);
+                let _ = write_encoding(out, copy.encoding);
+                out.push_str(": ");
                 copy.plan.write(out);
                 Ok(())
             }
@@ -223,6 +231,13 @@ impl Plan {
             },
             Action::Empty => write!(out, "nothing"),
         };
+    }
+}
+
+fn write_encoding(out: &mut String, encoding: Encoding) -> std::fmt::Result {
+    match encoding {
+        Encoding::UTF8 => Ok(()),
+        encoding => write!(out, " in {}", encoding.name),
     }
 }
 
@@ -291,6 +306,7 @@ fn write_many(out: &mut String, many: &ManyShards) {
                 Alone::Again => Ok(()),
                 Alone::Rest => write!(out, "; can be resumed"),
                 Alone::Index { name, table } => write!(out, "; index {name} on {table} to resume"),
+                Alone::Unnamed(index) => write!(out, "; an index on {} gets a name", index.table),
                 Alone::NoIndex { name } => write!(out, "; no index {name} to resume"),
             }
         }

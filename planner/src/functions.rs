@@ -274,7 +274,8 @@ pub(crate) fn call<'t>(tokens: &'t Tokens<'_>, at: usize) -> Option<(Option<&'t 
             || keyword(tokens, at - 1, "as")
             || keyword(tokens, at - 1, "ordinality")
             || keyword(tokens, at - 1, "tablesample")
-            || tokens.kind(at - 1) == Some(Kind::Close))
+            || tokens.kind(at - 1) == Some(Kind::Close)
+            || is_alias(tokens, at))
     {
         return None;
     }
@@ -289,6 +290,26 @@ pub(crate) fn call<'t>(tokens: &'t Tokens<'_>, at: usize) -> Option<(Option<&'t 
     }
     let known = !qualified || (at > 1 && tokens.is(at - 2, "pg_catalog"));
     Some((known.then_some(name), at + 1))
+}
+
+/// `FROM schema.table t(a, b)`: a name between FROM and another name can only be a table's, unless it
+/// is one of the words with which an expression or an item of FROM begins.
+fn is_alias(tokens: &Tokens<'_>, at: usize) -> bool {
+    const BEGINNINGS: &[&str] = &[
+        "all", "any", "array", "case", "distinct", "lateral", "not", "only", "row", "rows",
+        "select", "some",
+    ];
+    let mut table = at - 1;
+    if tokens.name(table).is_none() || tokens.is(at, "operator") {
+        return false;
+    }
+    while table > 1 && tokens.sign(table - 1, ".") && tokens.name(table - 2).is_some() {
+        table -= 2;
+    }
+    let word = tokens.kind(table) == Some(Kind::Word) && table == at - 1;
+    table > 0
+        && (keyword(tokens, table - 1, "from") || keyword(tokens, table - 1, "join"))
+        && !(word && tokens.is_any(table, BEGINNINGS))
 }
 
 /// The worst of all functions called in these tokens, with the name of one.

@@ -27,6 +27,7 @@ mod copy;
 mod cursor;
 mod ddl;
 mod describe;
+mod encoding;
 mod error;
 mod explain;
 mod families;
@@ -65,6 +66,7 @@ mod write;
 use pgherd_shard_map::{RelationKind, ShardId, ShardMap, TableName};
 
 pub use describe::Tier;
+pub use encoding::{Coding, Encoding};
 pub use error::PlanError;
 pub use merge_from::{NUMBER, SOURCE};
 pub use moment::MOMENT;

@@ -22,7 +22,14 @@ pub(crate) fn plan(
     analysis: &Analysis,
     limit: Limit,
 ) -> Result<Ordered, PlanError> {
-    let mut builder = Builder { tokens, select, analysis, keys: Vec::new(), outputs: Vec::new() };
+    let mut builder = Builder {
+        tokens,
+        select,
+        analysis,
+        keys: Vec::new(),
+        ranges: Vec::new(),
+        outputs: Vec::new(),
+    };
     for item in &query.order {
         builder.order(item)?;
     }
@@ -53,7 +60,12 @@ pub(crate) fn plan(
     ];
     let too_many = |_| refuse("so many columns over several shards are not supported");
     let distinct = u16::try_from(distinct).map_err(too_many)?;
-    Ok(Ordered { keys: builder.keys.into(), distinct, width, limit, ties: query.with_ties, text })
+    let selected = match (distinct, &query.locks) {
+        (0, None) => builder.selected(),
+        _ => None,
+    };
+    let (keys, ties) = (builder.keys.into(), query.with_ties);
+    Ok(Ordered { keys, distinct, width, limit, ties, text, selected })
 }
 
 struct Builder<'q, 't, 'a> {
@@ -61,6 +73,8 @@ struct Builder<'q, 't, 'a> {
     select: &'q Select,
     analysis: &'q Analysis,
     keys: Vec<SortKey>,
+    /// Where the expressions of ORDER BY stand.
+    ranges: Vec<Range>,
     /// The item of the select list that each key is, if it is one.
     outputs: Vec<Option<usize>>,
 }
@@ -76,6 +90,7 @@ impl Builder<'_, '_, '_> {
         };
         let collation = self.collation(&range)?;
         self.keys.push(SortKey { expression: self.tokens.text(&range).into(), collation, ..key });
+        self.ranges.push(range);
         self.outputs.push(output);
         Ok(())
     }
@@ -205,6 +220,51 @@ impl Builder<'_, '_, '_> {
             .all(|other| other.as_deref() == Some(&first))
             .then_some(Some(first))
             .ok_or_else(refused)
+    }
+
+    /// The names of the keys among the client's columns, where each is a plain column of the one
+    /// table that is read, and so are all that the client gets.
+    fn selected(&self) -> Option<Box<[Box<str>]>> {
+        let (tokens, select) = (self.tokens, self.select);
+        let [From::Table { parts, alias, odd: false, part: false, .. }] = &*select.from else {
+            return None;
+        };
+        if select.group.is_some() || select.having.is_some() || select.window.is_some() {
+            return None;
+        }
+        let called = alias.as_ref().or_else(|| parts.last())?;
+        let last = parts.last()?;
+        let table = self.analysis.known.first().filter(|table| **last == *table.name.name)?;
+        let column = |range: &Range| {
+            let (name, end) = tokens.qualified(range.start)?;
+            let own = match *name {
+                [column] => Some(column),
+                [of, column] if of == called => Some(column),
+                _ => None,
+            };
+            let own = own
+                .filter(|name| end == range.end && table.columns.iter().any(|c| *c.name == **name));
+            own.map(Box::<str>::from)
+        };
+        let mut outputs: Vec<Box<str>> = Vec::new();
+        let all = table.columns.iter().map(|column| column.name.clone());
+        if select.items.is_empty() {
+            outputs.extend(all.clone());
+        }
+        for item in &select.items {
+            match is_star(tokens, item) {
+                true => {
+                    star_columns(tokens, select, self.analysis, item)?;
+                    outputs.extend(all.clone());
+                }
+                false => outputs.push(column(item)?),
+            }
+        }
+        let keys = self.ranges.iter().map(|range| {
+            let name = column(range)?;
+            (outputs.iter().filter(|output| **output == name).count() == 1).then_some(name)
+        });
+        keys.collect()
     }
 
     /// The client's columns and everything up to the end of HAVING, where positions of GROUP BY

@@ -23,7 +23,7 @@ pub(crate) fn select(
     query: &Query,
     analysis: &Analysis,
 ) -> Result<(ManyShards, Reuse), PlanError> {
-    if borrow::names_system_column(tokens) && !tokens.all().any(|at| tokens.is(at, "tableoid")) {
+    if tokens.all().any(|at| borrow::is_system_column(tokens, at) && !is_named_table(tokens, at)) {
         return Err(refuse("system columns over several shards are not supported"));
     }
     let select = shape(tokens, query, analysis)?;
@@ -80,6 +80,16 @@ pub(crate) fn rows_stay(tokens: &Tokens<'_>, select: &Select, analysis: &Analysi
         ordered::is_key(tokens, select, analysis, &aggregate::unlabelled(tokens, item))
     };
     select.items.iter().any(is_key)
+}
+
+/// `tableoid::regclass`, or `tableoid = 'name'::regclass`: each shard has another number for a table, but
+/// the same name. Where such values meet, the shards' numbers must not be compared: the types of the
+/// rows tell.
+fn is_named_table(tokens: &Tokens<'_>, at: usize) -> bool {
+    let regclass = |at: usize| tokens.sign(at, "::") && tokens.is(at + 1, "regclass");
+    let compared =
+        tokens.sign(at + 1, "=") && matches!(tokens.kind(at + 2), Some(Kind::Literal { .. }));
+    tokens.is(at, "tableoid") && (regclass(at + 1) || compared && regclass(at + 3))
 }
 
 /// Refuses what cannot run on each shard by itself.

@@ -2,8 +2,8 @@
 //! planned by itself, and what they return stands in the later parts as rows.
 //!
 //! In PostgreSQL all parts have one snapshot: none sees what another has written but through
-//! RETURNING. One after another they would see it; so a table that one part writes must not be named
-//! by any other.
+//! RETURNING. One after another they would see it; so queries of tables that are written run before
+//! the first write, and a part that writes what another one names comes after it only to add rows.
 
 use pgherd_shard_map::{RelationKind, TableName};
 
@@ -31,14 +31,29 @@ pub(crate) fn plan(
     let main = main..tokens.len();
     let mut parts: Vec<Range> = ctes.iter().map(|cte| cte.range.clone()).collect();
     parts.push(main.clone());
-    let mut writes = Vec::new();
+    let depends = dependencies(tokens, ctes, &parts);
+    let mut written_by = Vec::new();
     for (at, part) in parts.iter().enumerate() {
-        let Some(table) = written(tokens, context, part)? else { continue };
-        let others = parts.iter().enumerate().filter(|(other, _)| *other != at);
-        for (_, other) in others {
-            refuse_naming(tokens, context, other, &table)?;
+        written_by.extend(written(tokens, context, part)?.map(|table| (at, table)));
+    }
+    let mut early = vec![false; ctes.len()];
+    for (writer, table) in &written_by {
+        for (other, part) in parts.iter().enumerate().filter(|(other, _)| other != writer) {
+            if !named(tokens, context, part, table)? {
+                continue;
+            }
+            let after_it = |other: usize| {
+                written_by.iter().any(|(writer, _)| depends[other].get(*writer) == Some(&true))
+            };
+            if ctes.get(other).is_some_and(|cte| cte.query.is_some()) && !after_it(other) {
+                early[other] = true;
+            } else if !only_inserts_after(tokens, context, &parts, &depends, (*writer, other))? {
+                return Err(refused(&format!(
+                    "Two parts name the table {}, and none may see what another writes.",
+                    table.name
+                )));
+            }
         }
-        writes.push(table);
     }
     // A query that two parts read, or that locks its rows, is run once, too.
     let alone: Vec<bool> = ctes
@@ -46,15 +61,25 @@ pub(crate) fn plan(
         .enumerate()
         .map(|(at, cte)| {
             let readers = parts[at + 1..].iter().filter(|part| names(tokens, part, cte)).count();
-            cte.query.as_ref().is_none_or(|query| query.locks.is_some() || readers > 1)
+            let Some(query) = &cte.query else { return true };
+            // As in PostgreSQL, one that nobody reads does not run.
+            readers > 1 || readers > 0 && (query.locks.is_some() || early[at])
         })
         .collect();
-    let parts = Parts { tokens, ctes, alone: &alone };
-    let mut steps = Vec::new();
-    for (at, cte) in ctes.iter().enumerate().filter(|(at, _)| alone[*at]) {
-        let text = parts.text(at, &cte.range);
-        steps.push(WriteStep { name: head(tokens, cte).into(), text });
+    // What a step before the first write needs comes before it, too.
+    for at in (0..ctes.len()).rev().filter(|at| early[*at]).collect::<Vec<_>>() {
+        (0..at).filter(|needed| depends[at][*needed]).for_each(|needed| early[needed] = true);
     }
+    let (first, then): (Vec<usize>, Vec<usize>) =
+        (0..ctes.len()).filter(|at| alone[*at]).partition(|at| early[*at]);
+    let order: Vec<usize> = first.into_iter().chain(then).collect();
+    let parts = Parts { tokens, ctes, order: &order };
+    let mut steps = Vec::new();
+    for at in &order {
+        let text = parts.text(*at, &ctes[*at].range);
+        steps.push(WriteStep { name: head(tokens, &ctes[*at]).into(), text });
+    }
+    let writes: Vec<TableName> = written_by.into_iter().map(|(_, table)| table).collect();
     let last = parts.text(ctes.len(), &main);
     let steps = Steps { steps: steps.into(), last, writes: writes.into() };
     Ok(plan_of(context, Action::Steps(steps), Access::Write, Reuse::SameText, kind))
@@ -86,22 +111,54 @@ fn written(
     }
 }
 
-fn refuse_naming(
+/// For each part, which WITH queries it reads, by others or by itself.
+fn dependencies(tokens: &Tokens<'_>, ctes: &[Cte], parts: &[Range]) -> Vec<Vec<bool>> {
+    let mut all: Vec<Vec<bool>> = Vec::new();
+    for (at, part) in parts.iter().enumerate() {
+        let mut depends = vec![false; ctes.len()];
+        for other in (0..at).filter(|other| names(tokens, part, &ctes[*other])) {
+            depends[other] = true;
+            all[other].iter().zip(&mut depends).for_each(|(theirs, own)| *own |= theirs);
+        }
+        all.push(depends);
+    }
+    all
+}
+
+/// Two parts write one table: the second only adds rows to it, and not before the first has
+/// changed those that were there.
+fn only_inserts_after(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    parts: &[Range],
+    depends: &[Vec<bool>],
+    (one, other): (usize, usize),
+) -> Result<bool, PlanError> {
+    let (first, second) = (one.min(other), one.max(other));
+    let adds = |at: usize| -> Result<bool, PlanError> {
+        let part = &parts[at];
+        let Some(insert) = read_insert(tokens, part.clone()) else { return Ok(false) };
+        let table = written(tokens, context, part)?;
+        let conflict = part.clone().any(|at| tokens.are(at, &["on", "conflict"]));
+        let rest = insert.list..part.end;
+        Ok(!conflict
+            && table.is_some_and(|table| named(tokens, context, &rest, &table) == Ok(false)))
+    };
+    Ok(adds(second)? && (depends[second].get(first) == Some(&true) || adds(first)?))
+}
+
+/// Whether a part names a table that another one writes.
+fn named(
     tokens: &Tokens<'_>,
     context: &Context<'_>,
     part: &Range,
     table: &TableName,
-) -> Result<(), PlanError> {
+) -> Result<bool, PlanError> {
     for at in part.clone() {
         let Some((parts, _)) = tokens.qualified(at) else { continue };
         for length in 1..=parts.len().min(3) {
             match context.relation(&parts[..length]) {
-                Some((name, _)) if name == *table => {
-                    return Err(refused(&format!(
-                        "Two parts name the table {}, and none may see what another writes.",
-                        table.name
-                    )));
-                }
+                Some((name, _)) if name == *table => return Ok(true),
                 Some((name, RelationKind::View(_) | RelationKind::ViewOverDistributed))
                 | Some((name, RelationKind::ViewOverReference)) => {
                     return Err(refused(&format!(
@@ -113,40 +170,36 @@ fn refuse_naming(
             }
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 struct Parts<'a> {
     tokens: &'a Tokens<'a>,
     ctes: &'a [Cte],
-    /// Those that are steps.
-    alone: &'a [bool],
+    /// Those that are steps, as they run.
+    order: &'a [usize],
 }
 
 impl Parts<'_> {
     /// A part with those of the first `count` WITH queries that it needs.
     fn text(&self, count: usize, part: &Range) -> Box<[StepPart]> {
-        let Self { tokens, ctes, alone } = *self;
+        let Self { tokens, ctes, order } = *self;
+        let step = |at: usize| order.iter().position(|step| *step == at);
         let mut needed = vec![false; count];
         for at in (0..count).rev() {
             // Those that stand in the text bring what they need themselves.
-            let mut within = (at + 1..count).filter(|later| needed[*later] && !alone[*later]);
+            let mut within =
+                (at + 1..count).filter(|later| needed[*later] && step(*later).is_none());
             needed[at] = names(tokens, part, &ctes[at])
                 || within.any(|later| names(tokens, &ctes[later].range, &ctes[at]));
         }
         let mut parts = Vec::new();
-        let mut step = 0;
-        for at in 0..count {
-            let number = step;
-            step += u16::from(alone[at]);
-            if !needed[at] {
-                continue;
-            }
+        for at in (0..count).filter(|at| needed[*at]) {
             let separator = if parts.is_empty() { "WITH " } else { ", " };
             parts.push(StepPart::Text(separator.into()));
-            parts.push(match alone[at] {
-                true => StepPart::Rows(number),
-                false => {
+            parts.push(match step(at) {
+                Some(number) => StepPart::Rows(number as u16),
+                None => {
                     let query = ctes[at].start..ctes[at].range.end + 1;
                     StepPart::Text(tokens.text(&query).into())
                 }

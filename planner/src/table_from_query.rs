@@ -11,8 +11,8 @@ use crate::route::{plan_of, select};
 use crate::token::{Range, Tokens};
 use crate::witness::may_name;
 use crate::{
-    Access, Action, Context, MadeTable, ManyShards, Merge, Plan, PlanError, Reuse, StatementKind,
-    Target,
+    Access, Action, Context, MadeTable, ManyShards, Merge, NewName, Plan, PlanError, Reuse,
+    StatementKind, Target,
 };
 
 /// `CREATE TABLE name … AS query`.
@@ -47,16 +47,15 @@ impl Created {
     }
 
     /// The table is made empty, and filled.
-    fn filled(&self, tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan, PlanError> {
-        if self.if_not_exists {
-            return Err(PlanError::unsupported(
-                "CREATE TABLE IF NOT EXISTS AS is not supported for a query over several shards",
-                "The table is filled by an INSERT, which one that exists must not get.",
-                "Leave IF NOT EXISTS out.",
-            ));
-        }
+    fn filled(
+        &self,
+        tokens: &Tokens<'_>,
+        context: &Context<'_>,
+        temporary: bool,
+    ) -> Result<Plan, PlanError> {
         let (name, query) = (tokens.text(&self.name), tokens.text(&self.query));
-        made(context, self.without_data(tokens), name, query)
+        let kind = (self.if_not_exists, temporary);
+        made(context, self.without_data(tokens), name, query, kind)
     }
 }
 
@@ -76,7 +75,7 @@ pub(crate) fn create_as(
         let elsewhere = created.without_data(tokens).into();
         return Ok(Some(plan(context, Merge::HomeFills { elsewhere })));
     }
-    created.filled(tokens, context).map(Some)
+    created.filled(tokens, context, false).map(Some)
 }
 
 /// The same of a temporary table; `None` where the session's server can run it as it is.
@@ -89,7 +88,7 @@ pub(crate) fn create_temporary(
     if created.no_data || reads_at_home(tokens.text(&created.query), context)? {
         return Ok(None);
     }
-    created.filled(tokens, context).map(Some)
+    created.filled(tokens, context, true).map(Some)
 }
 
 /// `SELECT … INTO name …`.
@@ -118,7 +117,7 @@ pub(crate) fn select_into(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<
     } else if answered_at_home(&query, context)? {
         return Ok(plan(context, Merge::HomeFills { elsewhere: create.into() }));
     }
-    made(context, create, name, &query)
+    made(context, create, name, &query, (false, temporary))
 }
 
 fn plan(context: &Context<'_>, merge: Merge) -> Plan {
@@ -126,12 +125,18 @@ fn plan(context: &Context<'_>, merge: Merge) -> Plan {
     plan_of(context, Action::Many(many), Access::Schema, Reuse::Once, StatementKind::Ddl)
 }
 
-fn made(context: &Context<'_>, create: String, name: &str, query: &str) -> Result<Plan, PlanError> {
+fn made(
+    context: &Context<'_>,
+    create: String,
+    name: &str,
+    query: &str,
+    (if_not_exists, temporary): (bool, bool),
+) -> Result<Plan, PlanError> {
     let target = Tokens::new(name);
-    let last =
-        target.qualified(0).and_then(|(parts, _)| parts.last().map(|last| (*last).to_owned()));
+    let parts = target.qualified(0).map(|(parts, _)| parts);
+    let last = parts.as_ref().and_then(|parts| parts.last().copied());
     // The query is read again when the table is there, and could hide what it reads.
-    if last.is_none_or(|last| may_name(&Tokens::new(query), &last)) {
+    if last.is_none_or(|last| may_name(&Tokens::new(query), last)) {
         return Err(PlanError::unsupported(
             "a table cannot be made from rows of several shards of a relation with its own name",
             format!("The query names {name} without a schema, which could be the new table."),
@@ -139,7 +144,14 @@ fn made(context: &Context<'_>, create: String, name: &str, query: &str) -> Resul
         ));
     }
     let fill = format!("INSERT INTO {name} {query}").into();
-    let action = Action::MadeTable(MadeTable { create: create.into(), fill });
+    let unless = match parts.as_deref() {
+        Some([name]) if if_not_exists => Some((temporary.then_some("pg_temp"), name)),
+        Some([.., schema, name]) if if_not_exists => Some((Some(*schema), name)),
+        _ => None,
+    };
+    let unless = unless
+        .map(|(schema, name)| NewName { schema: schema.map(Into::into), name: (*name).into() });
+    let action = Action::MadeTable(MadeTable { create: create.into(), fill, unless });
     Ok(plan_of(context, action, Access::Write, Reuse::Once, StatementKind::Ddl))
 }
 

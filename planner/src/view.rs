@@ -324,8 +324,16 @@ fn expanded(
     depth: u32,
 ) -> Result<String, PlanError> {
     let mut edits = Vec::new();
+    let mut named: Vec<&TableName> = Vec::new();
     for whole in &analysis.wholes {
         let place = place(tokens, whole)?;
+        let name = &whole.view.name;
+        if whole.alias.is_none() && !named.contains(&name) {
+            named.push(name);
+            let same = analysis.wholes.iter().filter(|other| other.view.name == *name);
+            let places: Vec<Range> = same.filter_map(|other| other.place.clone()).collect();
+            edits.extend(borrow::without_schema(tokens, name, &places)?);
+        }
         let query = whole_query(&whole.view, context, depth)?;
         let name = match &whole.alias {
             Some(_) => String::new(),
@@ -427,21 +435,12 @@ fn is_own_function(view: &View, tokens: &Tokens<'_>, at: usize) -> bool {
 /// Where the view's name stands.
 fn place(tokens: &Tokens<'_>, whole: &Whole) -> Result<Range, PlanError> {
     let name = &whole.view.name;
-    let elsewhere = |at: usize, place: &Range| {
-        !place.contains(&at)
-            && tokens.qualified(at).is_some_and(|(parts, _)| {
-                parts.len() > 2 && *parts[0] == *name.schema && *parts[1] == *name.name
-            })
-    };
-    let certain = |place: &Range| {
-        !whole.odd && !tokens.sign(place.end, "*") && !tokens.all().any(|at| elsewhere(at, place))
-    };
+    let certain = |place: &Range| !whole.part && !tokens.sign(place.end, "*");
     whole.place.clone().filter(certain).ok_or_else(|| {
         PlanError::unsupported(
-            "column aliases, ONLY and columns with the name of their schema are not supported for \
-             this view",
+            "ONLY is not supported for this view",
             format!("The query of {name} is read in the place of its name."),
-            "Give the view an alias, and label the columns in the select list.",
+            "Leave ONLY out: a view has no children.",
         )
     })
 }

@@ -11,7 +11,7 @@ use pgherd_shard_map::{Table, TableKind};
 use crate::analyze::{Analysis, Scope, Use, value};
 use crate::change::{Ahead, change_after, read_change, read_change_into};
 use crate::insert::{Insert, made_by_shards, read_insert, value_rows};
-use crate::query::{Query, Unread, read_ctes, starts_query};
+use crate::query::{Cte, Query, Unread, read_ctes, starts_query};
 use crate::route::{home, keys, keys_of, plan_of, refuse_home, view_refused, with_new_keys};
 use crate::token::{Range, Tokens};
 use crate::witness::{unread, witness};
@@ -45,7 +45,10 @@ fn over_shards(
     error: PlanError,
 ) -> Result<Plan, PlanError> {
     let (ctes, recursive, main) = read_ctes(tokens, 0).map_err(|Unread| unread(tokens))?;
-    if ctes.iter().any(|cte| cte.query.is_none()) {
+    // Rows that are locked are those of one query, which is run once.
+    let once = |cte: &Cte| cte.query.as_ref().is_none_or(|query| query.locks.is_some());
+    if ctes.iter().any(once) && !tokens.is(main, "merge") || ctes.iter().any(|c| c.query.is_none())
+    {
         return steps::plan(tokens, context, kind, &ctes, recursive, main);
     }
     match tokens.word(main) {

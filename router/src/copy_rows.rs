@@ -9,6 +9,7 @@
 
 mod binary;
 mod csv;
+mod encoding;
 mod line_end;
 mod lines;
 #[cfg(test)]
@@ -18,14 +19,15 @@ mod written;
 
 use std::borrow::Cow;
 
-use pgherd_planner::CopyFormat;
+use pgherd_planner::{CopyFormat, Encoding};
 use pgherd_shard_map::KeyInput;
 
 use binary::Binary;
 use csv::Csv;
+use encoding::{Mask, Table};
 pub use lines::LineMap;
 use text::Text;
-pub use written::RowWriter;
+pub use written::{RowWriter, Unwritten};
 
 /// The longest row that is buffered, in bytes.
 pub const ROW_MAX: usize = 256 << 20;
@@ -38,6 +40,11 @@ pub struct CopySplitter {
     /// The first line is a header.
     header: bool,
     pending: Vec<u8>,
+    /// Encodings of single bytes: what they are.
+    table: Option<Table>,
+    /// Encodings of longer characters: what of the data is ASCII, and that of `pending`.
+    mask: Option<Mask>,
+    shown: Vec<u8>,
     /// How much of the row at hand has been searched for its end.
     scanned: usize,
     /// Lines (binary: rows) that have been read.
@@ -87,6 +94,8 @@ pub enum Key<'a> {
     Null,
     /// The row is not well formed: PostgreSQL will refuse it.
     Unreadable,
+    /// It has characters of an encoding that the router does not read.
+    Foreign,
 }
 
 /// Why the data cannot be split.
@@ -153,20 +162,26 @@ impl CopySplitter {
             CopyFormat::Csv { .. } => Rules::Csv(Csv::new(format)),
             CopyFormat::Binary => Rules::Binary(Binary::new(columns)),
         };
-        let header = match format {
-            CopyFormat::Text { header, .. } | CopyFormat::Csv { header, .. } => *header,
-            CopyFormat::Binary => false,
-        };
         Self {
             rules,
             key_field: key_field.into(),
             row_max: ROW_MAX,
-            header,
+            header: format.has_header(),
             pending: Vec::new(),
+            table: None,
+            mask: None,
+            shown: Vec::new(),
             scanned: 0,
             line: 0,
             ended: false,
         }
+    }
+
+    /// Of data in this encoding. Rows go on as they are; keys are read as UTF-8.
+    #[must_use]
+    pub fn in_encoding(self, encoding: Encoding) -> Self {
+        let (table, mask) = (Table::of(encoding), Mask::of(encoding.coding));
+        Self { table, mask, ..self }
     }
 
     /// The line that was read last, from 1.
@@ -184,19 +199,22 @@ impl CopySplitter {
         data: &[u8],
         take: &mut impl FnMut(Piece<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        if self.pending.is_empty() {
-            let used = self.pieces(data, false, take)?;
+        if let Some(mask) = &mut self.mask {
+            let mut shown = std::mem::take(&mut self.shown);
+            mask.put(data, &mut shown);
+            let mut pending = std::mem::take(&mut self.pending);
+            pending.extend_from_slice(data);
+            let used = self.pieces(&pending, &shown, false, take)?;
+            self.pending = without(pending, used);
+            self.shown = without(shown, used);
+        } else if self.pending.is_empty() {
+            let used = self.pieces(data, data, false, take)?;
             self.pending.extend_from_slice(&data[used..]);
         } else {
             let mut pending = std::mem::take(&mut self.pending);
             pending.extend_from_slice(data);
-            let used = self.pieces(&pending, false, take)?;
-            if used == pending.len() && pending.capacity() > (1 << 20) {
-                pending = Vec::new();
-            } else {
-                pending.drain(..used);
-            }
-            self.pending = pending;
+            let used = self.pieces(&pending, &pending, false, take)?;
+            self.pending = without(pending, used);
         }
         if self.pending.len() > self.row_max {
             return Err(self.error(Fault::RowTooLong).into());
@@ -213,20 +231,24 @@ impl CopySplitter {
         take: &mut impl FnMut(Piece<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let last = std::mem::take(&mut self.pending);
-        self.pieces(&last, true, take).map(drop)
+        let shown = std::mem::take(&mut self.shown);
+        let shown = if self.mask.is_some() { &shown } else { &last };
+        self.pieces(&last, shown, true, take).map(drop)
     }
 
-    /// Takes whole parts off the start of `data` and says how many bytes they were.
+    /// Takes whole parts off the start of `data` and says how many bytes they were. `shown` is what
+    /// is read of it.
     fn pieces<E: From<SplitError>>(
         &mut self,
         data: &[u8],
+        shown: &[u8],
         eof: bool,
         take: &mut impl FnMut(Piece<'_>) -> Result<(), E>,
     ) -> Result<usize, E> {
         let mut from = 0;
         while from < data.len() && !self.ended {
-            let rest = &data[from..];
-            let found = match self.scan(rest, eof) {
+            let (rest, read) = (&data[from..], &shown[from..]);
+            let found = match self.scan(read, eof) {
                 Ok(Scan::Found(found)) => found,
                 Ok(Scan::More(scanned)) => {
                     self.scanned = scanned;
@@ -250,7 +272,7 @@ impl CopySplitter {
                 }
                 Kind::Row | Kind::Broken => {
                     let key = match found.kind {
-                        Kind::Row => self.key(&bytes[..found.body]),
+                        Kind::Row => self.key(&read[..found.body]),
                         _ => Key::Unreadable,
                     };
                     take(Piece::Row(Row {
@@ -276,6 +298,20 @@ impl CopySplitter {
     }
 
     fn key<'a>(&self, body: &'a [u8]) -> Key<'a> {
+        if let Some(table) = &self.table {
+            return match table.decoded(body) {
+                Some(Cow::Borrowed(body)) => self.field(body),
+                Some(Cow::Owned(body)) => self.field(&body).owned(),
+                None => Key::Unreadable,
+            };
+        }
+        match self.field(body) {
+            Key::Text(text) if self.mask.is_some() && !text.is_ascii() => Key::Foreign,
+            key => key,
+        }
+    }
+
+    fn field<'a>(&self, body: &'a [u8]) -> Key<'a> {
         match &self.rules {
             Rules::Text(text) => text.field(body, self.key_field),
             Rules::Csv(csv) => csv.field(body, self.key_field),
@@ -315,9 +351,28 @@ impl Key<'_> {
             Key::Text(text) => Some(KeyInput::Text(text)),
             // Its type is the column's.
             Key::Binary(bytes) => Some(KeyInput::Param { bytes, binary: true, type_oid: 0 }),
-            Key::Null | Key::Unreadable => None,
+            Key::Null | Key::Unreadable | Key::Foreign => None,
         }
     }
+
+    fn owned(self) -> Key<'static> {
+        match self {
+            Key::Text(text) => Key::Text(Cow::Owned(text.into_owned())),
+            Key::Null => Key::Null,
+            // Only text has an encoding.
+            Key::Binary(_) | Key::Unreadable => Key::Unreadable,
+            Key::Foreign => Key::Foreign,
+        }
+    }
+}
+
+/// What is left of the data, in memory that is not kept for the longest row.
+fn without(mut data: Vec<u8>, used: usize) -> Vec<u8> {
+    if used == data.len() && data.capacity() > (1 << 20) {
+        return Vec::new();
+    }
+    data.drain(..used);
+    data
 }
 
 impl Fault {

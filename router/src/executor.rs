@@ -12,6 +12,7 @@
 //! - `many`: several shards, merged. `ordered`, `ranked`: sorted rows. `combine`, `grouped`: partial
 //!   aggregates. `insert`: rows by their keys. `gather`: rows made at home, `own_sequences` with the
 //!   numbers of a sequence that is new.
+//! - `columns`: what prepared statements return, and go on returning.
 //! - `borrow`: copies of rows, and PostgreSQL over them. `broadcast`: copies of small tables on the
 //!   shards of a large one. `informed`: writes with copies of what they read. `carried`: MERGE with
 //!   rows of other shards. `spelled`: rows as a WITH query.
@@ -39,6 +40,7 @@ mod borrow;
 mod broadcast;
 mod carried;
 mod cluster;
+mod columns;
 mod combine;
 mod commit;
 mod concurrently;
@@ -77,6 +79,7 @@ mod steps;
 mod streamed;
 mod touched;
 mod turned;
+mod unnamed;
 mod yielding;
 
 use std::rc::Rc;

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use pgherd_shard_map::{Epoch, ShardId, ShardMap, store};
+use pgherd_shard_map::{Epoch, ShardId, store};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
@@ -41,6 +41,8 @@ const WARM: Duration = Duration::from_secs(60);
 /// How long a change of the schema waits for the other routers, and how often it looks.
 const FOLLOWERS_WAIT: Duration = Duration::from_secs(3);
 const FOLLOWERS_POLL: Duration = Duration::from_millis(2);
+/// How long a router waits for itself, as a follower, before it loads a map beside.
+const OWN_WAIT: Duration = Duration::from_millis(500);
 
 /// How often it is looked whether the certificate has changed.
 const CERTIFICATE: Duration = Duration::from_secs(1);
@@ -335,21 +337,15 @@ fn prepare(stream: TcpStream) -> std::io::Result<Stream> {
 
 /// Loads the map anew when the catalog says so, or this router itself has changed the schema.
 async fn watch_map(shared: Arc<Shared>, dsn: String) {
-    let publish = |shared: &Shared, map: Arc<ShardMap>| {
-        let epoch = map.epoch.0;
-        if epoch >= shared.map.load().epoch.0 {
-            shared.map.store(map);
-            shared.loaded.send_replace(epoch);
-        }
-    };
     let watching = Arc::clone(&shared);
     let (dialer, url) = (Arc::clone(&shared.dialer), dsn.clone());
     let find = move || dialer.catalog(&url).map_err(|error| error.to_string());
-    let (contact, id) = (Arc::clone(&shared), Arc::clone(&shared.id));
     tokio::spawn(async move {
-        let on_map = move |map| publish(&watching, map);
-        let on_contact = move |state| contact.contact.note(state);
-        store::watch(find, &id, Duration::from_secs(1), on_map, on_contact).await;
+        let shared = &*watching;
+        let at_hand = || Some(shared.map.load_full());
+        let on_map = |map| shared.take_map(map);
+        let on_contact = |state| shared.contact.note(state);
+        store::watch(find, &shared.id, Duration::from_secs(1), at_hand, on_map, on_contact).await;
     });
     let mut catalog = None;
     loop {
@@ -360,17 +356,15 @@ async fn watch_map(shared: Arc<Shared>, dsn: String) {
                 Err(_) => None,
             };
         }
-        let loaded = match &catalog {
+        let newest = match &catalog {
             Some(catalog) => {
                 catalog.announce().await.ok();
-                catalog.load().await.ok()
+                take_newest(&shared, catalog).await
             }
             None => None,
         };
-        match (&catalog, loaded) {
-            (Some(known), Some(map)) => {
-                let epoch = map.epoch;
-                publish(&shared, Arc::new(map));
+        match (&catalog, newest) {
+            (Some(known), Some(epoch)) => {
                 if wait_for_followers(known, epoch).await {
                     shared.known.send_replace(epoch.0);
                 }
@@ -378,6 +372,21 @@ async fn watch_map(shared: Arc<Shared>, dsn: String) {
             _ => catalog = None,
         }
     }
+}
+
+/// The newest epoch, once this router has its map: by the transaction that made it, or by following the
+/// catalog; where neither has brought it soon, it is loaded here.
+async fn take_newest(shared: &Shared, catalog: &store::Catalog) -> Option<Epoch> {
+    let newest = catalog.epoch().await.ok()?;
+    let mut loaded = shared.loaded.subscribe();
+    let comes = loaded.wait_for(|epoch| *epoch >= newest.0);
+    if tokio::time::timeout(OWN_WAIT, comes).await.is_ok() {
+        return Some(newest);
+    }
+    let map = catalog.load().await.ok()?;
+    let epoch = map.epoch;
+    shared.take_map(Arc::new(map));
+    Some(epoch)
 }
 
 /// Until every router has this map, so that a client who has been told of a change finds it

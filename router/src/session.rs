@@ -11,7 +11,9 @@ use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use foldhash::HashMap;
-use pgherd_planner::{HighBytes, ParamValue, Params, Plan};
+use pgherd_planner::{
+    Action, CursorStatement, HighBytes, ParamValue, Params, Plan, SessionStatement, StatementKind,
+};
 use pgherd_shard_map::{ShardId, TableName};
 
 use crate::error::ErrorInfo;
@@ -100,6 +102,9 @@ pub struct Prepared {
     pub literals: Box<[pgherd_planner::Literal]>,
     /// Where it declares user-defined types: what they are on the other shards, once that is known.
     pub foreign: OnceCell<Box<[ForeignTypes]>>,
+    /// The columns that it returned when it was prepared, hashed, once they are known
+    /// (`executor/columns.rs`).
+    pub columns: OnceCell<u64>,
 }
 
 /// A bound portal.
@@ -187,6 +192,45 @@ impl Prepared {
     #[must_use]
     pub fn name(&self, unnamed: bool) -> &[u8] {
         if unnamed { b"" } else { &self.server_name }
+    }
+
+    /// Whether it may return more than the one row that the router makes itself. Drivers send a row
+    /// limit with every statement whose rows they do not want.
+    #[must_use]
+    pub fn returns_rows(&self) -> bool {
+        match self.plan.kind {
+            StatementKind::Session => {
+                matches!(self.plan.action, Action::Session(SessionStatement::Execute { .. }))
+            }
+            StatementKind::Utility => matches!(&self.plan.action, Action::Cursor(cursor)
+                if matches!(cursor, CursorStatement::Move(moved) if moved.shows)),
+            StatementKind::Select | StatementKind::Explain => {
+                !matches!(self.plan.action, Action::Cluster(_))
+            }
+            StatementKind::Insert | StatementKind::Update | StatementKind::Delete => {
+                let word = "returning".as_bytes();
+                let mut windows = self.sql.as_bytes().windows(word.len());
+                windows.any(|window| window.eq_ignore_ascii_case(word))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether its columns, which a change of the schema could change, are not known yet.
+    #[must_use]
+    pub fn lacks_columns(&self) -> bool {
+        self.columns.get().is_none() && self.has_columns()
+    }
+
+    /// Whether its columns are those of the tables that it names, or made of them.
+    fn has_columns(&self) -> bool {
+        matches!(
+            self.plan.kind,
+            StatementKind::Select
+                | StatementKind::Insert
+                | StatementKind::Update
+                | StatementKind::Delete
+        ) && self.returns_rows()
     }
 }
 

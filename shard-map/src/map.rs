@@ -62,6 +62,13 @@ pub enum MapError {
 }
 
 impl ShardMap {
+    /// Whether the transaction that made this epoch, and read it, has seen it as everybody does after
+    /// the commit: nothing in it is held back for a change that is under way.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        self.changing.is_empty() && !self.locked_views
+    }
+
     /// Checks that every shard and group that is named exists.
     ///
     /// # Errors

@@ -79,6 +79,58 @@ async fn a_shard_is_added_once_moved_and_removed_and_its_number_never_used_again
     assert_eq!(id, ShardId(3));
 }
 
+/// A router takes the map that the transaction of a schema change has read, at its commit.
+#[tokio::test]
+async fn a_change_of_the_schema_reads_the_map_that_everybody_reads_after_it() {
+    let (server, client, _catalog) = cluster().await;
+    client
+        .batch_execute(
+            "SET search_path = app, public; BEGIN; CREATE SCHEMA app;
+             CREATE TYPE app.mood AS ENUM ('low', 'high');
+             CREATE DOMAIN app.named AS text COLLATE \"C\";
+             CREATE TABLE app.t (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, m app.mood,
+                 n app.named, u uuid DEFAULT gen_random_uuid(), s serial);
+             SELECT pgherd.register_distributed('app.t', 'id', NULL, 'hash');
+             CREATE VIEW app.v AS SELECT id, m FROM app.t WHERE m = 'low';
+             CREATE FUNCTION app.reads() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM t';
+             SELECT pgherd.bump_epoch(), pgherd.check_sharded()",
+        )
+        .await
+        .unwrap();
+    let read = async |client: &tokio_postgres::Client| {
+        let map: String = client.query_one(store::LOAD_SQL, &[]).await.unwrap().get(0);
+        assert!(ShardMap::from_json(&map).unwrap().is_final());
+        map
+    };
+    let inside = read(&client).await;
+    assert!(inside.contains("app.mood"), "{inside}");
+    client.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(inside, read(&connect(&server, "postgres").await).await);
+}
+
+/// Each schema change waits for the map.
+#[tokio::test]
+async fn the_map_of_many_tables_reads_no_catalog_once_for_each_column() {
+    let (_server, client, _catalog) = cluster().await;
+    for n in 0..30 {
+        client
+            .batch_execute(&format!(
+                "CREATE TABLE t{n} (id serial PRIMARY KEY, a text DEFAULT 'a', b bigint GENERATED \
+                 ALWAYS AS IDENTITY, c int); \
+                 SELECT pgherd.register_distributed('t{n}', 'id', NULL, 'hash')"
+            ))
+            .await
+            .unwrap();
+    }
+    client.batch_execute("BEGIN").await.unwrap();
+    client.query_one(store::LOAD_SQL, &[]).await.unwrap();
+    let sql = "SELECT relname::text, seq_scan FROM pg_stat_xact_sys_tables \
+               WHERE seq_scan > 20 AND pg_relation_size(relid) > 8192";
+    let often: Vec<(String, i64)> =
+        client.query(sql, &[]).await.unwrap().iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert!(often.is_empty(), "{often:?}");
+}
+
 #[tokio::test]
 async fn a_watcher_sees_a_change_of_another_router_by_its_announcement() {
     let (server, _client, catalog) = cluster().await;

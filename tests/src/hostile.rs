@@ -137,7 +137,7 @@ fn follow(mut scanner: ReplyScanner, bytes: &[u8], cuts: &[u8]) -> (Vec<u8>, boo
             Ok(Step::Drop(size) | Step::HiddenParameter(size) | Step::HiddenError(size)) => {
                 (size, false)
             }
-            Ok(Step::HiddenReady { size, .. }) => (size, false),
+            Ok(Step::HiddenReady { size, .. } | Step::HiddenColumns(size)) => (size, false),
         };
         assert!(size > 0 && at + size <= arrived, "{size} of {} bytes", arrived - at);
         if passed {

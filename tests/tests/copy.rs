@@ -3,6 +3,8 @@
 
 #[path = "copy/clients.rs"]
 mod clients;
+#[path = "copy/encodings.rs"]
+mod encodings;
 #[path = "copy/formats.rs"]
 mod formats;
 #[path = "copy/transactions.rs"]

@@ -76,7 +76,7 @@ fn check(mode: Mode, level: &str) {
     let mut contents = compares.then(|| Contents::open(&sides).expect("both sides let us in"));
     let mut refusals = BTreeSet::new();
     for script in &scripts {
-        reset(&cluster, &sides);
+        reset(&sides);
         let outcome = parity::run(&sides, script, mode, line, contents.as_mut());
         differences.extend(outcome.differences);
         refusals.extend(outcome.refusals);
@@ -175,22 +175,12 @@ fn sides(cluster: &LocalCluster) -> Sides {
 }
 
 /// Drops what the last script made, through the front door on both sides.
-fn reset(cluster: &LocalCluster, sides: &Sides) {
-    let left = "SELECT CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' \
-                END, oid::regclass FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'S') \
-                AND relnamespace = 'public'::regnamespace AND NOT relispartition \
-                ORDER BY relkind = 'S'";
-    let mut router = Client::connect(sides.router.address, &sides.router.database)
-        .expect("the router lets us in");
-    for shard in &cluster.file.shards {
-        for relation in run(&shard.dsn, left).lines() {
-            let drop = format!("DROP {} CASCADE", relation.replace('|', " IF EXISTS "));
-            let answer = router.simple(&drop, "").expect("the router answers");
-            assert_eq!(answer.error, None, "{drop}: {:?}", answer.lines);
-        }
+fn reset(sides: &Sides) {
+    let fresh = "SET client_min_messages = error; DROP SCHEMA public CASCADE; CREATE SCHEMA public; \
+                 GRANT USAGE ON SCHEMA public TO PUBLIC";
+    for side in [&sides.plain, &sides.router] {
+        let mut client = Client::connect(side.address, &side.database).expect("a connection");
+        let answer = client.simple(fresh, "").expect("an answer");
+        assert_eq!(answer.error, None, "{}: {:?}", side.database, answer.lines);
     }
-    let mut plain =
-        Client::connect(sides.plain.address, &sides.plain.database).expect("a connection");
-    let fresh = "SET client_min_messages = error; DROP SCHEMA public CASCADE; CREATE SCHEMA public";
-    assert_eq!(plain.simple(fresh, "").expect("an answer").error, None);
 }

@@ -8,6 +8,7 @@
 mod random {
     pub(crate) mod pipeline;
     pub(crate) mod query;
+    mod shapes;
     pub(crate) mod write;
 }
 

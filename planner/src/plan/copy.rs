@@ -3,12 +3,15 @@
 use pgherd_shard_map::{GroupId, KeyType, TableName};
 
 use super::{Make, Plan, Span, Target};
+use crate::Encoding;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct CopyIn {
     pub table: TableName,
     pub rows: CopyRows,
     pub format: CopyFormat,
+    /// Of the data; a binary one's is the session's.
+    pub encoding: Encoding,
     /// Number of columns in each row.
     pub columns: u16,
     /// Values that are made once and written before each row.
@@ -49,6 +52,7 @@ pub struct CopyQuery {
     /// `TO STDOUT` and what follows.
     pub tail: Span,
     pub format: CopyFormat,
+    pub encoding: Encoding,
     pub force_quote: ForceQuote,
 }
 
@@ -76,6 +80,17 @@ pub enum CopyFormat {
         force_null_key: bool,
     },
     Binary,
+}
+
+impl CopyFormat {
+    /// The first line names the columns.
+    #[must_use]
+    pub fn has_header(&self) -> bool {
+        match self {
+            Self::Text { header, .. } | Self::Csv { header, .. } => *header,
+            Self::Binary => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,6 @@
 //! Several shards and one answer: what each of them runs, and how their answers are made into one.
 
-use pgherd_shard_map::{GroupId, TableName};
+use pgherd_shard_map::{GroupId, TableName, quoted};
 
 use super::{KeySource, Target};
 
@@ -64,8 +64,24 @@ pub enum Alone {
     Rest,
     /// An index, which is not valid where it failed. The table as it is written.
     Index { name: Box<str>, table: Box<str> },
+    /// The same, where PostgreSQL chooses its name.
+    Unnamed(Box<UnnamedIndex>),
     /// An index that is gone, or still there. Its name as it is written.
     NoIndex { name: Box<str> },
+}
+
+/// `CREATE INDEX CONCURRENTLY ON table …`, in parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnnamedIndex {
+    /// `CREATE [UNIQUE] INDEX`, then with CONCURRENTLY.
+    pub verb: Box<str>,
+    pub head: Box<str>,
+    /// From ON to the end.
+    pub tail: Box<str>,
+    /// The table as it is written, its name alone, and what follows.
+    pub table: Box<str>,
+    pub name: Box<str>,
+    pub rest: Box<str>,
 }
 
 /// New columns of a distributed table that sequences fill.
@@ -116,6 +132,10 @@ pub struct Ordered {
     /// The shards' statement around the keys: `SELECT DISTINCT `, then the client's columns up to
     /// the end of HAVING, then LIMIT and FOR UPDATE.
     pub text: [Box<str>; 3],
+    /// Where the client gets all keys as columns of its own: their names. Rows are then sorted as
+    /// the client's, and the keys put in front of what is sorted, so that nothing is sorted twice
+    /// as wide as it is.
+    pub selected: Option<Box<[Box<str>]>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,23 +155,38 @@ impl Ordered {
     #[must_use]
     pub fn shard_query(&self, bytewise: impl Fn(usize) -> bool) -> String {
         let [head, body, tail] = &self.text;
+        let order = self.order(|number, _| (number + 1).to_string());
+        if let Some(names) = &self.selected {
+            let keys: Vec<String> =
+                names.iter().map(|name| format!("pgherd_sorted.{}", quoted(name))).collect();
+            let inner = self.order(|_, key| key.expression.to_string());
+            return format!(
+                "SELECT {}, pgherd_sorted.* FROM ({head}{body} ORDER BY {inner}{tail}) AS \
+                 pgherd_sorted ORDER BY {order}",
+                keys.join(", ")
+            );
+        }
         let keys = self.keys.iter().enumerate().map(|(number, key)| match bytewise(number) {
             true => format!("({}) COLLATE \"C\"", key.expression),
             false => key.expression.to_string(),
         });
-        let order = self.keys.iter().enumerate().map(|(number, key)| {
+        let keys: Vec<String> = keys.collect();
+        let comma = if body.starts_with(' ') { "" } else { ", " };
+        format!("{head}{}{comma}{body} ORDER BY {order}{tail}", keys.join(", "))
+    }
+
+    /// What stands behind ORDER BY, with these names for the keys.
+    fn order(&self, name: impl Fn(usize, &SortKey) -> String) -> String {
+        let items = self.keys.iter().enumerate().map(|(number, key)| {
             let direction = if key.descending { " DESC" } else { "" };
             let nulls = match (key.nulls_first == key.descending, key.nulls_first) {
                 (true, _) => "",
                 (false, true) => " NULLS FIRST",
                 (false, false) => " NULLS LAST",
             };
-            format!("{}{direction}{nulls}", number + 1)
+            format!("{}{direction}{nulls}", name(number, key))
         });
-        let keys: Vec<String> = keys.collect();
-        let order: Vec<String> = order.collect();
-        let comma = if body.starts_with(' ') { "" } else { ", " };
-        format!("{head}{}{comma}{body} ORDER BY {}{tail}", keys.join(", "), order.join(", "))
+        items.collect::<Vec<String>>().join(", ")
     }
 }
 

@@ -134,6 +134,16 @@ pub struct MadeTable {
     pub create: Box<str>,
     /// The INSERT that fills it.
     pub fill: Box<str>,
+    /// IF NOT EXISTS: a relation of this name is left as it is.
+    pub unless: Option<NewName>,
+}
+
+/// The name of a table that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewName {
+    /// As it is written; `pg_temp` for a temporary one.
+    pub schema: Option<Box<str>>,
+    pub name: Box<str>,
 }
 
 /// WITH queries that write, one after another in one transaction, and then the statement itself over

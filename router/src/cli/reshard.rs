@@ -337,9 +337,8 @@ fn print_plan(plan: &Plan, wish: &WishArgs) {
 
 impl Common {
     fn options(&self) -> Options {
-        let user = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
         let late = if self.end_transactions { Late::Ended } else { Late::Kept };
-        Options { max_pause: self.max_pause, late, who: user, ..Options::default() }
+        Options { max_pause: self.max_pause, late, who: who(), ..Options::default() }
     }
 }
 
@@ -371,4 +370,16 @@ mod tests {
         assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
         assert!(duration("fast").is_err());
     }
+}
+
+/// Who has given the command, and where: certificates say it.
+fn who() -> String {
+    let named = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    // Neither is set in containers and under cron.
+    let user = named.filter(|name| !name.is_empty()).or_else(|| {
+        let output = std::process::Command::new("id").arg("-un").output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    });
+    let host = rustix::system::uname();
+    format!("{}@{}", user.as_deref().unwrap_or("unknown"), host.nodename().to_string_lossy())
 }

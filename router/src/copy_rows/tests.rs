@@ -34,7 +34,7 @@ fn split(
                 key: match row.key {
                     Key::Text(text) => Some(text.into_owned()),
                     Key::Binary(bytes) => Some(bytes.to_vec()),
-                    Key::Null | Key::Unreadable => None,
+                    Key::Null | Key::Unreadable | Key::Foreign => None,
                 },
                 line: row.line,
                 height: row.height,

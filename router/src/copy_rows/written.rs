@@ -1,8 +1,9 @@
 //! Rows as COPY … TO writes them: from DataRow messages in text or, for the binary format, in binary.
 
-use pgherd_planner::CopyFormat;
+use pgherd_planner::{CopyFormat, Encoding};
 
-use crate::wire::{Malformed, Reader, put_frame};
+use super::encoding::Encoder;
+use crate::wire::{HEADER, Malformed, Reader, put_frame};
 
 /// How COPY writes a row.
 #[derive(Debug)]
@@ -10,19 +11,40 @@ pub struct RowWriter<'a> {
     format: &'a CopyFormat,
     /// Columns whose values are always quoted.
     quoted: Vec<bool>,
+    encoder: Option<Encoder>,
+}
+
+/// Why a row cannot be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unwritten {
+    Malformed,
+    /// In PostgreSQL's words: the encoding does not have a character of it.
+    Character(String),
 }
 
 impl<'a> RowWriter<'a> {
+    /// The encoding is UTF-8, or one of single bytes.
     #[must_use]
-    pub fn new(format: &'a CopyFormat, quoted: Vec<bool>) -> Self {
-        Self { format, quoted }
+    pub fn new(format: &'a CopyFormat, encoding: Encoding, quoted: Vec<bool>) -> Self {
+        Self { format, quoted, encoder: Encoder::of(encoding) }
     }
 
     /// Appends the CopyData message of a DataRow's body.
     ///
     /// # Errors
-    /// The body is none.
-    pub fn put(&self, row: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    /// The body is none, or has a character that cannot be written.
+    pub fn put(&self, row: &[u8], out: &mut Vec<u8>) -> Result<(), Unwritten> {
+        let start = out.len();
+        self.put_utf8(row, out).map_err(|_| Unwritten::Malformed)?;
+        let Some(encoder) = &self.encoder else { return Ok(()) };
+        let frame = out.split_off(start);
+        let text = std::str::from_utf8(&frame[HEADER..]).map_err(|_| Unwritten::Malformed)?;
+        let mut encoded = Ok(());
+        put_frame(out, b'd', |out| encoded = encoder.put(text, out));
+        encoded.map_err(Unwritten::Character)
+    }
+
+    fn put_utf8(&self, row: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
         let mut result = Ok(());
         put_frame(out, b'd', |out| match self.format {
             // A row has the same form there.
@@ -108,7 +130,7 @@ mod tests {
             row.extend_from_slice(value.unwrap_or_default().as_bytes());
         }
         let mut out = Vec::new();
-        RowWriter::new(format, quoted.to_vec()).put(&row, &mut out).expect("a row");
+        RowWriter::new(format, Encoding::UTF8, quoted.to_vec()).put(&row, &mut out).expect("a row");
         String::from_utf8(out.split_off(5)).expect("text")
     }
 

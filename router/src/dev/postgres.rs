@@ -161,6 +161,8 @@ impl Postgres {
             "max_connections=300".to_owned(),
             "max_prepared_transactions=300".to_owned(),
             "wal_level=logical".to_owned(),
+            // A server begins to follow another one once in so long, by default in five seconds.
+            "wal_retrieve_retry_interval=200ms".to_owned(),
         ];
         let settings = fixed.iter().chain(&self.conf);
         settings

@@ -56,6 +56,12 @@ impl Conn {
                     false => return Err(tried.failed.swap_remove(0).1),
                 }
             }
+            Alone::Unnamed(index) => {
+                let (name, sql) = self.named_index(tasks[0].at, index, statement.sql).await?;
+                let alone = Alone::Index { name: name.into(), table: index.table.clone() };
+                let statement = Statement { sql: &sql, written: None, ..statement };
+                self.resume(tasks, &alone, statement).await?
+            }
             _ => self.resume(tasks, alone, statement).await?,
         };
         let reply = tried.first.unwrap_or_default();
@@ -182,7 +188,7 @@ impl Conn {
     /// dropped.
     async fn is_done(&mut self, at: usize, alone: &Alone, noted: bool) -> Result<bool, Failure> {
         match alone {
-            Alone::Again => Ok(false),
+            Alone::Again | Alone::Unnamed(_) => Ok(false),
             Alone::Rest => Ok(noted),
             Alone::NoIndex { name } => {
                 let sql =

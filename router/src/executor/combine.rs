@@ -36,8 +36,7 @@ impl Conn {
             _ => return Err(Failure::Torn),
         };
         let types = self.types_of(at, &partial).await?;
-        if types.iter().any(PartialType::is_nested) {
-            // `unnest` would take such values apart.
+        if types.iter().any(PartialType::stays_apart) {
             let plan = self.plan_borrowed(statement)?;
             return Box::pin(self.run_statement(Statement { plan: &plan, ..statement })).await;
         }
@@ -218,9 +217,14 @@ pub(super) struct PartialType {
 }
 
 impl PartialType {
-    /// An array or a row.
-    pub(super) fn is_nested(&self) -> bool {
-        self.composite || self.name.ends_with("[]") || self.name.starts_with("record")
+    /// Whether values of several shards cannot meet in one statement: an array or a row would be taken
+    /// apart by `unnest`, and of an `oid`, `regclass` or their kin each shard has other numbers.
+    pub(super) fn stays_apart(&self) -> bool {
+        let numbered = [24, 26, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191];
+        self.composite
+            || self.name.ends_with("[]")
+            || self.name.starts_with("record")
+            || numbered.contains(&self.oid)
     }
 }
 

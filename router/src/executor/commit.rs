@@ -4,6 +4,7 @@
 mod several;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use postgres_protocol::escape::escape_identifier;
 use smallvec::SmallVec;
@@ -169,6 +170,9 @@ impl Conn {
             return Err(failure);
         }
         if let Transaction::Open(block) = std::mem::take(&mut self.session.transaction) {
+            if let Some(map) = block.map.as_ref().filter(|map| schema_changed && map.is_final()) {
+                self.worker.shared.take_map(Arc::clone(map));
+            }
             // What was SET LOCAL is gone, the rest is there to stay, here as on the servers.
             self.session.settings = Rc::clone(&block.lasting);
             for server in self.servers.iter_mut().filter(|server| server.joined) {

@@ -139,12 +139,14 @@ impl Conn {
         let home = shards.iter().position(|shard| *shard == map.home).unwrap_or(0);
         let splitter = match copy.rows {
             CopyRows::Split { key: CopyKey::Field(field), .. } => {
-                Some(CopySplitter::new(&copy.format, field, copy.columns))
+                let splitter = CopySplitter::new(&copy.format, field, copy.columns);
+                Some(splitter.in_encoding(copy.encoding))
             }
             CopyRows::Everywhere if copy.makes.is_empty() => None,
             // Where each row ends matters, not what is in it.
             CopyRows::Split { .. } | CopyRows::Everywhere => {
-                Some(CopySplitter::new(&copy.format, 0, copy.columns))
+                let splitter = CopySplitter::new(&copy.format, 0, copy.columns);
+                Some(splitter.in_encoding(copy.encoding))
             }
         };
         let key_name = match map.relation(&copy.table) {
@@ -253,6 +255,10 @@ impl Placing<'_> {
             return Ok(());
         };
         let input = match key {
+            CopyKey::Field(_) if row.key == Key::Foreign => {
+                let error = foreign_key(&self.key_name, self.copy.encoding.name);
+                return Err(Stop { line: row.line, error, sent: false });
+            }
             CopyKey::Field(_) => row.key.input(),
             CopyKey::Made(at) => values
                 .get(usize::from(at))
@@ -375,6 +381,14 @@ fn without_columns(response: &Bytes, added: u16) -> Bytes {
         out.extend_from_slice(formats);
     });
     out.into()
+}
+
+fn foreign_key(column: &str, encoding: &str) -> ErrorInfo {
+    ErrorInfo::new("0A000", "cannot tell the shard of this row")
+        .detail(format!(
+            "The value of \"{column}\" is not ASCII, and the router does not read {encoding}."
+        ))
+        .hint("Convert the data to UTF-8.")
 }
 
 /// The server takes other columns than the map lists: generated ones are not copied.

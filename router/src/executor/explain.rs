@@ -166,7 +166,7 @@ impl Conn {
             Action::Gather(gather) => self.explain_gather(gather, asked),
             Action::Informed(informed) => self.explain_informed(informed, asked),
             Action::Carried(carried) => self.explain_carried(carried, asked),
-            Action::Steps(_) => Err(explained_in_parts()),
+            Action::Steps(steps) => self.explain_steps(steps, asked).await,
             // PostgreSQL has no plan of anything else, and has said so.
             _ => Err(not_explained()),
         }
@@ -352,13 +352,6 @@ fn read_plan(reply: &Reply, asked: Asked<'_>) -> ShardPlan {
         })
         .collect();
     ShardPlan::read(asked.explain.options.format, &lines.join("\n"))
-}
-
-fn explained_in_parts() -> Failure {
-    ErrorInfo::new("0A000", "EXPLAIN of WITH queries that write on several shards is not supported")
-        .detail("They run one after another, and what the later ones do depends on the rows.")
-        .hint("EXPLAIN the parts by themselves.")
-        .into()
 }
 
 fn not_explained() -> Failure {

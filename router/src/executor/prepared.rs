@@ -15,6 +15,7 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 use super::{Conn, Ready, Route, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::oids::Unknown;
+use crate::pool::server::Reply;
 use crate::session::foreign::ForeignTypes;
 use crate::session::{Portal, Prepared};
 use crate::wire::backend::{self, FIRST_USER_OID, Numbered};
@@ -71,6 +72,7 @@ impl Conn {
             seed,
             literals: scanned.literals.into_boxed_slice(),
             foreign: OnceCell::new(),
+            columns: OnceCell::new(),
         });
         if let Some(seed) = seed {
             self.worker.statements.borrow_mut().keep(seed, &prepared);
@@ -114,9 +116,14 @@ impl Conn {
         if seed.is_some() && statement.seed == seed {
             return Ok(statement);
         }
-        let statement = self.prepare_as(statement.id, &statement.sql, &statement.types)?;
+        let statement = self.planned_anew(&statement)?;
         self.session.statements.insert(name.into(), Rc::clone(&statement));
         Ok(statement)
+    }
+
+    /// A statement planned for the map and settings of now.
+    pub(super) fn planned_anew(&self, statement: &Prepared) -> Result<Rc<Prepared>, Failure> {
+        self.prepare_as(statement.id, &statement.sql, &statement.types)
     }
 
     /// PREPARE name (types) AS text
@@ -149,7 +156,8 @@ impl Conn {
         let types = oids(declared.iter().map(|oid| usable(*oid)));
         // It stands where it stood in the PREPARE, so that positions are right.
         let before = statement.sql[..span.start as usize].chars().count();
-        let known = self.parameter_types(at, &format!("{:before$}{text}", ""), &types).await?;
+        let reply = self.describe_at(at, &format!("{:before$}{text}", ""), &types).await?;
+        let known = types_told(&reply);
         for (at, oid) in declared.iter().enumerate() {
             if *oid >= FIRST_USER_OID && known.get(at) != Some(oid) {
                 return Err(ErrorInfo::new(
@@ -163,6 +171,9 @@ impl Conn {
         }
         let types = oids(known.into_iter().map(usable));
         let prepared = self.prepare(text, &types)?;
+        if prepared.lacks_columns() {
+            self.note_columns(at, &prepared, reply.description.unwrap_or_default()).await;
+        }
         self.session.statements.insert(name.as_bytes().into(), prepared);
         self.client.complete("PREPARE");
         Ok(())
@@ -175,14 +186,21 @@ impl Conn {
         text: &str,
         types: &[u8],
     ) -> Result<Vec<u32>, Failure> {
+        Ok(types_told(&self.describe_at(at, text, types).await?))
+    }
+
+    /// What this server makes of a text: its parameters and columns.
+    pub(super) async fn describe_at(
+        &mut self,
+        at: usize,
+        text: &str,
+        types: &[u8],
+    ) -> Result<Reply, Failure> {
         let mut request = Vec::new();
         frontend::put_parse(&mut request, b"", text, types);
-        frontend::put_describe(&mut request, b'S', b"");
+        request.extend_from_slice(frontend::DESCRIBE_UNNAMED_STATEMENT);
         request.extend_from_slice(frontend::SYNC);
-        let reply = self.request(at, &request).await?;
-        let body = reply.parameters.unwrap_or_default();
-        let (oids, _) = body.get(2..).unwrap_or_default().as_chunks::<4>();
-        Ok(oids.iter().map(|oid| u32::from_be_bytes(*oid)).collect())
+        self.request(at, &request).await
     }
 
     /// EXECUTE name (arguments)
@@ -306,6 +324,7 @@ impl Conn {
         sql: &str,
         execute: &str,
     ) -> Result<(Rc<Prepared>, Vec<Option<String>>), Failure> {
+        self.keep_to_columns(name.as_bytes()).await.map_err(without_place)?;
         let prepared = self.statement(name.as_bytes())?;
         let named = pgherd_planner::parameters(&prepared.sql).last().map_or(0, |n| usize::from(*n));
         let expected = (prepared.types.len() / 4).max(named);
@@ -450,6 +469,7 @@ impl Conn {
     /// # Errors
     /// What the home shard says.
     pub async fn describe_executed(&mut self, name: &str, results: &[u8]) -> Result<(), Failure> {
+        self.keep_to_columns(name.as_bytes()).await.map_err(without_place)?;
         let Ok(statement) = self.statement(name.as_bytes()) else {
             // Its execution will say that it does not exist.
             self.client.out.extend_from_slice(backend::NO_DATA);
@@ -488,6 +508,13 @@ impl Conn {
     }
 }
 
+/// The types of parameters in a reply to Describe.
+fn types_told(reply: &Reply) -> Vec<u32> {
+    let body = reply.parameters.as_deref().unwrap_or_default();
+    let (oids, _) = body.get(2..).unwrap_or_default().as_chunks::<4>();
+    oids.iter().map(|oid| u32::from_be_bytes(*oid)).collect()
+}
+
 /// Statements of which PostgreSQL counts the parameters when it reads them.
 fn has_parameters(kind: StatementKind) -> bool {
     matches!(
@@ -501,7 +528,8 @@ fn has_parameters(kind: StatementKind) -> bool {
     )
 }
 
-fn without_place(failure: Failure) -> Failure {
+/// A failure that speaks of another text than the client's.
+pub(super) fn without_place(failure: Failure) -> Failure {
     match failure {
         Failure::Shard(frame) => {
             let mut report = Vec::new();

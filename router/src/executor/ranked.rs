@@ -80,8 +80,7 @@ impl Waiting {
 pub(super) type Rank = [u8; 16];
 
 impl Conn {
-    /// How these keys are ranked; `None` where one is an array or a row, which `unnest` would take
-    /// apart.
+    /// How these keys are ranked; `None` where those of several shards cannot meet.
     pub(super) async fn ranked(
         &mut self,
         at: usize,
@@ -89,7 +88,7 @@ impl Conn {
         keys: &[ColumnDescription],
     ) -> Result<Option<Ranked>, Failure> {
         let types = self.types(at, keys).await?;
-        if types.iter().any(PartialType::is_nested) {
+        if types.iter().any(PartialType::stays_apart) {
             return Ok(None);
         }
         let distinct = usize::from(ordered.distinct);

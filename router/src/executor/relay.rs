@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::io;
 use std::task::Poll;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use pgherd_planner::{Access, Plan};
 
 use super::Conn;
@@ -252,6 +252,12 @@ impl Conn {
                     if kept.is_some() {
                         client.out.extend_from_slice(&inbuf[to..to + size]);
                     }
+                    to += size;
+                    from = to;
+                }
+                Step::HiddenColumns(size) => {
+                    scanner.described.push(Bytes::copy_from_slice(&inbuf[to..to + size]));
+                    client.out.extend_from_slice(&inbuf[from..to]);
                     to += size;
                     from = to;
                 }

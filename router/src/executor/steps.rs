@@ -5,7 +5,7 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use pgherd_planner::{MadeTable, Plan, Scan, StepPart, Steps, scan};
+use pgherd_planner::{MadeTable, NewName, Plan, Scan, StepPart, Steps, scan};
 use postgres_protocol::escape::escape_literal;
 
 use super::cursor::file_failed;
@@ -56,20 +56,68 @@ impl Conn {
     ) -> Result<(), Failure> {
         self.take_ticket().await?;
         self.open_implicit();
-        let mut filled = String::new();
-        for sql in [&made.create, &made.fill] {
-            let part = self.part(sql, statement)?;
-            let portal = part.portal(statement, true)?;
-            (_, filled) = self.set_aside(part.bound(portal.as_ref())).await?;
-            if self.kept.is_some() {
-                // The name of a temporary table is that of the session's own from here on.
-                self.look().await?;
-            }
-            self.refresh_planning();
+        if let Some(name) = &made.unless
+            && self.is_there(name).await?
+        {
+            let tag = self.run_alone(&made.create, statement).await?;
+            self.client.complete(&tag);
+            return Ok(());
         }
+        let tag = self.run_alone(&made.create, statement).await?;
+        if let Some(name) = &made.unless
+            && !self.is_own(name).await?
+        {
+            // Somebody else has made it meanwhile.
+            self.client.complete(&tag);
+            return Ok(());
+        }
+        let filled = self.run_alone(&made.fill, statement).await?;
         let rows = filled.rsplit(' ').next().unwrap_or_default();
         self.client.complete(&format!("SELECT {rows}"));
         Ok(())
+    }
+
+    /// Runs one of several statements. Gives its tag.
+    async fn run_alone(&mut self, sql: &str, whole: Statement<'_>) -> Result<String, Failure> {
+        let part = self.part(sql, whole)?;
+        let portal = part.portal(whole, true)?;
+        let (_, tag) = self.set_aside(part.bound(portal.as_ref())).await?;
+        if self.kept.is_some() {
+            // The name of a temporary table is that of the session's own from here on.
+            self.look().await?;
+        }
+        self.refresh_planning();
+        Ok(tag)
+    }
+
+    /// Whether a table of this name could not be made.
+    async fn is_there(&mut self, name: &NewName) -> Result<bool, Failure> {
+        self.holds_of(name, "true").await
+    }
+
+    /// Whether it was made in this transaction, which has it for itself then.
+    async fn is_own(&mut self, name: &NewName) -> Result<bool, Failure> {
+        let locked = "EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.relation = c.oid \
+             AND l.pid = pg_catalog.pg_backend_pid() AND l.mode = 'AccessExclusiveLock' \
+             AND l.locktype = 'relation')";
+        self.holds_of(name, locked).await
+    }
+
+    async fn holds_of(&mut self, name: &NewName, condition: &str) -> Result<bool, Failure> {
+        let home = self.server_for(self.planning.map.home).await?;
+        self.join(home).await?;
+        let schema = match name.schema.as_deref() {
+            None => "n.nspname = pg_catalog.current_schema()".to_owned(),
+            Some("pg_temp") => "n.oid = pg_catalog.pg_my_temp_schema()".to_owned(),
+            Some(schema) => format!("n.nspname = {}", escape_literal(schema)),
+        };
+        let sql = format!(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c \
+               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+               WHERE c.relname = {} AND {schema} AND {condition})",
+            escape_literal(&name.name)
+        );
+        Ok(self.query(home, &sql).await?.scalar().as_deref() == Some("t"))
     }
 
     /// What acts on a write could write, too: in PostgreSQL after all parts, here after the first.
@@ -119,6 +167,7 @@ impl Conn {
             plan: Rc::new(plan),
             literals: scanned.literals.into_boxed_slice(),
             foreign: OnceCell::new(),
+            columns: OnceCell::new(),
         })))
     }
 
@@ -166,7 +215,7 @@ impl Part {
     }
 }
 
-fn joined(parts: &[StepPart], done: &[String]) -> String {
+pub(super) fn joined(parts: &[StepPart], done: &[String]) -> String {
     let text = parts.iter().map(|part| match part {
         StepPart::Text(text) => text,
         StepPart::Rows(number) => done.get(usize::from(*number)).map_or("", String::as_str),

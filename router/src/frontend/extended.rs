@@ -27,6 +27,7 @@ use super::Arrived;
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::{Conn, Ready};
 use crate::session::{Portal, Prepared};
+use crate::wire::frontend::Named;
 use crate::wire::{HEADER, frontend};
 
 /// One message of a pipeline.
@@ -104,6 +105,21 @@ impl Conn {
         }
     }
 
+    /// The statement that a message names, if its columns may be others than when it was prepared.
+    fn stale_name(&self, tag: u8, size: usize) -> Option<Box<[u8]>> {
+        let body = self.client.inbuf.get(HEADER..size)?;
+        let name = match tag {
+            b'B' => frontend::bind(body).ok()?.statement,
+            b'D' => match frontend::named("DESCRIBE", body).ok()? {
+                Named::Statement(name) => name,
+                Named::Portal(_) => return None,
+            },
+            _ => return None,
+        };
+        let stale = !self.session.skip_to_sync && self.may_have_new_columns(name);
+        stale.then(|| name.into())
+    }
+
     async fn slow_pipeline(&mut self) -> Result<(), Failure> {
         let mut ops: Vec<(Op, Option<ShardId>)> = Vec::new();
         let mut failure = None;
@@ -124,6 +140,13 @@ impl Conn {
                 Arrived::Unwanted(..) => break false,
                 // What its names mean is known after what came before it.
                 Arrived::Whole(tag, _) if names_change && !matches!(tag, b'S' | b'H') => {
+                    break false;
+                }
+                Arrived::Whole(tag, size)
+                    if !ops.is_empty()
+                        && failure.is_none()
+                        && self.stale_name(tag, size).is_some() =>
+                {
                     break false;
                 }
                 Arrived::Whole(tag, size) => (tag, size),
@@ -149,6 +172,13 @@ impl Conn {
                         self.refresh_planning();
                         if self.must_look()
                             && let Err(error) = Box::pin(self.hold_message(tag, size)).await
+                        {
+                            failure = Some(error);
+                            self.client.inbuf.advance(size);
+                            continue;
+                        }
+                        if let Some(name) = self.stale_name(tag, size)
+                            && let Err(error) = Box::pin(self.keep_to_columns(&name)).await
                         {
                             failure = Some(error);
                             self.client.inbuf.advance(size);

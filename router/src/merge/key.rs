@@ -49,8 +49,8 @@ impl Kind {
         Some(match oid {
             // int8, int2, int4, money, date, time, timestamp, timestamptz
             20 | 21 | 23 | 790 | 1082 | 1083 | 1114 | 1184 => Self::Signed,
-            // bool, "char", oid, macaddr, macaddr8, uuid, pg_lsn, xid8
-            16 | 18 | 26 | 829 | 774 | 2950 | 3220 | 5069 => Self::Fixed,
+            // bool, "char", macaddr, macaddr8, uuid, pg_lsn, xid8
+            16 | 18 | 829 | 774 | 2950 | 3220 | 5069 => Self::Fixed,
             700 | 701 => Self::Float,
             1700 => Self::Numeric,
             1186 => Self::Interval,

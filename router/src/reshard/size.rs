@@ -179,9 +179,11 @@ impl Size {
     }
 }
 
-/// All of a table on one shard, its partitions included.
+/// All of a table on one shard, its partitions included. Rows are PostgreSQL's own estimates: what ANALYZE
+/// has found, or, before that, what was counted as it was written.
 pub(super) async fn of_table(client: &Client, quoted: &str) -> Result<Size, Problem> {
-    let sql = "SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::int8, \
+    let sql = "SELECT coalesce(sum(CASE WHEN c.reltuples >= 0 THEN c.reltuples \
+            ELSE pg_stat_get_live_tuples(c.oid) END), 0)::int8, \
         coalesce(sum(pg_table_size(c.oid)), 0)::int8 FROM pg_class c \
         WHERE c.oid = $1::text::regclass AND c.relkind = 'r' \
         OR c.oid IN (SELECT relid FROM pg_partition_tree($1::text::regclass) WHERE isleaf)";

@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio_postgres::Client;
 
 use super::stream::{Stream, StreamTable};
-use super::{Problem, follow};
+use super::{Problem, follow, size};
 
 /// Rows in a bucket, about; and the most buckets.
 const BUCKET_ROWS: f32 = 256.0;
@@ -41,7 +41,8 @@ pub struct TableVerdict {
     pub target: u32,
     pub source_rows: i64,
     pub target_rows: i64,
-    /// Sums of `hashtextextended(row::text, 0)`, which do not depend on the order.
+    /// Sums of `hashtextextended(row::text, 0)`, which do not depend on the order; each row as it was
+    /// when it was compared.
     pub source_checksum: String,
     pub target_checksum: String,
     /// Rows that were under way, looked at again and found equal.
@@ -104,6 +105,20 @@ struct Sum {
     hashes: i128,
 }
 
+impl Sum {
+    const fn with(self, rows: i64, hashes: i128) -> Self {
+        Self { rows: self.rows + rows, hashes: self.hashes.wrapping_add(hashes) }
+    }
+
+    fn and(self, rows: &Rows) -> Self {
+        let rows = rows.values().flatten();
+        rows.fold(self, |all, (hash, times)| {
+            let times = i64::try_from(*times).unwrap_or(i64::MAX);
+            all.with(times, i128::from(*hash).wrapping_mul(times.into()))
+        })
+    }
+}
+
 /// How one table's rows are told apart.
 struct Look<'a> {
     table: &'a StreamTable,
@@ -137,13 +152,9 @@ impl<'a> Look<'a> {
     async fn new(source: &Client, table: &'a StreamTable) -> Result<Self, Problem> {
         let sql = "SELECT coalesce((SELECT string_agg(quote_ident(attname), ', ' ORDER BY attname) \
             FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 \
-            AND NOT attisdropped), ''), \
-            coalesce((SELECT sum(greatest(c.reltuples, 0))::float4 \
-            FROM pg_partition_tree($1::text::regclass) t JOIN pg_class c ON c.oid = t.relid \
-            WHERE t.isleaf), (SELECT greatest(reltuples, 0) FROM pg_class \
-            WHERE oid = $1::text::regclass))";
-        let row = source.query_one(sql, &[&table.quoted()]).await?;
-        let (columns, rows): (String, f32) = (row.get(0), row.get(1));
+            AND NOT attisdropped), '')";
+        let columns: String = source.query_one(sql, &[&table.quoted()]).await?.get(0);
+        let rows = size::of_table(source, &table.quoted()).await?.rows as f32;
         let bits = ((rows / BUCKET_ROWS).max(1.0).log2().ceil() as u32).clamp(6, BUCKET_BITS_MAX);
         let whole = format!("ROW({columns})::text");
         let names: Vec<String> =
@@ -176,60 +187,55 @@ impl<'a> Look<'a> {
             .into_iter()
             .filter(|b| ours.get(b).unwrap_or(&empty) != theirs.get(b).unwrap_or(&empty))
             .collect();
-        let mut verdict = self.verdict(stream, &ours, &theirs);
+        let equal = |sums: &BTreeMap<i64, Sum>| {
+            let equal = sums.iter().filter(|(bucket, _)| differ.binary_search(bucket).is_err());
+            equal.fold(Sum::default(), |all, (_, sum)| all.with(sum.rows, sum.hashes))
+        };
+        let (ours, theirs) = (equal(&ours), equal(&theirs));
         if differ.is_empty() {
-            return Ok(verdict);
+            return Ok(self.verdict(stream, ours, theirs));
         }
         follow::beat(source, target, stream, FOLLOW_WAIT).await?;
-        let (mine, other) =
+        let (mut mine, mut other) =
             futures_util::try_join!(self.rows(source, &differ), self.rows(target, &differ))?;
         let suspects = differing(&mine, &other);
-        if suspects.len() > SUSPECTS_MAX {
-            verdict.wrong = suspects.len();
-            verdict.named = name(&suspects, &mine, &other);
-            return Ok(verdict);
-        }
         // A row may come, go and come again while it is looked at: what is wrong stays so.
         let mut wrong = suspects.clone();
-        for _ in 0..ROUNDS {
+        let rounds = if suspects.len() > SUSPECTS_MAX { 0 } else { ROUNDS };
+        for _ in 0..rounds {
             if wrong.is_empty() {
                 break;
             }
-            let mine = self.lock(locker, &differ, &wrong).await?;
-            let other = async {
+            let locked = self.lock(locker, &differ, &wrong).await?;
+            let arrived = async {
                 follow::beat(source, target, stream, FOLLOW_WAIT).await?;
                 self.some(target, &differ, &wrong, "").await
             };
-            let other = other.await;
+            let arrived = arrived.await;
             locker.batch_execute("COMMIT").await?;
-            let other = other?;
+            replace(&mut mine, &wrong, locked);
+            replace(&mut other, &wrong, arrived?);
             wrong = differing(&mine, &other);
-            verdict.named = name(&wrong, &mine, &other);
         }
+        // Each row counts as it was when it was compared, so both sides have the same sum unless
+        // something is wrong.
+        let mut verdict = self.verdict(stream, ours.and(&mine), theirs.and(&other));
+        verdict.named = name(&wrong, &mine, &other);
         verdict.settled = suspects.len() - wrong.len();
         verdict.wrong = wrong.len();
         Ok(verdict)
     }
 
-    fn verdict(
-        &self,
-        stream: &Stream,
-        ours: &BTreeMap<i64, Sum>,
-        theirs: &BTreeMap<i64, Sum>,
-    ) -> TableVerdict {
-        let rows = |sums: &BTreeMap<i64, Sum>| sums.values().map(|sum| sum.rows).sum();
-        let checksum = |sums: &BTreeMap<i64, Sum>| {
-            let all = sums.values().fold(0_i128, |all, sum| all.wrapping_add(sum.hashes));
-            format!("{:032x}", all.cast_unsigned())
-        };
+    fn verdict(&self, stream: &Stream, ours: Sum, theirs: Sum) -> TableVerdict {
+        let checksum = |sum: &Sum| format!("{:032x}", sum.hashes.cast_unsigned());
         TableVerdict {
             table: format!("{}.{}", self.table.table.schema, self.table.table.name),
             source: stream.source.0,
             target: stream.target.0,
-            source_rows: rows(ours),
-            target_rows: rows(theirs),
-            source_checksum: checksum(ours),
-            target_checksum: checksum(theirs),
+            source_rows: ours.rows,
+            target_rows: theirs.rows,
+            source_checksum: checksum(&ours),
+            target_checksum: checksum(&theirs),
             settled: 0,
             wrong: 0,
             named: Vec::new(),
@@ -318,6 +324,16 @@ async fn gather(rows: tokio_postgres::RowStream) -> Result<Rows, Problem> {
     let pairs: Vec<(String, i64)> =
         rows.map_ok(|row| (row.get(0), row.get(1))).try_collect().await?;
     Ok(count(pairs.into_iter()))
+}
+
+/// Some identities have been looked at again.
+fn replace(rows: &mut Rows, identities: &[String], mut found: Rows) {
+    for identity in identities {
+        match found.remove(identity) {
+            Some(found) => rows.insert(identity.clone(), found),
+            None => rows.remove(identity),
+        };
+    }
 }
 
 /// Identities that do not have the same rows on both sides.

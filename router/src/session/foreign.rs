@@ -126,6 +126,7 @@ mod tests {
             plan: Rc::new(plan),
             literals: Box::default(),
             foreign: OnceCell::new(),
+            columns: OnceCell::new(),
         }
     }
 

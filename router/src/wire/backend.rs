@@ -192,7 +192,7 @@ pub fn fields(frame: &[u8]) -> Result<Vec<Field>, Malformed> {
 }
 
 /// What a client sees of a column, whatever table it is of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ColumnShape<'a> {
     pub name: &'a [u8],
     pub type_oid: i32,

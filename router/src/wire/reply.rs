@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::{HEADER, Malformed, peek};
 
 /// The largest frame that is waited for whole; errors and notices are far smaller.
@@ -25,6 +27,8 @@ pub enum Expect {
     KnownParse,
     Bind,
     Describe,
+    /// The router's own Describe of a statement, whose columns it wants to know.
+    HiddenDescribe,
     /// The router's own Describe: the client takes columns, but not the word that there are none.
     Columns,
     Execute,
@@ -64,6 +68,8 @@ pub enum Step {
     News(usize),
     /// RowDescription, to be passed on with the home shard's numbers.
     Columns(usize),
+    /// RowDescription that the router asked for itself.
+    HiddenColumns(usize),
     /// CopyInResponse: pass it on, then it is the client's turn.
     CopyIn(usize),
 }
@@ -80,6 +86,8 @@ pub struct ReplyScanner {
     /// How many of the client's messages have been answered since then, as far as they are
     /// expected; the last answer may still be on its way.
     pub done: usize,
+    /// What the router's own Describes were answered: RowDescriptions, or nothing.
+    pub described: Vec<Bytes>,
     /// Bytes of the current frame still to come, and whether they are passed on.
     rest: usize,
     passing: bool,
@@ -91,6 +99,7 @@ impl ReplyScanner {
         self.expects.clear();
         self.parsed = 0;
         self.done = 0;
+        self.described.clear();
         self.rest = 0;
     }
 
@@ -146,6 +155,13 @@ impl ReplyScanner {
                 self.status_frame(tag, size, buf)
             }
             b'W' => Err(Malformed::Rule("unexpected CopyBothResponse")),
+            b'T' | b'n' if self.asks_for_columns() && size <= WHOLE_MAX => {
+                if buf.len() < size {
+                    return Ok(Step::More);
+                }
+                self.reply_frame(tag, size, size);
+                Ok(Step::HiddenColumns(size))
+            }
             b'T' if self.foreign && size <= WHOLE_MAX => {
                 if buf.len() < size {
                     return Ok(Step::More);
@@ -157,6 +173,11 @@ impl ReplyScanner {
             }
             _ => Ok(self.reply_frame(tag, size, buf.len())),
         }
+    }
+
+    /// Whether the next description is that of the router's own Describe.
+    fn asks_for_columns(&self) -> bool {
+        self.hidden == 0 && self.expects.front() == Some(&Expect::HiddenDescribe)
     }
 
     fn status_frame(&mut self, tag: u8, size: usize, buf: &[u8]) -> Result<Step, Malformed> {
@@ -198,12 +219,17 @@ impl ReplyScanner {
             }
             self.passing &= !matches!(
                 (tag, self.expects.front()),
-                (b'2', Some(Expect::HiddenBind)) | (b'n', Some(Expect::Columns))
+                (b'2', Some(Expect::HiddenBind))
+                    | (b'n', Some(Expect::Columns))
+                    | (b't' | b'T' | b'n', Some(Expect::HiddenDescribe))
             );
             if matches!(tag, b'1' | b'2' | b'3' | b'T' | b'n' | b'C' | b'I' | b's') {
                 let answered = self.expects.pop_front();
-                let own = [Some(Expect::HiddenParse), Some(Expect::HiddenBind)];
-                self.done += usize::from(!own.contains(&answered));
+                let own = matches!(
+                    answered,
+                    Some(Expect::HiddenParse | Expect::HiddenBind | Expect::HiddenDescribe)
+                );
+                self.done += usize::from(!own);
             }
         }
         let taken = size.min(arrived);
@@ -235,6 +261,7 @@ mod tests {
                     have -= n;
                 }
                 Step::Drop(n)
+                | Step::HiddenColumns(n)
                 | Step::News(n)
                 | Step::HiddenParameter(n)
                 | Step::HiddenError(n)

@@ -41,7 +41,7 @@ pub struct Shared {
     pub reload: Notify,
     /// Whether the map at hand is the newest.
     pub contact: CatalogContact,
-    /// The epoch of `map`, for those who wait for a newer one.
+    /// The epoch of `map`, for those who wait for a newer one; [`Shared::take_map`] sets both.
     pub loaded: watch::Sender<u64>,
     /// The epoch that all routers have: sessions wait for it after a change of their own.
     pub known: watch::Sender<u64>,
@@ -99,6 +99,19 @@ pub struct WorkerSettings {
 }
 
 impl Shared {
+    /// Plans with this map from now on, unless there is a newer one.
+    pub fn take_map(&self, map: Arc<ShardMap>) {
+        self.loaded.send_if_modified(|epoch| {
+            // Under the channel's lock: of two at once the newer one stays.
+            let newer = map.epoch.0 >= *epoch;
+            if newer {
+                *epoch = map.epoch.0;
+                self.map.store(map);
+            }
+            newer
+        });
+    }
+
     /// What all workers say of themselves; one that is too busy to answer is left out.
     pub async fn figures(&self) -> Vec<WorkerFigures> {
         self.ask_workers(Mail::Figures).await

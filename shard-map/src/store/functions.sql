@@ -3,7 +3,8 @@
 -- at, not SQL: a body can be of any language. Without JIT, which would take seconds for what is a
 -- matter of milliseconds.
 CREATE OR REPLACE FUNCTION pgherd.reading_functions() RETURNS SETOF oid
-LANGUAGE sql STABLE ROWS 10 SET jit = off SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE ROWS 10 SET jit = off SET search_path = pg_catalog, pg_temp AS $$
+BEGIN RETURN QUERY
 WITH RECURSIVE
 family AS (
     SELECT table_oid::oid AS oid, group_id FROM pgherd.table_list
@@ -54,13 +55,15 @@ readers AS (
     JOIN bodies b ON b.oid = r.oid
     JOIN words w ON w.word = lower(b.proname)
 )
-SELECT oid FROM readers
+SELECT oid FROM readers;
+END
 $$;
 
 -- What planning must know of functions that are not PostgreSQL's own. An aggregate is what the
 -- functions are that it is made of; a body without FROM reads no table.
 CREATE OR REPLACE FUNCTION pgherd.user_functions(sharded oid[]) RETURNS json
-LANGUAGE sql STABLE SET jit = off SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET jit = off SET search_path = pg_catalog, pg_temp AS $$
+BEGIN RETURN (
 WITH own AS (
     SELECT p.oid, p.proname, p.prorettype, p.prokind = 'f' AND NOT p.proretset
             AND (l.lanname IN ('internal', 'c')
@@ -86,7 +89,8 @@ SELECT json_build_object(
     'reading', (SELECT coalesce(json_agg(proname), '[]') FROM names WHERE reading AND NOT immutable),
     'sharded', (SELECT coalesce(json_agg(DISTINCT proname), '[]') FROM own
         WHERE oid = ANY (sharded)
-            AND prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)))
+            AND prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype))));
+END
 $$;
 
 -- What PostgreSQL prints of views' queries, with names that need no search_path, and whether writes

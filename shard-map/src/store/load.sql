@@ -33,10 +33,12 @@ SELECT json_build_object('epoch', k.epoch, 'whole_epoch', k.whole_epoch,
 FROM pgherd.cluster k
 $$;
 
--- The whole map as JSON; no row before there is a cluster. A function for its setting: JIT would take
--- seconds, and every change of the schema waits for the map.
+-- The whole map as JSON; no row before there is a cluster. A function for its settings: JIT would take
+-- seconds, and every change of the schema waits for the map; and whoever reads it, it is the same. In
+-- plpgsql, as what it calls, since that keeps the plans: to make them takes longer than to run them.
 CREATE OR REPLACE FUNCTION pgherd.shard_map() RETURNS SETOF text
-LANGUAGE sql STABLE ROWS 1 SET jit = off AS $$
+LANGUAGE plpgsql STABLE ROWS 1 SET jit = off SET search_path = pg_catalog, pg_temp AS $$
+BEGIN RETURN QUERY
 WITH RECURSIVE
 registered AS (
     SELECT t.table_oid AS oid, t.group_id, a.attname AS key_name
@@ -175,20 +177,23 @@ SELECT pg_catalog.json_build_object(
                     WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) d ON true
                 -- Of an identity column, or of a default that is nextval() and nothing else.
                 LEFT JOIN LATERAL (SELECT sn.nspname AS schema, sc.relname AS name
-                    FROM pg_catalog.pg_depend p
-                    JOIN pg_catalog.pg_class sc ON sc.relkind = 'S' AND sc.oid =
-                        CASE p.deptype WHEN 'i' THEN p.objid ELSE p.refobjid END
+                    FROM (
+                        SELECT p.objid AS oid FROM pg_catalog.pg_depend p
+                        WHERE a.attidentity <> '' AND p.deptype = 'i'
+                            AND p.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                            AND p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                            AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum
+                        UNION ALL
+                        SELECT p.refobjid FROM pg_catalog.pg_depend p
+                        WHERE a.attidentity = '' AND p.deptype = 'n'
+                            AND d.expression ~ '^nextval\(''.*''::regclass\)$'
+                            AND p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass
+                            AND p.objid = d.oid
+                            AND p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                    ) of_column
+                    JOIN pg_catalog.pg_class sc ON sc.oid = of_column.oid AND sc.relkind = 'S'
                     JOIN pg_catalog.pg_namespace sn ON sn.oid = sc.relnamespace
-                    WHERE CASE WHEN a.attidentity <> '' THEN
-                        p.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-                        AND p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-                        AND p.refobjid = a.attrelid AND p.refobjsubid = a.attnum
-                        AND p.deptype = 'i'
-                    ELSE d.expression ~ '^nextval\(''.*''::regclass\)$'
-                        AND p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass
-                        AND p.objid = d.oid AND p.deptype = 'n'
-                        AND p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-                    END LIMIT 1) s ON true
+                    LIMIT 1) s ON true
                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END))
         FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -205,5 +210,6 @@ SELECT pg_catalog.json_build_object(
             'kind', e.kind, 'name', e.name, 'settings', coalesce(e.settings, '{}'), 'stays', e.stays))
         FROM pgherd.session_effects() e), '[]'::json)
 )::text
-FROM pgherd.cluster k
+FROM pgherd.cluster k;
+END
 $$;

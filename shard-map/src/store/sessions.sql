@@ -5,7 +5,9 @@
 -- own, which no catalog lists; `stays`: there may be others, so the server stays with the session.
 CREATE OR REPLACE FUNCTION pgherd.session_effects()
 RETURNS TABLE (kind text, name text, settings text[], stays boolean)
-LANGUAGE sql STABLE ROWS 10 SET jit = off SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE ROWS 10 SET jit = off SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN RETURN QUERY
 WITH RECURSIVE
 bodies AS (
     SELECT p.oid, p.proname, l.lanname IN ('internal', 'c') AS compiled,
@@ -104,5 +106,6 @@ SELECT CASE WHEN bool_or(o.reads) THEN 'read' ELSE 'write' END, c.relname::text,
         JOIN functions g ON g.oid = v.function, LATERAL unnest(g.settings) s WHERE r.relname = c.relname),
     bool_or(f.stays)
 FROM over o JOIN functions f ON f.oid = o.function JOIN pg_class c ON c.oid = o.oid
-GROUP BY c.relname
+GROUP BY c.relname;
+END
 $$;

@@ -3,7 +3,9 @@
 -- another group, or change reference tables. Words are looked at, as in `reading_functions`.
 CREATE OR REPLACE FUNCTION pgherd.straying_triggers()
 RETURNS TABLE (relation text, trigger text, events text[], names text)
-LANGUAGE sql STABLE ROWS 10 SET jit = off SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE ROWS 10 SET jit = off SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN RETURN QUERY
 WITH RECURSIVE
 family AS (
     SELECT table_oid::oid AS oid, group_id FROM pgherd.table_list
@@ -52,5 +54,6 @@ SELECT t.relname::text, min(t.tgname::text),
         CASE WHEN bool_or(t.tgtype & 32 <> 0) THEN 'truncate' END], NULL),
     min(f.name)
 FROM found f JOIN triggers t ON t.oid = f.oid
-GROUP BY t.relname
+GROUP BY t.relname;
+END
 $$;

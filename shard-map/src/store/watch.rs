@@ -35,10 +35,12 @@ const RETRY: Duration = Duration::from_millis(200);
 /// While the catalog cannot be reached, or answers with an older epoch (a standby that lags), the
 /// last map stays, and `on_contact` tells of it. `find` says where it
 /// is before each attempt: certificates may have changed. `router` is made of letters and digits.
+/// A map that the router has from elsewhere, by a change of its own, is `at_hand`, and is not loaded.
 pub async fn watch<T>(
     find: impl Fn() -> Result<Target<T>, String>,
     router: &str,
     poll: Duration,
+    at_hand: impl Fn() -> Option<Arc<ShardMap>> + Send + Sync,
     mut on_map: impl FnMut(Arc<ShardMap>) + Send,
     mut on_contact: impl FnMut(Contact) + Send,
 ) where
@@ -55,7 +57,8 @@ pub async fn watch<T>(
                     followed = true;
                     on_contact(contact);
                 };
-                follow(target, router, poll, &mut seen, &mut on_map, &mut on_contact).await
+                follow(target, router, poll, &mut seen, &at_hand, &mut on_map, &mut on_contact)
+                    .await
             }
             Err(message) => Err(StoreError::Postgres { code: String::new(), message }),
         };
@@ -78,6 +81,7 @@ async fn follow<T>(
     router: &str,
     poll: Duration,
     seen: &mut Option<Arc<ShardMap>>,
+    at_hand: &(impl Fn() -> Option<Arc<ShardMap>> + Sync),
     on_map: &mut (impl FnMut(Arc<ShardMap>) + Send),
     on_contact: &mut (impl FnMut(Contact) + Send),
 ) -> Result<(), StoreError>
@@ -98,8 +102,15 @@ where
     });
     bounded(client.batch_execute("LISTEN pgherd_epoch")).await?;
     let mut again = false;
+    let mut told = None;
     loop {
         let newest = epoch(&client).await?;
+        if let Some(map) = at_hand()
+            && seen.as_ref().is_none_or(|seen| seen.epoch < map.epoch)
+        {
+            *seen = Some(map);
+            again = false;
+        }
         let at = seen.as_ref().map(|map| map.epoch);
         if at < Some(newest) || again {
             let map = match seen.as_ref().filter(|_| !again) {
@@ -113,13 +124,19 @@ where
             };
             again = map.locked_views;
             let map = Arc::new(map);
-            let has = map.epoch;
             *seen = Some(Arc::clone(&map));
             on_map(map);
-            let name = format!("SET application_name = '{FOLLOWER}{has} {router}'");
-            bounded(client.batch_execute(&name)).await?;
-        } else if at > Some(newest) {
-            tracing::warn!(at = %newest, "the catalog went back to an older epoch; not followed");
+        }
+        match seen.as_ref().map(|map| map.epoch) {
+            Some(has) if has > newest && at > Some(newest) => {
+                tracing::warn!(at = %newest, "the catalog went back to an older epoch; not followed");
+            }
+            Some(has) if told != Some(has) => {
+                let name = format!("SET application_name = '{FOLLOWER}{has} {router}'");
+                bounded(client.batch_execute(&name)).await?;
+                told = Some(has);
+            }
+            _ => {}
         }
         on_contact(Contact::Following);
         if let Ok(None) = tokio::time::timeout(poll, news.recv()).await {

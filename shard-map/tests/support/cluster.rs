@@ -48,7 +48,7 @@ pub(crate) fn watching(
     let on_map = move |map| {
         told.send(map).ok();
     };
-    let watch = store::watch(find, "test", poll, on_map, |_| {});
+    let watch = store::watch(find, "test", poll, || None, on_map, |_| {});
     (maps, tokio::spawn(watch))
 }
 

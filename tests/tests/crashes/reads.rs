@@ -162,6 +162,36 @@ fn no_total_shows_half_of_a_transfer_at_the_levels_that_promise_it() {
     });
 }
 
+/// The test that is known from Citus issue 7366: pgbench with two scripts, of which one moves money
+/// and the other adds it up.
+#[test]
+fn pgbench_of_transfers_and_sums_finds_no_wrong_sum() {
+    let bank = Bank::open();
+    let router = bank.router("both");
+    let directory = &bank.cluster.file.data_dir;
+    let (transfer, sum) = (directory.join("transfer.sql"), directory.join("sum.sql"));
+    std::fs::write(&transfer, TRANSFER).expect("the data directory can be written");
+    let checked = format!("{SUM} \\gset\n\\if :sum != {TOTAL}\nSELECT 1/0;\n\\endif\n");
+    std::fs::write(&sum, checked).expect("the data directory can be written");
+    let run = |level: &str| {
+        let mut pgbench = Command::new("pgbench");
+        pgbench.args(["-n", "-c", "8", "-t", "50", "-f"]).arg(&transfer).arg("-f").arg(&sum);
+        pgbench.env("PGOPTIONS", format!("-c pgherd.read_consistency={level}"));
+        pgbench.arg(router.dsn("postgres")).output().expect("pgbench runs")
+    };
+    for level in ["atomic", "snapshot"] {
+        let output = run(level);
+        assert!(output.status.success(), "{level}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    // Without the promise wrong sums are seen: the test can fail.
+    wait_until("a torn total", || {
+        let output = run("shard");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() || text.contains("division by zero"), "{text}");
+        !output.status.success()
+    });
+}
+
 #[test]
 fn a_cut_stays_as_it_is_for_the_whole_transaction() {
     let bank = Bank::open();

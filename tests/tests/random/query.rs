@@ -29,36 +29,47 @@ pub(crate) const SHARDED: &[(&str, &str)] = &[
     ("CREATE TABLE countries", "SELECT create_reference_table('countries')"),
 ];
 
-struct Table {
-    name: &'static str,
-    ints: &'static [&'static str],
-    texts: &'static [&'static str],
-    others: &'static [&'static str],
+pub(super) struct Table {
+    pub(super) name: &'static str,
+    /// What no two rows have in common.
+    pub(super) key: &'static [&'static str],
+    pub(super) ints: &'static [&'static str],
+    pub(super) texts: &'static [&'static str],
+    pub(super) others: &'static [&'static str],
 }
 
 const TABLES: &[Table] = &[
     Table {
         name: "customers",
+        key: &["id"],
         ints: &["id"],
         texts: &["name", "country"],
         others: &["since", "score"],
     },
     Table {
         name: "orders",
+        key: &["customer_id", "id"],
         ints: &["customer_id", "id"],
         texts: &["note"],
         others: &["amount", "at"],
     },
     Table {
         name: "items",
+        key: &["id"],
         ints: &["id", "order_id", "quantity"],
         texts: &["product"],
         others: &[],
     },
-    Table { name: "countries", ints: &[], texts: &["code", "title"], others: &[] },
-    Table { name: "plain", ints: &["id"], texts: &["word"], others: &[] },
-    Table { name: "parts", ints: &["customer_id", "id"], texts: &["note"], others: &["amount"] },
-    Table { name: "wholes", ints: &["least"], texts: &["note"], others: &["n"] },
+    Table { name: "countries", key: &["code"], ints: &[], texts: &["code", "title"], others: &[] },
+    Table { name: "plain", key: &["id"], ints: &["id"], texts: &["word"], others: &[] },
+    Table {
+        name: "parts",
+        key: &["customer_id", "id"],
+        ints: &["customer_id", "id"],
+        texts: &["note"],
+        others: &["amount"],
+    },
+    Table { name: "wholes", key: &["note"], ints: &["least"], texts: &["note"], others: &["n"] },
 ];
 
 /// SplitMix64.
@@ -101,7 +112,7 @@ pub(crate) fn query(seed: u64) -> Query {
     let bound = random.chance(25);
     let mut maker =
         Maker { random: &mut random, aliases: 0, depth: 0, bound, parameters: Vec::new() };
-    let (sql, ordered) = match maker.random.below(16) {
+    let (sql, ordered) = match maker.random.below(20) {
         0 => (maker.set_operation(), false),
         1 => (maker.with(), false),
         2 => (maker.window(), false),
@@ -110,18 +121,19 @@ pub(crate) fn query(seed: u64) -> Query {
         5 => (maker.nested_sets(), true),
         6 => (maker.with_ties(), false),
         7 => (maker.ordered_aggregates(), false),
+        8..12 => maker.shape(),
         _ => maker.select(),
     };
     Query { sql, ordered, parameters: maker.parameters }
 }
 
-struct Source {
-    alias: String,
-    table: &'static Table,
+pub(super) struct Source {
+    pub(super) alias: String,
+    pub(super) table: &'static Table,
 }
 
-struct Maker<'a> {
-    random: &'a mut Random,
+pub(super) struct Maker<'a> {
+    pub(super) random: &'a mut Random,
     aliases: usize,
     depth: usize,
     /// Some of its numbers are parameters.
@@ -130,13 +142,13 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn source(&mut self) -> Source {
+    pub(super) fn source(&mut self) -> Source {
         self.aliases += 1;
         let table = &TABLES[self.random.below(TABLES.len())];
         Source { alias: format!("t{}", self.aliases), table }
     }
 
-    fn int(&mut self, sources: &[Source]) -> String {
+    pub(super) fn int(&mut self, sources: &[Source]) -> String {
         let with: Vec<&Source> = sources.iter().filter(|s| !s.table.ints.is_empty()).collect();
         if with.is_empty() || self.random.chance(10) {
             return self.random.below(12).to_string();
@@ -145,7 +157,7 @@ impl Maker<'_> {
         format!("{}.{}", source.alias, self.random.one(source.table.ints))
     }
 
-    fn text(&mut self, sources: &[Source]) -> String {
+    pub(super) fn text(&mut self, sources: &[Source]) -> String {
         let source = &sources[self.random.below(sources.len())];
         let column = format!("{}.{}", source.alias, self.random.one(source.table.texts));
         match self.random.below(6) {
@@ -155,7 +167,7 @@ impl Maker<'_> {
         }
     }
 
-    fn any(&mut self, sources: &[Source]) -> String {
+    pub(super) fn any(&mut self, sources: &[Source]) -> String {
         let source = &sources[self.random.below(sources.len())];
         match self.random.below(4) {
             0 if !source.table.others.is_empty() => {
@@ -167,7 +179,7 @@ impl Maker<'_> {
     }
 
     /// FROM with up to three tables; every kind of join.
-    fn from(&mut self) -> (String, Vec<Source>) {
+    pub(super) fn from(&mut self) -> (String, Vec<Source>) {
         let mut sources = vec![self.source()];
         let mut sql = format!("{} {}", sources[0].table.name, sources[0].alias);
         for _ in 0..self.random.below(3) {
@@ -206,14 +218,14 @@ impl Maker<'_> {
         format!("{}.{}", source.alias, self.random.one(source.table.ints))
     }
 
-    fn column_text(&mut self, sources: &[Source]) -> String {
+    pub(super) fn column_text(&mut self, sources: &[Source]) -> String {
         let source = &sources[self.random.below(sources.len())];
         format!("{}.{}", source.alias, self.random.one(source.table.texts))
     }
 
     fn condition(&mut self, sources: &[Source]) -> String {
         let negate = if self.random.chance(10) { "NOT " } else { "" };
-        let condition = match self.random.below(12) {
+        let condition = match self.random.below(14) {
             0 => format!("{} = {}", self.int(sources), self.number(10)),
             1 => format!(
                 "{} IN ({}, {}, NULL)",
@@ -230,17 +242,19 @@ impl Maker<'_> {
             8 if self.depth < 2 => self.membership(sources),
             9 if self.depth < 2 => format!("{} >= ({})", self.int(sources), self.scalar(sources)),
             10 => format!("{} BETWEEN 1 AND 6", self.int(sources)),
+            11 if self.depth < 2 => self.quantified(sources),
+            12 => format!("{} = ANY (ARRAY[1, {}])", self.int(sources), self.number(8)),
             _ => format!("{} = {}", self.text(sources), self.text(sources)),
         };
         format!("{negate}{condition}")
     }
 
-    fn condition_flat(&mut self, sources: &[Source]) -> String {
+    pub(super) fn condition_flat(&mut self, sources: &[Source]) -> String {
         format!("{} = {}", self.int(sources), self.number(10))
     }
 
     /// A literal or a parameter.
-    fn number(&mut self, below: usize) -> String {
+    pub(super) fn number(&mut self, below: usize) -> String {
         let number = self.random.below(below).to_string();
         if !self.bound || self.random.chance(40) {
             return number;
@@ -281,6 +295,27 @@ impl Maker<'_> {
         format!("{left} {not}IN (SELECT {right} FROM {name} {alias} WHERE {more})")
     }
 
+    /// Compared with each row of a query, or with rows of two columns.
+    fn quantified(&mut self, outer: &[Source]) -> String {
+        let inner = [self.inner()];
+        let (value, text) = (self.int(&inner), self.column_text(&inner));
+        let more = self.condition_flat(&inner);
+        self.depth -= 1;
+        let (name, alias) = (inner[0].table.name, &inner[0].alias);
+        match self.random.below(3) {
+            0 => format!("{} = ANY (SELECT {value} FROM {name} {alias})", self.int(outer)),
+            1 => format!(
+                "{} > ALL (SELECT {value} FROM {name} {alias} WHERE {more})",
+                self.int(outer)
+            ),
+            _ => format!(
+                "({}, {}) IN (SELECT {value}, {text} FROM {name} {alias})",
+                self.int(outer),
+                self.text(outer)
+            ),
+        }
+    }
+
     fn scalar(&mut self, outer: &[Source]) -> String {
         let inner = [self.inner()];
         let value = self.int(&inner);
@@ -291,13 +326,13 @@ impl Maker<'_> {
         format!("SELECT {function}({value}) FROM {name} {alias} WHERE {link}")
     }
 
-    fn filter(&mut self, sources: &[Source]) -> String {
+    pub(super) fn filter(&mut self, sources: &[Source]) -> String {
         let count = self.random.below(3);
         let parts: Vec<String> = (0..count).map(|_| self.condition(sources)).collect();
         if parts.is_empty() { String::new() } else { format!(" WHERE {}", parts.join(" AND ")) }
     }
 
-    fn aggregate(&mut self, sources: &[Source]) -> String {
+    pub(super) fn aggregate(&mut self, sources: &[Source]) -> String {
         let value = self.int(sources);
         let filter = match self.random.chance(15) {
             true => format!(" FILTER (WHERE {})", self.condition_flat(sources)),

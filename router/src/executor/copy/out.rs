@@ -112,13 +112,9 @@ impl Conn {
 
 impl CopyStream {
     fn new(format: &CopyFormat) -> Self {
-        let header_line = match format {
-            CopyFormat::Text { header, .. } | CopyFormat::Csv { header, .. } => *header,
-            CopyFormat::Binary => false,
-        };
         Self {
             binary: matches!(format, CopyFormat::Binary),
-            header_line,
+            header_line: format.has_header(),
             begun: false,
             headed: false,
             seen: Vec::new(),

@@ -6,11 +6,13 @@
 
 use pgherd_planner::{Access, CopyFormat, CopyQuery, ForceQuote, Plan, Step};
 
+use super::super::spelled::not_utf8;
 use super::{Conn, Statement};
-use crate::copy_rows::RowWriter;
+use crate::copy_rows::{RowWriter, Unwritten};
 use crate::error::{ErrorInfo, Failure};
 use crate::session::Run;
 use crate::spool::{Aside, Trouble};
+use crate::wire::backend::ColumnShape;
 use crate::wire::{HEADER, backend, frontend, put_frame};
 
 /// The cursor's name: no client's begins so.
@@ -18,6 +20,16 @@ const NAME: &[u8] = b"\0copy";
 
 /// Rows that are taken at a time.
 const PORTION: u64 = 1000;
+
+/// A query of columns with these names.
+fn no_rows(columns: &[ColumnShape<'_>]) -> Result<String, ErrorInfo> {
+    let columns = columns.iter().map(|column| {
+        let name = std::str::from_utf8(column.name).map_err(|_| not_utf8())?;
+        Ok(format!("NULL AS {}", pgherd_shard_map::quoted(name)))
+    });
+    let columns: Result<Vec<String>, ErrorInfo> = columns.collect();
+    Ok(format!("SELECT {} LIMIT 0", columns?.join(", ")))
+}
 
 impl Conn {
     pub(in super::super) async fn copy_query(
@@ -43,15 +55,23 @@ impl Conn {
         let described = self.describe_at_home(&portal, backend::NO_DATA).await;
         let columns = self.client.out.split_off(told);
         described?;
+        if columns == backend::NO_DATA {
+            return Err(ErrorInfo::new("0A000", "COPY query must have a RETURNING clause").into());
+        }
         let columns = backend::column_shapes(&columns)
             .map_err(|_| ErrorInfo::new("XX000", "a shard described its rows wrongly"))?;
         let quoted = columns.iter().map(|column| match &copy.force_quote {
             ForceQuote::All => true,
             ForceQuote::Columns(names) => names.iter().any(|name| name.as_bytes() == column.name),
         });
-        let writer = RowWriter::new(&copy.format, quoted.collect());
+        let writer = RowWriter::new(&copy.format, copy.encoding, quoted.collect());
         let tail = &statement.sql[copy.tail.start as usize..copy.tail.end as usize];
-        let empty = format!("COPY (SELECT * FROM (\n{inner}\n) AS pgherd_rows LIMIT 0) {tail}");
+        let rows = match plan.access {
+            Access::Read => format!("SELECT * FROM (\n{inner}\n) AS pgherd_rows LIMIT 0"),
+            // What writes runs once.
+            _ => no_rows(&columns)?,
+        };
+        let empty = format!("COPY ({rows}) {tail}");
         let begun = self.copy_of_nothing(home, &empty).await?;
         // As PostgreSQL does, before the query runs.
         self.client.out.extend_from_slice(&begun);
@@ -121,9 +141,13 @@ impl Conn {
             for number in 0..aside.spool.rows() {
                 let row = aside.spool.row(number).await;
                 let row = row.map_err(|error| super::file_failed(&error))?.unwrap_or_default();
-                writer
-                    .put(row.get(HEADER..).unwrap_or_default(), &mut self.client.out)
-                    .map_err(|_| ErrorInfo::new("XX000", "a shard sent a row of another shape"))?;
+                let row = row.get(HEADER..).unwrap_or_default();
+                writer.put(row, &mut self.client.out).map_err(|error| match error {
+                    Unwritten::Malformed => {
+                        ErrorInfo::new("XX000", "a shard sent a row of another shape")
+                    }
+                    Unwritten::Character(message) => ErrorInfo::new("22P05", message),
+                })?;
                 self.client.flush_if_high().await?;
             }
             rows += taken;

@@ -186,6 +186,7 @@ impl Conn {
             plan: Rc::new(plan.clone()),
             literals: scanned.literals.into_boxed_slice(),
             foreign: OnceCell::new(),
+            columns: OnceCell::new(),
         };
         debug_assert!(BindTail::new(tail).is_ok());
         Rc::new(Portal::new(Rc::new(prepared), true, tail.into()).encoded(self.planning.encoding))

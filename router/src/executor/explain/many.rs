@@ -141,7 +141,7 @@ impl Conn {
         let at = tasks[0].at;
         let partial = self.describe_one(at, sql, inner).await?;
         let types = self.types_of(at, &partial).await?;
-        if types.iter().any(crate::executor::combine::PartialType::is_nested) {
+        if types.iter().any(crate::executor::combine::PartialType::stays_apart) {
             let plan = self.plan_borrowed(inner)?;
             let asked = Asked { inner: Statement { plan: &plan, ..inner }, ..asked };
             return Box::pin(self.explain_plan(asked)).await;

@@ -2,14 +2,17 @@
 //! plans would be of rows that are not there yet.
 
 use pgherd_planner::{
-    Carried, CarriedTo, Gather, GatherPlace, Informed, Pull, ShardSet, Target, Tier,
+    Carried, CarriedTo, Gather, GatherPlace, Informed, Pull, ShardSet, StepPart, Steps, Target,
+    Tier,
 };
 
 use super::tree::Node;
 use super::{Asked, shown_query};
 use crate::error::{ErrorInfo, Failure};
-use crate::executor::Conn;
 use crate::executor::borrow::pull_query;
+use crate::executor::spelled::Rows;
+use crate::executor::steps::{Part, joined};
+use crate::executor::{Conn, Statement};
 
 impl Conn {
     pub(super) fn explain_gather(
@@ -105,6 +108,54 @@ impl Conn {
         root.text("Shard Query", shown_query(&carried.sql));
         self.hang_copies(&mut root, &carried.borrow.pulls, asked)?;
         Ok(root)
+    }
+
+    /// Each part in its turn, as it would run if those before it had returned nothing.
+    pub(super) async fn explain_steps(
+        &mut self,
+        steps: &Steps,
+        asked: Asked<'_>,
+    ) -> Result<Node, Failure> {
+        refuse_analyze(asked)?;
+        let home = self.server_for(self.planning.map.home).await?;
+        let shards = self.shard_list(&ShardSet::All);
+        let title = format!("{} statements, one after another", steps.steps.len() + 1);
+        let mut root = self.root(Tier::Borrow, "Steps", title, &shards);
+        root.texts("Why", vec!["its parts do not run on one shard together".into()]);
+        self.tell_commit(&mut root, &shards, asked);
+        let mut done = Vec::with_capacity(steps.steps.len());
+        for step in &steps.steps {
+            let part = self.part(&joined(&step.text, &done), asked.whole)?;
+            let columns = self.columns_returned(home, &part).await?;
+            root.children.push(self.explain_part(&part, steps, &step.text, asked).await?);
+            done.push(Rows::new(columns.len()).with_query(&step.name, &columns));
+        }
+        let part = self.part(&joined(&steps.last, &done), asked.whole)?;
+        root.children.push(self.explain_part(&part, steps, &steps.last, asked).await?);
+        Ok(root)
+    }
+
+    async fn explain_part(
+        &mut self,
+        part: &Part,
+        steps: &Steps,
+        text: &[StepPart],
+        asked: Asked<'_>,
+    ) -> Result<Node, Failure> {
+        let portal = part.portal(asked.whole, false)?;
+        let inner = part.bound(portal.as_ref());
+        let sql = asked.explaining(inner.sql);
+        let whole = Statement { sql: &sql, written: None, ..asked.whole };
+        let mut node = Box::pin(self.explain_plan(Asked { whole, inner, ..asked })).await?;
+        let shown = text.iter().map(|part| match part {
+            StepPart::Text(text) => text.to_string(),
+            StepPart::Rows(number) => {
+                let name = steps.steps.get(usize::from(*number)).map(|step| &*step.name);
+                format!("{} AS (its rows)", name.unwrap_or_default())
+            }
+        });
+        node.text("Statement", shown_query(&shown.collect::<String>()));
+        Ok(node)
     }
 
     fn hang_copies(

@@ -2,19 +2,24 @@
 
 use std::rc::Rc;
 
-use pgherd_planner::{Action, CursorStatement, Plan, SessionStatement, StatementKind};
+use pgherd_planner::{Action, CursorStatement, Plan, SessionStatement};
 
 use super::Op;
 use crate::error::{ErrorInfo, Failure};
 use crate::executor::{Conn, Statement, runs_in_block};
-use crate::session::{Prepared, Run};
+use crate::session::Run;
 use crate::wire::backend;
 
 impl Conn {
     /// One message that no single shard can answer.
     pub(super) async fn run_op(&mut self, op: &Op, alone: bool) -> Result<(), Failure> {
         match op {
-            Op::Parse { .. } => self.client.out.extend_from_slice(backend::PARSE_COMPLETE),
+            Op::Parse { statement, unnamed, .. } => {
+                if !unnamed {
+                    Box::pin(self.learn_columns(statement)).await?;
+                }
+                self.client.out.extend_from_slice(backend::PARSE_COMPLETE);
+            }
             Op::Bind { name, .. } => {
                 Box::pin(self.close_cursor(name)).await?;
                 self.client.out.extend_from_slice(backend::BIND_COMPLETE);
@@ -85,12 +90,12 @@ impl Conn {
                 }
                 self.start_run();
                 // PostgreSQL ignores the limit for what is no query.
-                let limited = *limit > 0 && returns_rows(&statement);
+                let limited = *limit > 0 && statement.returns_rows();
                 let begun = portal.run.get();
                 let ran = if begun == Run::InPortions || limited && begun == Run::NotYet {
                     Box::pin(self.run_in_portions(name, portal, *limit)).await
                 } else if portal.run.replace(Run::Whole) == Run::Whole {
-                    self.run_to_nothing(name, portal, returns_rows(&statement))
+                    self.run_to_nothing(name, portal, statement.returns_rows())
                 } else {
                     Box::pin(self.run_statement(Statement {
                         sql: &statement.sql,
@@ -139,26 +144,5 @@ impl Conn {
             }
             _ => out.extend_from_slice(backend::NO_DATA),
         }
-    }
-}
-
-/// Whether the statement may return more than the one row that the router makes itself. Drivers
-/// send a row limit with every statement whose rows they do not want.
-pub(super) fn returns_rows(statement: &Prepared) -> bool {
-    match statement.plan.kind {
-        StatementKind::Session => {
-            matches!(statement.plan.action, Action::Session(SessionStatement::Execute { .. }))
-        }
-        StatementKind::Utility => matches!(&statement.plan.action, Action::Cursor(cursor)
-            if matches!(cursor, CursorStatement::Move(moved) if moved.shows)),
-        StatementKind::Select | StatementKind::Explain => {
-            !matches!(statement.plan.action, Action::Cluster(_))
-        }
-        StatementKind::Insert | StatementKind::Update | StatementKind::Delete => {
-            let word = "returning".as_bytes();
-            let mut windows = statement.sql.as_bytes().windows(word.len());
-            windows.any(|window| window.eq_ignore_ascii_case(word))
-        }
-        _ => false,
     }
 }

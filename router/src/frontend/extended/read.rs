@@ -150,7 +150,7 @@ impl Conn {
 
     /// PostgreSQL describes no rows in a transaction that has failed.
     fn refuse_rows_if_failed(&self, statement: &Prepared) -> Result<(), Failure> {
-        match super::own::returns_rows(statement) {
+        match statement.returns_rows() {
             true => self.refuse_if_failed(&statement.plan.action),
             false => Ok(()),
         }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use pgherd_planner::{Access, Action, Plan};
 use pgherd_shard_map::ShardId;
 
@@ -23,6 +24,8 @@ pub(super) struct Sent {
     pub(super) ran: Option<Rc<Prepared>>,
     /// What the unnamed statement is, once it was parsed in this pipeline.
     unnamed: Option<u128>,
+    /// Those whose columns the server is asked for, unseen by the client.
+    described: Vec<Rc<Prepared>>,
 }
 
 /// What has become of messages that were sent.
@@ -84,8 +87,17 @@ impl Conn {
         self.observe(plan, shard, started, sql);
         let end = end?;
         sent.keep_statements(self.scanner.parsed, &mut self.servers[at]);
+        let described = std::mem::take(&mut self.scanner.described);
+        self.keep_columns(at, &sent, &described).await;
         self.forget_stale_statements(at, end.failed);
         Ok(if end.failed { Sending::Failed } else { Sending::Done })
+    }
+
+    /// What the server was asked unseen.
+    pub(super) async fn keep_columns(&self, at: usize, sent: &Sent, described: &[Bytes]) {
+        for (statement, frame) in sent.described.iter().zip(described) {
+            self.note_columns(at, statement, frame.clone()).await;
+        }
     }
 
     /// "cached plan must not change result type": the schema has changed under a statement that
@@ -115,6 +127,9 @@ impl Sent {
                     self.parse(statement, *unnamed, server.shard, request);
                     expects.push_back(Expect::Parse);
                 }
+                if !unnamed {
+                    self.ask_columns(statement, false, request, expects);
+                }
             }
             Op::Bind { portal, name } => {
                 self.need(&portal.statement, portal.unnamed, server, request, expects);
@@ -124,6 +139,7 @@ impl Sent {
             }
             Op::DescribeStatement { statement, unnamed } => {
                 self.need(statement, *unnamed, server, request, expects);
+                self.ask_columns(statement, *unnamed, request, expects);
                 frontend::put_describe(request, b'S', statement.name(*unnamed));
                 expects.push_back(Expect::Describe);
             }
@@ -160,6 +176,23 @@ impl Sent {
         if !known {
             self.parse(statement, unnamed, server.shard, request);
             expects.push_back(Expect::HiddenParse);
+        }
+    }
+
+    /// Whoever prepares a statement for more than once, or has it described, may be told later that
+    /// its columns are others.
+    fn ask_columns(
+        &mut self,
+        statement: &Rc<Prepared>,
+        unnamed: bool,
+        request: &mut Vec<u8>,
+        expects: &mut VecDeque<Expect>,
+    ) {
+        let asked = |known: &Rc<Prepared>| Rc::ptr_eq(known, statement);
+        if statement.lacks_columns() && !self.described.iter().any(asked) {
+            frontend::put_describe(request, b'S', statement.name(unnamed));
+            expects.push_back(Expect::HiddenDescribe);
+            self.described.push(Rc::clone(statement));
         }
     }
 

@@ -92,6 +92,7 @@ impl Conn {
         for lane in &lanes {
             let server = &mut self.servers[lane.at];
             lane.messages.keep_statements(lane.scanner.parsed, server);
+            self.keep_columns(lane.at, &lane.messages, &lane.scanner.described).await;
             self.forget_stale_statements(lane.at, lane.failed);
             if let Some(statement) = &lane.messages.ran {
                 let sql = statement.sql.as_bytes();
@@ -249,6 +250,10 @@ impl Conn {
                     if self.kept.is_some() {
                         out.extend_from_slice(&server.inbuf[..size]);
                     }
+                    size
+                }
+                Step::HiddenColumns(size) => {
+                    lane.scanner.described.push(Bytes::copy_from_slice(&server.inbuf[..size]));
                     size
                 }
                 Step::Drop(size) | Step::HiddenReady { size, .. } => size,

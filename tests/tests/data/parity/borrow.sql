@@ -83,10 +83,18 @@ SELECT row_to_json(o) FROM orders o JOIN items i ON i.order_id = o.id ORDER BY i
 --@ modes: simple text
 SELECT c.mood, c.moods, c.tags, i.id FROM customers c JOIN items i ON i.product = 100 + c.id ORDER BY i.id;
 SELECT mood, count(*) OVER (PARTITION BY mood) FROM customers ORDER BY id;
---@ refused 0A000
+-- Columns with the name of their schema.
 SELECT "orders".id, public.customers.name FROM public.orders, customers WHERE "orders".note = lower(customers.name) ORDER BY 1;
---@ refused 0A000
 SELECT public.orders.id FROM public.orders JOIN items ON items.order_id = public.orders.id;
+SELECT public . orders . id, public.items.* FROM public.orders JOIN items ON "public"."items".order_id = public.orders.id ORDER BY public.items.id;
+SELECT public.plain.word, public.customers.name FROM customers JOIN plain ON public.plain.id = public.customers.id ORDER BY 2;
+SELECT (SELECT max(public.items.id) FROM items WHERE items.order_id = public.orders.id) FROM orders ORDER BY public.orders.id, 1;
+SELECT public.orders.id FROM public.orders AS o JOIN items ON items.order_id = o.id;
+SELECT public.orders.nothing FROM public.orders JOIN items ON items.order_id = public.orders.id;
+--@ refused 0A000
+WITH orders AS (SELECT 1 AS id) SELECT public.orders.id FROM public.orders JOIN items ON items.order_id = public.orders.id;
+--@ refused 0A000
+SELECT (SELECT public.customers.id FROM (SELECT 9 AS id) AS customers) FROM public.customers JOIN items ON items.product = 100 + public.customers.id;
 SELECT count(*) FROM (TABLE orders UNION ALL TABLE orders) t;
 SELECT info->>'a', i.id FROM orders o JOIN items i ON i.order_id = o.id ORDER BY i.id;
 SELECT i.id * 2, count(*) FROM items i JOIN orders o ON o.id = i.order_id GROUP BY i.id * 2 ORDER BY 1;

@@ -60,8 +60,21 @@ DROP INDEX CONCURRENTLY copy_v;
 DROP INDEX CONCURRENTLY IF EXISTS copy_v;
 CREATE UNIQUE INDEX CONCURRENTLY copy_ok ON copy (o, k);
 CREATE INDEX CONCURRENTLY copy_nope ON copy (nope);
---@ refused 0A000
+-- Names that PostgreSQL chooses.
 CREATE INDEX CONCURRENTLY ON copy (v);
+CREATE INDEX CONCURRENTLY ON public.copy USING btree (v DESC);
+CREATE UNIQUE INDEX CONCURRENTLY ON copy (o, (k + 1), lower(v)) WHERE k > 0;
+CREATE INDEX CONCURRENTLY copy_v_idx2 ON copy (o);
+CREATE INDEX CONCURRENTLY ON copy (v);
+SELECT i.relname FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = 'copy'::regclass ORDER BY i.relname;
+CREATE INDEX CONCURRENTLY ON copy (nope);
+CREATE INDEX CONCURRENTLY ON nothing (v);
+CREATE INDEX CONCURRENTLY IF NOT EXISTS ON copy (v);
+CREATE INDEX CONCURRENTLY ON copy (v) WHERE nope;
+BEGIN;
+CREATE INDEX CONCURRENTLY ON copy (v);
+ROLLBACK;
+DROP INDEX copy_v_idx, copy_v_idx1, copy_v_idx2, copy_v_idx3;
 BEGIN;
 CREATE INDEX CONCURRENTLY copy_in ON copy (v);
 ROLLBACK;

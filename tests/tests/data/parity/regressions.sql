@@ -83,3 +83,31 @@ DELETE FROM t WHERE k > 500;
 CREATE MATERIALIZED VIEW hm AS SELECT * FROM h;
 SELECT * FROM hm ORDER BY a;
 DROP MATERIALIZED VIEW hm;
+-- Each shard has other numbers for tables and types.
+CREATE TYPE hue AS ENUM ('red', 'blue');
+CREATE TABLE pt (k int, at date NOT NULL, h hue) PARTITION BY RANGE (at);
+CREATE TABLE pt_1 PARTITION OF pt FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE pt_2 PARTITION OF pt DEFAULT;
+--@ router: SELECT create_distributed_table('pt', 'k')
+INSERT INTO pt SELECT g, date '2023-12-01' + g * 3, (ARRAY['red', 'blue']::hue[])[1 + g % 2] FROM generate_series(1, 30) g;
+SELECT tableoid::regclass::text AS t, count(*) FROM pt GROUP BY 1 ORDER BY 1;
+SELECT count(*) FROM pt WHERE tableoid = 'pt_1'::regclass;
+--@ modes: simple text
+SELECT tableoid::regclass, k FROM pt ORDER BY k;
+--@ refused 0A000
+SELECT tableoid::regclass, count(*) FROM pt GROUP BY 1;
+--@ refused 0A000
+SELECT tableoid::regclass AS t, k FROM pt ORDER BY t, k;
+--@ refused 0A000
+SELECT DISTINCT tableoid::regclass FROM pt;
+--@ refused 0A000
+SELECT tableoid = 0, k FROM pt;
+--@ refused 0A000
+SELECT tableoid::regclass, ctid FROM pt;
+--@ modes: simple text
+SELECT pg_typeof(h), count(*) FROM pt GROUP BY 1;
+--@ modes: simple text
+SELECT DISTINCT pg_typeof(h) FROM pt;
+--@ modes: simple text
+SELECT pg_typeof(h), k FROM pt ORDER BY 1, 2 LIMIT 3;
+SELECT min(pg_typeof(h)::oid) = max(pg_typeof(h)::oid), count(DISTINCT 'pt'::regclass) FROM pt;

@@ -145,6 +145,16 @@ SELECT count(*) FROM per_note WHERE items > 100;
 SELECT items FROM per_note WHERE note = $1;
 SELECT x.* FROM per_note x, per_note y WHERE x.total < y.total ORDER BY 1;
 TABLE per_note ORDER BY 1;
+-- Aliases of its columns, and columns with the name of its schema.
+SELECT * FROM per_note AS p (a, b) ORDER BY a, b;
+SELECT a, sum(c) FROM per_note p (a, b, c) GROUP BY a ORDER BY a;
+SELECT p.a, items FROM per_note p (a) ORDER BY p.a;
+SELECT note FROM per_note p (a) ORDER BY a;
+SELECT * FROM per_note AS p (a, b, c, d);
+SELECT public.per_note.total FROM public.per_note ORDER BY public.per_note.note, 1;
+SELECT public.per_note.*, a.items FROM per_note JOIN per_note a ON a.note = public.per_note.note ORDER BY 1, 2, 3;
+SELECT public.per_note.total FROM per_note AS x;
+SELECT x.*, i.id FROM per_note AS x (n) JOIN items i ON i.note = x.n ORDER BY i.id, 1;
 CREATE VIEW over_per_note AS SELECT note, total / items AS mean FROM per_note WHERE items > 1;
 SELECT note, round(mean, 2) FROM over_per_note ORDER BY note;
 CREATE VIEW total AS SELECT count(*) AS items, sum(price) AS total FROM items;

@@ -76,12 +76,36 @@ WITH n AS (SELECT tenant FROM jobs) DELETE FROM plain USING n WHERE plain.id = n
 SELECT * FROM kinds ORDER BY state;
 SELECT * FROM plain ORDER BY id;
 -- What cannot be right is refused.
+WITH a AS (UPDATE jobs SET tenant = 500 WHERE tenant = 4 RETURNING id), b AS (SELECT * FROM jobs) SELECT * FROM a, b;
 --@ refused 0A000
-WITH a AS (UPDATE jobs SET tenant = 5 WHERE tenant = 4 RETURNING id), b AS (SELECT * FROM jobs) SELECT * FROM a, b;
+WITH a AS (DELETE FROM jobs WHERE id > 5 RETURNING *) SELECT count(*) FROM jobs, a;
 --@ refused 0A000
-WITH gone AS (DELETE FROM jobs RETURNING *) INSERT INTO jobs (tenant, id) SELECT tenant, id FROM gone;
+WITH a AS (UPDATE jobs SET note = 'a' RETURNING *), b AS (UPDATE jobs SET state = 'b' RETURNING *) SELECT count(*) FROM a, b;
 --@ refused 0A000
-WITH next AS (SELECT tenant, id FROM jobs ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) DELETE FROM jobs USING next WHERE jobs.tenant = next.tenant;
+WITH a AS (INSERT INTO jobs (tenant, id) VALUES (41, 1) RETURNING *) DELETE FROM jobs USING a WHERE jobs.id = a.id;
+--@ refused 0A000
+WITH a AS (DELETE FROM jobs WHERE id = 1 RETURNING *) INSERT INTO jobs (tenant, id) SELECT tenant, 88 FROM archive;
+--@ refused 0A000
+WITH a AS (UPDATE jobs SET note = 'up' RETURNING *) INSERT INTO jobs (tenant, id) SELECT tenant, id FROM a ON CONFLICT DO NOTHING;
 WITH a AS (INSERT INTO plain VALUES (2) RETURNING id) SELECT * FROM a;
 SELECT tenant, id, state, note FROM jobs ORDER BY tenant, id;
 SELECT tenant, id, state FROM archive ORDER BY tenant, id;
+-- Rows as they were, beside the parts that change them.
+WITH old AS (SELECT tenant, id, note FROM jobs WHERE id IN (1, 7)), new AS (UPDATE jobs SET note = coalesce(note, '') || '+' WHERE id IN (1, 7) RETURNING tenant, id, note) SELECT n.tenant, n.id, o.note, n.note FROM old o JOIN new n USING (tenant, id);
+WITH new AS (UPDATE jobs SET note = note || '*' WHERE id = 7 RETURNING tenant, id, note), old AS (SELECT tenant, note FROM jobs WHERE id = 7), both AS (SELECT o.note AS o, n.note AS n FROM old o JOIN new n USING (tenant)) SELECT o, n FROM both WHERE n = o || '*';
+WITH never AS (SELECT 1 / 0 AS x FROM jobs), a AS (UPDATE jobs SET state = 's' WHERE id = 7 RETURNING tenant) SELECT count(*) FROM a;
+WITH few AS (SELECT tenant AS x FROM jobs WHERE id = 7), old AS (SELECT count(*) AS n FROM jobs JOIN few ON few.x = jobs.tenant), a AS (DELETE FROM jobs WHERE id = 7 AND tenant > 6 RETURNING tenant) SELECT a.tenant, old.n FROM a, old;
+SELECT tenant, id, state, note FROM jobs ORDER BY tenant, id;
+-- Changed, or else added.
+WITH up AS (UPDATE jobs SET note = 'changed' WHERE tenant = 61 OR id = 9999 RETURNING tenant) INSERT INTO jobs (tenant, id, note) SELECT 61, 9999, 'added' WHERE NOT EXISTS (SELECT FROM up);
+WITH up AS (UPDATE jobs SET note = 'changed' WHERE tenant = 61 OR id = 9999 RETURNING tenant) INSERT INTO jobs (tenant, id, note) SELECT 61, 9999, 'added' WHERE NOT EXISTS (SELECT FROM up);
+WITH new (tenant, id, note) AS (VALUES (3, 1, 'new 3'), (62, 1, 'new 62'), (63, 1, 'new 63')), up AS (UPDATE jobs j SET note = new.note FROM new WHERE j.tenant = new.tenant AND j.id = new.id RETURNING j.tenant) INSERT INTO jobs (tenant, id, note) SELECT tenant, id, note FROM new WHERE tenant NOT IN (SELECT tenant FROM up) RETURNING *;
+WITH gone AS (DELETE FROM jobs WHERE id = 1 RETURNING *) INSERT INTO jobs (tenant, id, note) SELECT tenant + 100, id, note FROM gone;
+WITH a AS (INSERT INTO jobs (tenant, id) VALUES (71, 1), (72, 1), (73, 1) RETURNING tenant), b AS (INSERT INTO jobs (tenant, id) SELECT tenant + 10, 2 FROM a RETURNING tenant) SELECT (SELECT count(*) FROM a), (SELECT sum(tenant) FROM b);
+SELECT tenant, id, state, note FROM jobs ORDER BY tenant, id;
+-- Workers of one queue.
+--@ refused 0A000
+WITH next AS (SELECT tenant, id FROM jobs ORDER BY tenant, id LIMIT 2 FOR UPDATE SKIP LOCKED) DELETE FROM jobs USING next WHERE jobs.tenant = next.tenant AND jobs.id = next.id RETURNING jobs.tenant, jobs.id;
+WITH next AS (SELECT tenant, id FROM jobs WHERE id > 5 FOR UPDATE SKIP LOCKED) DELETE FROM jobs USING next WHERE jobs.tenant = next.tenant AND jobs.id = next.id RETURNING jobs.tenant, jobs.id;
+WITH next AS (SELECT tenant, id FROM jobs WHERE state <> 'busy' AND id = 2 ORDER BY tenant DESC FOR UPDATE) UPDATE jobs SET state = 'busy' FROM next WHERE jobs.tenant = next.tenant AND jobs.id = next.id RETURNING jobs.*;
+SELECT tenant, id, state, note FROM jobs ORDER BY tenant, id;
