@@ -102,6 +102,8 @@ SELECT set_config('client_encoding', 'LATIN9', false);
 SHOW client_encoding;
 SELECT length('é'), 'é' FROM t WHERE k = 'euro';
 SET client_encoding = 'klingon';
+RESET names;
+SHOW names;
 SET client_encoding TO DEFAULT;
 SHOW client_encoding;
 SELECT v FROM t WHERE k = 'euro';
