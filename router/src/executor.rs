@@ -243,8 +243,10 @@ impl Conn {
             None => self.worker.is_newest(&self.planning.map),
         };
         let Session { settings, temporary, .. } = &self.session;
+        let private = own.is_some();
+        // A map that a commit has made everybody's is the same one.
+        let same_map = same_map && self.planning.is_private() == private;
         if !same_map || !self.planning.is_of(settings, temporary) {
-            let private = own.is_some();
             let map = own.map_or_else(|| self.worker.map(), Arc::clone);
             self.planning = Planning::new(map, settings, &self.login.user, temporary, private);
         }
