@@ -454,6 +454,9 @@ impl Conn {
 
     async fn run_once(&mut self, statement: Statement<'_>) -> Result<Ran, Failure> {
         let plan = statement.plan;
+        if let Some(portal) = statement.portal {
+            self.check_bound(portal)?;
+        }
         match &plan.action {
             Action::Empty => self.client.out.extend_from_slice(backend::EMPTY_QUERY),
             Action::Session(session) => self.run_session(session, statement).await?,
