@@ -1,5 +1,5 @@
-//! The encodings that COPY can name, as PostgreSQL names them, and what matters of them to whoever
-//! cuts rows: ASCII is the same in all of them, but not every byte below 128 is a character.
+//! PostgreSQL's encodings by all of their names, and what matters of them to whoever cuts rows: ASCII is
+//! the same in all of them, but not every byte below 128 is a character.
 
 /// An encoding of PostgreSQL's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,8 @@ impl Encoding {
     pub const UTF8: Self = Self { name: "UTF8", coding: Coding::Utf8 };
 
     /// By any of its names, in any spelling.
-    pub(crate) fn named(name: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn named(name: &[u8]) -> Option<Self> {
         let letters = name.iter().filter(|byte| byte.is_ascii_alphanumeric());
         let plain: String = letters.map(|byte| char::from(byte.to_ascii_lowercase())).collect();
         let number = plain.strip_prefix("windows").map(|number| format!("win{number}"));

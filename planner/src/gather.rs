@@ -10,7 +10,7 @@ use pgherd_shard_map::{ColumnDefault, RelationKind, TableKind, TableName, quoted
 use crate::analyze::Analysis;
 use crate::borrow;
 use crate::functions::Nature;
-use crate::insert::{Insert, has_query, make_of};
+use crate::insert::{Insert, has_query, make_of, tail_is_answered};
 use crate::query::Query;
 use crate::route::plan_of;
 use crate::temporary::TEMPORARY_SCHEMA;
@@ -32,7 +32,7 @@ pub(crate) fn plan(
 ) -> Result<Plan, PlanError> {
     let source = insert.source..insert.tail;
     let tail = insert.tail..tokens.len();
-    if has_query(tokens, &tail) {
+    if has_query(tokens, &tail) && !tail_is_answered(tokens, context, insert) {
         return Err(unread(tokens)
             .with_detail("A subquery in RETURNING or ON CONFLICT could need another shard."));
     }

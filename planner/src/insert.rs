@@ -12,7 +12,7 @@ use std::sync::Arc;
 use pgherd_shard_map::{Column, ColumnDefault, Identity, Table, TableKind};
 
 use self::values::insert_values;
-use crate::analyze::Analysis;
+use crate::analyze::{Analysis, Scope};
 use crate::query::{Query, Unread, starts_query};
 use crate::route::{home, keys, plan_of};
 use crate::token::{Kind, Range, Tokens};
@@ -92,7 +92,8 @@ pub(crate) fn insert(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan,
     let values = tokens.is(insert.source, "values");
     let defaults = tokens.are(insert.source, &["default", "values"]);
     let queries = has_query(tokens, &(insert.source + usize::from(!values)..insert.tail))
-        || has_query(tokens, &(insert.tail..tokens.len()));
+        || has_query(tokens, &(insert.tail..tokens.len()))
+            && !tail_is_answered(tokens, context, &insert);
     let Some(table) = sharded_target(context, &insert.table, kind)? else {
         return insert_home(tokens, context, &insert);
     };
@@ -122,6 +123,24 @@ pub(crate) fn insert(tokens: &Tokens<'_>, context: &Context<'_>) -> Result<Plan,
 
 pub(crate) fn has_query(tokens: &Tokens<'_>, range: &Range) -> bool {
     range.clone().any(|at| tokens.kind(at) == Some(Kind::Open) && starts_query(tokens, at + 1))
+}
+
+/// Subqueries of ON CONFLICT and RETURNING run where the rows go: they must find there what they read.
+pub(crate) fn tail_is_answered(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    insert: &Insert<'_>,
+) -> bool {
+    let target = context.sharded(&insert.table);
+    let mut analysis = Analysis::default();
+    let tail = insert.tail..tokens.len();
+    target.is_some_and(|table| matches!(table.kind, TableKind::Distributed { .. }))
+        && analysis.expression(tokens, context, &tail, &Scope::default()).is_ok()
+        && analysis.uses.is_empty()
+        && analysis.home.is_empty()
+        && analysis.view_read_whole().is_none()
+        && !analysis.data_modifying_cte
+        && !analysis.locks
 }
 
 /// A home table that may be filled from home and reference tables.

@@ -68,16 +68,7 @@ impl Own<'_> {
                 });
                 self.statement(verb.ok_or(Refused)?)
             }
-            Some("insert") if start == 0 => {
-                let Some(insert) = read_insert(tokens, tokens.all()) else {
-                    return self.unless_named(start..end);
-                };
-                match starts_query(tokens, insert.source) && !tokens.is(insert.source, "values") {
-                    true => self.query(insert.source..insert.tail),
-                    false => self.unless_named(insert.source..end),
-                }
-            }
-            Some("update" | "delete") if start == 0 => self.change(tokens.is(0, "update")),
+            Some("insert" | "update" | "delete") if start == 0 => self.write(start..end),
             Some("copy") => self.copy(),
             Some("select" | "with" | "values" | "table") => self.query(start..end),
             _ if starts_query(tokens, start) => self.query(start..end),
@@ -217,10 +208,27 @@ impl Own<'_> {
         }
     }
 
-    fn change(&mut self, update: bool) -> Result<(), Refused> {
+    /// INSERT, UPDATE, DELETE.
+    fn write(&mut self, range: Range) -> Result<(), Refused> {
         let tokens = self.tokens;
-        let Some(change) = read_change(tokens, tokens.all(), update) else {
-            return self.unless_named(tokens.all());
+        match tokens.word(range.start) {
+            Some("insert") => {
+                let Some(insert) = read_insert(tokens, range.clone()) else {
+                    return self.unless_named(range);
+                };
+                match starts_query(tokens, insert.source) && !tokens.is(insert.source, "values") {
+                    true => self.query(insert.source..insert.tail.min(range.end)),
+                    false => self.unless_named(insert.source..range.end),
+                }
+            }
+            word => self.change(range, word == Some("update")),
+        }
+    }
+
+    fn change(&mut self, range: Range, update: bool) -> Result<(), Refused> {
+        let tokens = self.tokens;
+        let Some(change) = read_change(tokens, range.clone(), update) else {
+            return self.unless_named(range);
         };
         let mut conditions = Vec::new();
         if let Some(table) = self.moving(&change.table) {
@@ -235,14 +243,17 @@ impl Own<'_> {
         }
         let filter = (!change.filter.is_empty()).then_some(&change.filter);
         self.add(conditions, filter, change.tail.start);
-        self.inner(tokens.all())
+        self.inner(range)
     }
 
     /// `COPY table [(columns)] TO`, `COPY (query) TO`; what comes in goes by its keys.
     fn copy(&mut self) -> Result<(), Refused> {
         let tokens = self.tokens;
         if tokens.kind(1) == Some(Kind::Open) {
-            return self.inner(0..tokens.after(1));
+            return match tokens.is_any(2, &["insert", "update", "delete"]) {
+                true => self.write(2..tokens.list[1].close),
+                false => self.inner(0..tokens.after(1)),
+            };
         }
         let (parts, at) = tokens.qualified(1).ok_or(Refused)?;
         let listed = tokens.kind(at) == Some(Kind::Open);

@@ -90,7 +90,7 @@ fn foreign(tokens: &Tokens<'_>, at: usize) -> Option<(Range, &'static str)> {
         }
         "only"
             if at > 0
-                && (before(",") || tokens.is_any(at - 1, &["from", "join"]))
+                && (before(",") || tokens.is_any(at - 1, &["from", "join", "update"]))
                 && tokens.name(at + 1).is_some_and(|_| !tokens.is(at + 1, "as")) =>
         {
             Some((at..at + 1, ""))

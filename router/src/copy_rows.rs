@@ -24,10 +24,12 @@ use pgherd_shard_map::KeyInput;
 
 use binary::Binary;
 use csv::Csv;
-use encoding::{Mask, Table};
+use encoding::Mask;
 pub use lines::LineMap;
 use text::Text;
-pub use written::{RowWriter, Unwritten};
+pub use written::RowWriter;
+
+use crate::wire;
 
 /// The longest row that is buffered, in bytes.
 pub const ROW_MAX: usize = 256 << 20;
@@ -41,7 +43,7 @@ pub struct CopySplitter {
     header: bool,
     pending: Vec<u8>,
     /// Encodings of single bytes: what they are.
-    table: Option<Table>,
+    single: Option<&'static wire::encoding::Encoding>,
     /// Encodings of longer characters: what of the data is ASCII, and that of `pending`.
     mask: Option<Mask>,
     shown: Vec<u8>,
@@ -168,7 +170,7 @@ impl CopySplitter {
             row_max: ROW_MAX,
             header: format.has_header(),
             pending: Vec::new(),
-            table: None,
+            single: None,
             mask: None,
             shown: Vec::new(),
             scanned: 0,
@@ -180,8 +182,8 @@ impl CopySplitter {
     /// Of data in this encoding. Rows go on as they are; keys are read as UTF-8.
     #[must_use]
     pub fn in_encoding(self, encoding: Encoding) -> Self {
-        let (table, mask) = (Table::of(encoding), Mask::of(encoding.coding));
-        Self { table, mask, ..self }
+        let (single, mask) = (wire::encoding::of(encoding), Mask::of(encoding.coding));
+        Self { single, mask, ..self }
     }
 
     /// The line that was read last, from 1.
@@ -298,8 +300,8 @@ impl CopySplitter {
     }
 
     fn key<'a>(&self, body: &'a [u8]) -> Key<'a> {
-        if let Some(table) = &self.table {
-            return match table.decoded(body) {
+        if let Some(single) = self.single {
+            return match encoding::decoded(single, body) {
                 Some(Cow::Borrowed(body)) => self.field(body),
                 Some(Cow::Owned(body)) => self.field(&body).owned(),
                 None => Key::Unreadable,

@@ -245,8 +245,10 @@ impl Conn {
             None => self.worker.is_newest(&self.planning.map),
         };
         let Session { settings, temporary, .. } = &self.session;
+        let private = own.is_some();
+        // A map that a commit has made everybody's is the same one.
+        let same_map = same_map && self.planning.is_private() == private;
         if !same_map || !self.planning.is_of(settings, temporary) {
-            let private = own.is_some();
             let map = own.map_or_else(|| self.worker.map(), Arc::clone);
             self.planning = Planning::new(map, settings, &self.login.user, temporary, private);
         }
@@ -452,6 +454,9 @@ impl Conn {
 
     async fn run_once(&mut self, statement: Statement<'_>) -> Result<Ran, Failure> {
         let plan = statement.plan;
+        if let Some(portal) = statement.portal {
+            self.check_bound(portal)?;
+        }
         match &plan.action {
             Action::Empty => self.client.out.extend_from_slice(backend::EMPTY_QUERY),
             Action::Session(session) => self.run_session(session, statement).await?,

@@ -103,7 +103,7 @@ pub(super) fn insert_values(
         }
         refuse_differing(tokens, table, &tail)?;
     }
-    witness_values(tokens, insert, rows)?;
+    witness_values(tokens, context, insert, rows)?;
     let group = match table.kind {
         TableKind::Distributed { group, .. } => Some(group),
         TableKind::Reference => None,
@@ -338,6 +338,7 @@ fn missing_key(table: &Table) -> PlanError {
 /// One row shows the parser all that the others are.
 fn witness_values(
     tokens: &Tokens<'_>,
+    context: &Context<'_>,
     insert: &Insert<'_>,
     rows: &[Range],
 ) -> Result<(), PlanError> {
@@ -350,5 +351,11 @@ fn witness_values(
     let sample = format!("{head} {row} {tail}");
     let seen = crate::parse::relations(&sample)
         .map_err(|error| unread(tokens).with_detail(format!("It cannot be parsed: {error}.")))?;
-    if seen.len() == 1 { Ok(()) } else { Err(unread(tokens)) }
+    // Subqueries of ON CONFLICT and RETURNING may read what every shard has.
+    let elsewhere = seen.iter().filter(|parts| {
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let table = context.sharded(&parts);
+        table.is_none_or(|table| table.kind != TableKind::Reference)
+    });
+    if seen.len() == 1 || elsewhere.count() == 1 { Ok(()) } else { Err(unread(tokens)) }
 }

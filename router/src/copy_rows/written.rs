@@ -2,8 +2,8 @@
 
 use pgherd_planner::{CopyFormat, Encoding};
 
-use super::encoding::Encoder;
-use crate::wire::{HEADER, Malformed, Reader, put_frame};
+use crate::error::ErrorInfo;
+use crate::wire::{HEADER, Malformed, Reader, encoding, put_frame};
 
 /// How COPY writes a row.
 #[derive(Debug)]
@@ -11,37 +11,31 @@ pub struct RowWriter<'a> {
     format: &'a CopyFormat,
     /// Columns whose values are always quoted.
     quoted: Vec<bool>,
-    encoder: Option<Encoder>,
-}
-
-/// Why a row cannot be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unwritten {
-    Malformed,
-    /// In PostgreSQL's words: the encoding does not have a character of it.
-    Character(String),
+    /// Of single bytes; `None` is UTF-8.
+    single: Option<&'static encoding::Encoding>,
 }
 
 impl<'a> RowWriter<'a> {
     /// The encoding is UTF-8, or one of single bytes.
     #[must_use]
     pub fn new(format: &'a CopyFormat, encoding: Encoding, quoted: Vec<bool>) -> Self {
-        Self { format, quoted, encoder: Encoder::of(encoding) }
+        Self { format, quoted, single: encoding::of(encoding) }
     }
 
     /// Appends the CopyData message of a DataRow's body.
     ///
     /// # Errors
     /// The body is none, or has a character that cannot be written.
-    pub fn put(&self, row: &[u8], out: &mut Vec<u8>) -> Result<(), Unwritten> {
+    pub fn put(&self, row: &[u8], out: &mut Vec<u8>) -> Result<(), ErrorInfo> {
+        let malformed = || ErrorInfo::new("XX000", "a shard sent a row of another shape");
         let start = out.len();
-        self.put_utf8(row, out).map_err(|_| Unwritten::Malformed)?;
-        let Some(encoder) = &self.encoder else { return Ok(()) };
+        self.put_utf8(row, out).map_err(|_| malformed())?;
+        let Some(single) = self.single else { return Ok(()) };
         let frame = out.split_off(start);
-        let text = std::str::from_utf8(&frame[HEADER..]).map_err(|_| Unwritten::Malformed)?;
-        let mut encoded = Ok(());
-        put_frame(out, b'd', |out| encoded = encoder.put(text, out));
-        encoded.map_err(Unwritten::Character)
+        let text = std::str::from_utf8(&frame[HEADER..]).map_err(|_| malformed())?;
+        let encoded = single.encode(text)?;
+        put_frame(out, b'd', |out| out.extend_from_slice(&encoded));
+        Ok(())
     }
 
     fn put_utf8(&self, row: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {

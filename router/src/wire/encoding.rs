@@ -12,7 +12,7 @@ mod tables;
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use pgherd_planner::HighBytes;
+use pgherd_planner::{Coding, Encoding as Known, HighBytes};
 
 use super::{HEADER, put_frame};
 use crate::error::ErrorInfo;
@@ -28,24 +28,6 @@ pub struct Encoding {
 
 static ENCODINGS: LazyLock<Vec<Encoding>> =
     LazyLock::new(|| tables::TABLES.iter().map(|(name, high)| Encoding::new(name, high)).collect());
-
-/// What PostgreSQL knows beside the single bytes: texts of these are not read here.
-const WIDE: [&str; 14] = [
-    "BIG5",
-    "EUC_CN",
-    "EUC_JIS_2004",
-    "EUC_JP",
-    "EUC_KR",
-    "EUC_TW",
-    "GB18030",
-    "GBK",
-    "JOHAB",
-    "MULE_INTERNAL",
-    "SHIFT_JIS_2004",
-    "SJIS",
-    "UHC",
-    "MSKANJI",
-];
 
 /// What a value of `client_encoding` names.
 #[derive(Debug, Clone, Copy)]
@@ -70,55 +52,18 @@ impl Named {
         if word.contains(['\'', '"', '$', '\\']) {
             return Self::Unread;
         }
-        let plain: String = word.chars().filter(char::is_ascii_alphanumeric).collect();
-        let plain = plain.to_ascii_lowercase();
-        if matches!(&*plain, "utf8" | "unicode" | "sqlascii") {
-            return Self::AsIs;
-        }
-        let name = other_name(&plain).unwrap_or(&plain);
-        let is = |known: &str| known.replace('_', "").eq_ignore_ascii_case(name);
-        if let Some(encoding) = ENCODINGS.iter().find(|encoding| is(encoding.name)) {
-            return Self::Single(encoding);
-        }
-        match WIDE.into_iter().any(is) {
-            true => Self::Wide,
-            false => Self::Unknown,
+        match Known::named(word.as_bytes()) {
+            None => Self::Unknown,
+            Some(Known { coding: Coding::Utf8, .. }) => Self::AsIs,
+            Some(known) => of(known).map_or(Self::Wide, Self::Single),
         }
     }
 }
 
-/// PostgreSQL's names for what has another name.
-fn other_name(plain: &str) -> Option<&'static str> {
-    Some(match plain {
-        "iso88591" => "latin1",
-        "iso88592" => "latin2",
-        "iso88593" => "latin3",
-        "iso88594" => "latin4",
-        "iso88599" => "latin5",
-        "iso885910" => "latin6",
-        "iso885913" => "latin7",
-        "iso885914" => "latin8",
-        "iso885915" => "latin9",
-        "iso885916" => "latin10",
-        "windows1250" => "win1250",
-        "windows1251" | "win" => "win1251",
-        "windows1252" => "win1252",
-        "windows1253" => "win1253",
-        "windows1254" => "win1254",
-        "windows1255" => "win1255",
-        "windows1256" => "win1256",
-        "windows1257" => "win1257",
-        "windows1258" | "abc" | "tcvn" | "tcvn5712" | "vscii" => "win1258",
-        "windows866" | "alt" => "win866",
-        "windows874" => "win874",
-        "koi8" => "koi8r",
-        "shiftjis" | "win932" | "windows932" => "sjis",
-        "shiftjis2004" => "shiftjis2004",
-        "win936" | "windows936" => "gbk",
-        "win949" | "windows949" => "uhc",
-        "win950" | "windows950" => "big5",
-        _ => return None,
-    })
+/// The one of single bytes that is meant.
+#[must_use]
+pub fn of(known: Known) -> Option<&'static Encoding> {
+    all().find(|encoding| encoding.name == known.name)
 }
 
 /// The encoding of a server whose ParameterStatus says so; `None` for one without conversions.

@@ -119,6 +119,12 @@ impl Planning {
         }
     }
 
+    /// Whether plans are the open transaction's alone, since it has changed the schema.
+    #[must_use]
+    pub const fn is_private(&self) -> bool {
+        self.private
+    }
+
     /// What a prepared statement's plan is good for; `None` while the plans are this
     /// transaction's alone.
     #[must_use]

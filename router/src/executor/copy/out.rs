@@ -40,11 +40,8 @@ impl Conn {
             self.open_implicit();
         }
         self.read_together(&shards, statement.plan).await?;
-        let mut open = Vec::with_capacity(shards.len());
-        for shard in shards {
-            let at = self.server_for(shard).await?;
-            open.push((at, 0));
-        }
+        let tasks = self.tasks(&shards, None).await?;
+        let mut open: Vec<(usize, u32)> = tasks.iter().map(|task| (task.at, 0)).collect();
         for (at, hidden) in &mut open {
             let mut request = Vec::new();
             let own = self.own_rows(statement.sql, self.servers[*at].shard)?;

@@ -8,7 +8,7 @@ use pgherd_planner::{Access, CopyFormat, CopyQuery, ForceQuote, Plan, Step};
 
 use super::super::spelled::not_utf8;
 use super::{Conn, Statement};
-use crate::copy_rows::{RowWriter, Unwritten};
+use crate::copy_rows::RowWriter;
 use crate::error::{ErrorInfo, Failure};
 use crate::session::Run;
 use crate::spool::{Aside, Trouble};
@@ -141,13 +141,7 @@ impl Conn {
             for number in 0..aside.spool.rows() {
                 let row = aside.spool.row(number).await;
                 let row = row.map_err(|error| super::file_failed(&error))?.unwrap_or_default();
-                let row = row.get(HEADER..).unwrap_or_default();
-                writer.put(row, &mut self.client.out).map_err(|error| match error {
-                    Unwritten::Malformed => {
-                        ErrorInfo::new("XX000", "a shard sent a row of another shape")
-                    }
-                    Unwritten::Character(message) => ErrorInfo::new("22P05", message),
-                })?;
+                writer.put(row.get(HEADER..).unwrap_or_default(), &mut self.client.out)?;
                 self.client.flush_if_high().await?;
             }
             rows += taken;

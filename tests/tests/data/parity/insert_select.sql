@@ -73,3 +73,20 @@ SELECT count(*) FROM t WHERE k > 2000;
 INSERT INTO t (k, v) SELECT 1, 'v3';
 COMMIT;
 SELECT count(*) FROM t WHERE k > 2000;
+-- Subqueries of ON CONFLICT and RETURNING that every shard can answer.
+DELETE FROM r;
+INSERT INTO r VALUES (1, 'one', 0), (2, 'two', 0);
+INSERT INTO s (k, v) VALUES (901, 'x') RETURNING k, (SELECT v FROM r WHERE id = 2);
+INSERT INTO s (k, v) VALUES (902, 'x'), (903, 'y'), (904, 'z') RETURNING k, (SELECT count(*) FROM r);
+INSERT INTO s (k, v) VALUES (902, 'a'), (903, 'b'), (905, 'c') ON CONFLICT (k) DO UPDATE SET v = excluded.v || (SELECT max(v) FROM r WHERE r.id <> s.k), other = (SELECT 7) RETURNING k, v, other;
+INSERT INTO s (k, v) SELECT k + 3, v FROM s WHERE k > 900 ON CONFLICT (k) DO UPDATE SET v = (SELECT min(v) FROM r) RETURNING k, v, (SELECT v FROM r WHERE r.id = s.k - 900);
+INSERT INTO s (k, v) VALUES (906, 'n') ON CONFLICT (k) DO UPDATE SET v = 'no' WHERE EXISTS (SELECT FROM r WHERE id = 77);
+--@ bind: 910|two
+INSERT INTO s (k, v) VALUES ($1, 'p') RETURNING (SELECT id FROM r WHERE v = $2);
+--@ refused 0A000
+INSERT INTO s (k, v) VALUES (911, 'x') RETURNING (SELECT count(*) FROM s);
+--@ refused 0A000
+INSERT INTO s (k, v) VALUES (911, 'x') ON CONFLICT (k) DO UPDATE SET v = (SELECT max(v) FROM t);
+--@ refused 0A000
+INSERT INTO s (k, v) VALUES (911, 'x') RETURNING (SELECT count(*) FROM h);
+SELECT k, v, other FROM s WHERE k > 900 ORDER BY k;

@@ -33,3 +33,11 @@ UPDATE t SET v = $1;
 SELECT * FROM t ORDER BY k, id;
 TRUNCATE t;
 SELECT * FROM t;
+-- ONLY.
+UPDATE ONLY t SET v = 'only' WHERE k = 2 RETURNING k, id, v;
+UPDATE ONLY t AS x SET v = v || '.' RETURNING x.k, x.id, x.v;
+UPDATE ONLY public.t SET v = o.v FROM t o WHERE o.k = t.k + 1 AND t.id = 1 AND o.id = 1;
+--@ refused 0A000
+UPDATE ONLY public.t SET v = o.v FROM ONLY t o WHERE o.k = t.k + 1 AND t.id = 1;
+DELETE FROM ONLY t WHERE id = 2 RETURNING k;
+SELECT * FROM t ORDER BY k, id;
