@@ -253,9 +253,6 @@ impl Builder<'_, '_, '_> {
         };
         let mut outputs: Vec<Box<str>> = Vec::new();
         let all = table.columns.iter().map(|column| column.name.clone());
-        if select.items.is_empty() {
-            outputs.extend(all.clone());
-        }
         for item in &select.items {
             match is_star(tokens, item) {
                 true => {
