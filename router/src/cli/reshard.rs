@@ -360,18 +360,6 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_units() {
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
-        assert!(duration("fast").is_err());
-    }
-}
-
 /// Who has given the command, and where: certificates say it.
 fn who() -> String {
     let named = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
@@ -382,4 +370,16 @@ fn who() -> String {
     });
     let host = rustix::system::uname();
     format!("{}@{}", user.as_deref().unwrap_or("unknown"), host.nodename().to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
+        assert!(duration("fast").is_err());
+    }
 }
