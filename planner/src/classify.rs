@@ -413,18 +413,19 @@ fn setting(tokens: &Tokens<'_>, at: usize) -> (Box<str>, usize) {
     if tokens.are(at, &["session", "authorization"]) {
         return ("session_authorization".into(), at + 2);
     }
-    if tokens.are(at, &["xml", "option"]) {
-        return ("xmloption".into(), at + 2);
-    }
-    if tokens.is(at, "names") {
-        return ("client_encoding".into(), at + 1);
-    }
-    if tokens.is(at, "schema") {
-        return ("search_path".into(), at + 1);
-    }
     match tokens.qualified(at) {
         Some((parts, after)) => (parts.join(".").to_lowercase().into(), after),
         None => ("".into(), at + 1),
+    }
+}
+
+/// As [`setting`], with the names that only SET has for some.
+fn setting_to_set(tokens: &Tokens<'_>, at: usize) -> (Box<str>, usize) {
+    match tokens.word(at) {
+        Some("xml") if tokens.is(at + 1, "option") => ("xmloption".into(), at + 2),
+        Some("names") => ("client_encoding".into(), at + 1),
+        Some("schema") => ("search_path".into(), at + 1),
+        _ => setting(tokens, at),
     }
 }
 
@@ -449,7 +450,7 @@ fn set(tokens: &Tokens<'_>) -> Result<Option<SessionStatement>, PlanError> {
     let local = tokens.is(1, "local");
     let session = tokens.is(1, "session") && !tokens.is(2, "authorization");
     let at = 1 + usize::from(local || session);
-    let (name, mut after) = setting(tokens, at);
+    let (name, mut after) = setting_to_set(tokens, at);
     if tokens.sign(after, "=") || tokens.is(after, "to") {
         after += 1;
     }

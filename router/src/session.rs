@@ -68,13 +68,15 @@ pub enum Sequences {
     /// The process id of the server's.
     On(i32),
     Lost,
+    /// It had to forget them, with those of another session.
+    Forgotten,
 }
 
 impl Sequences {
     /// The session has written on this server; `ours`: it was the last to use it before, too.
     pub fn written(&mut self, pid: i32, ours: bool) {
         *self = match *self {
-            Self::Unused => Self::On(pid),
+            Self::Unused | Self::Forgotten => Self::On(pid),
             Self::On(known) if known == pid && ours => *self,
             _ => Self::Lost,
         };

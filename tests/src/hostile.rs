@@ -3,7 +3,7 @@
 //! the tests; the fuzzer of `tests/fuzz` feeds them for as long as it is let.
 
 use pgherd::wire::reply::{Expect, ReplyScanner, Step};
-use pgherd::wire::{self, HEADER, backend, frontend, startup};
+use pgherd::wire::{self, HEADER, backend, encoding, frontend, startup};
 use pgherd_planner::{Context, Scan};
 use pgherd_shard_map::{Epoch, Shard, ShardId, ShardMap};
 
@@ -23,7 +23,24 @@ pub fn client(bytes: &[u8]) {
     }
 }
 
+/// What a server gets is what a client of another encoding has sent.
+fn other_encodings(tag: u8, body: &[u8]) {
+    let framed = |body: &[u8]| {
+        let mut out = Vec::new();
+        wire::put_frame(&mut out, tag, |out| out.extend_from_slice(body));
+        out
+    };
+    for encoding in encoding::all() {
+        if let Ok(decoded) = encoding.decode_message(tag, body) {
+            let sent = framed(&decoded);
+            let encoded = encoding.encode_messages(&sent).expect("it was decoded");
+            assert_eq!(*encoded, *framed(body), "{}", encoding.name);
+        }
+    }
+}
+
 fn client_message(tag: u8, body: &[u8]) {
+    other_encodings(tag, body);
     match tag {
         b'Q' => {
             if let Ok(sql) = frontend::query(body) {

@@ -73,6 +73,12 @@ impl Conn {
             Some(b'T') => backend::column_shapes(&frame).unwrap_or_default(),
             _ => Vec::new(),
         };
+        let name = |name: &[u8]| match self.servers[at].encoding {
+            None => String::from_utf8_lossy(name).into_owned(),
+            Some(encoding) => encoding.decode_lossy(name),
+        };
+        let columns = columns.iter().map(|of| (name(of.name), of.type_oid, of.modifier));
+        let columns: Vec<(String, i32, i32)> = columns.collect();
         // Another session may have been quicker.
         let _ = statement.columns.set(FixedState::default().hash_one(columns));
     }

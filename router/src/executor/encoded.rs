@@ -10,6 +10,7 @@ use pgherd_planner::{Action, CursorStatement, Merge, Otherwise, Plan, PlanError}
 
 use super::Conn;
 use crate::error::{ErrorInfo, Failure};
+use crate::session::Portal;
 use crate::session::settings::ENCODING;
 use crate::wire::encoding::{Encoding, Named};
 
@@ -79,6 +80,21 @@ impl Conn {
     pub(super) fn has_set_in_block(&self) -> bool {
         let block = self.session.transaction.block();
         block.is_some_and(|block| !Rc::ptr_eq(&block.settings, &self.session.settings))
+    }
+
+    /// A portal's values, and the rows of a cursor, are in the encoding that held when it was bound.
+    pub(super) fn check_bound(&self, portal: &Portal) -> Result<(), ErrorInfo> {
+        let [bound, now] =
+            [portal.encoding, self.planning.encoding].map(|encoding| encoding.map(|e| e.name));
+        if bound == now {
+            return Ok(());
+        }
+        let message = format!(
+            "a portal of the client encoding {} cannot be run with {}",
+            bound.unwrap_or("UTF8"),
+            now.unwrap_or("UTF8")
+        );
+        Err(ErrorInfo::new("0A000", message).hint("Change client_encoding between transactions."))
     }
 
     /// Where the open block has changed its encoding, what makes a server join it is sent in several

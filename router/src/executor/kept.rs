@@ -73,6 +73,16 @@ impl Conn {
             Stateful::Leaves | Stateful::Closes => {
                 self.take_ticket().await?;
                 self.kept.get_or_insert_default();
+                let at = self.server_for(home).await?;
+                let server = &self.servers[at];
+                if server.others_numbers
+                    && !server.wrote
+                    && self.session.sequences == Sequences::Unused
+                {
+                    // It may stay, and then nobody can tell whose they are.
+                    self.join(at).await?;
+                    self.forget_numbers(at).await?;
+                }
                 let ran = self.run_one(home, statement).await;
                 if statement.plan.kind == StatementKind::Ddl {
                     // What is prepared there may be of temporary tables as they were.
@@ -102,14 +112,15 @@ impl Conn {
             return self.run_one(home, statement).await;
         }
         if wrote || self.has_sequences(home) {
-            let unsure = |server: &Server| server.shard == home && server.others_numbers;
+            let unsure =
+                |server: &Server| server.shard == home && server.others_numbers && !server.kept;
             // Nobody had asked when this session got the server.
             if let Some(at) = self.servers.iter().position(unsure)
                 && !self.has_drawn_now(at, statement).await?
             {
                 return Err(ErrorInfo::new("0A000", "currval() and lastval() are not known here")
                     .detail("The server may still have had another session's numbers.")
-                    .hint("Run the transaction again, or use INSERT … RETURNING.")
+                    .hint("Ask in the transaction that calls nextval(), or use INSERT … RETURNING.")
                     .into());
             }
             return self.run_one(home, statement).await;
@@ -155,7 +166,7 @@ impl Conn {
         server.drew = false;
         server.others_numbers = false;
         if self.session.sequences == Sequences::On(server.pid) {
-            self.session.sequences = Sequences::Lost;
+            self.session.sequences = Sequences::Forgotten;
         }
         Ok(())
     }

@@ -333,7 +333,12 @@ impl Conn {
                         if first.is_none() && failure.is_none() {
                             self.client.out.extend_from_slice(&notices);
                         }
-                        failure.get_or_insert(Failure::Shard(error));
+                        let state = backend::sqlstate(&error);
+                        let told = match first.is_some() && self.lacks_temporary(state) {
+                            true => only_at_home().into(),
+                            false => Failure::Shard(error),
+                        };
+                        failure.get_or_insert(told);
                     }
                     Ok(reply) => match &first {
                         // CREATE MATERIALIZED VIEW counts rows, which the home shard alone has.
@@ -373,6 +378,18 @@ impl Conn {
         }
         Ok(())
     }
+
+    /// Whether a shard does not know what the home shard does: where the session has temporary
+    /// relations, the statement names the row type of one, or what was made of it.
+    fn lacks_temporary(&self, sqlstate: [u8; 5]) -> bool {
+        !self.session.temporary.is_empty() && matches!(&sqlstate, b"42704" | b"42P01" | b"42883")
+    }
+}
+
+fn only_at_home() -> ErrorInfo {
+    ErrorInfo::new("0A000", "what is of a temporary relation's type cannot be made on every shard")
+        .detail("A temporary relation lives in this session on the home shard only.")
+        .hint("Make a type with CREATE TYPE, and use that.")
 }
 
 impl<'a> Rows<'a> {

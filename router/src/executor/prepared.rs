@@ -288,7 +288,8 @@ impl Conn {
             format!("CAST({value} AS {name})")
         });
         let made = self.prepare(&format!("{create} {query}\n{data}"), &[])?;
-        let portal = Portal::new(made, false, bind_tail(&[], &[0, 0], None)?);
+        let portal = Portal::new(made, false, bind_tail(&[], &[0, 0], None)?)
+            .encoded(self.planning.encoding);
         Box::pin(self.run_statement(Statement::bound(&portal))).await?;
         // That of a table without data says otherwise only where it is not made by EXECUTE.
         let mut tag = Vec::new();
@@ -527,7 +528,7 @@ fn has_parameters(kind: StatementKind) -> bool {
     )
 }
 
-/// A failure that speaks of another text than the client's.
+/// An error in a text that the client has not sent.
 pub(super) fn without_place(failure: Failure) -> Failure {
     match failure {
         Failure::Shard(frame) => {

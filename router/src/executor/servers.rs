@@ -60,7 +60,8 @@ impl Conn {
         if self.differs(at) {
             Box::pin(self.bring_settings(at)).await?;
         }
-        if forgets && self.worker.shared.asks_numbers.load(Ordering::Relaxed) {
+        let stays = || self.kept.as_ref().is_some_and(|kept| kept.session);
+        if forgets && (self.worker.shared.asks_numbers.load(Ordering::Relaxed) || stays()) {
             Box::pin(self.forget_numbers(at)).await?;
         }
         if self.has_set_in_block() {

@@ -17,9 +17,10 @@ impl Conn {
     ) -> Result<u64, Failure> {
         let taken = self.cursors.as_mut().and_then(|cursors| cursors.named.remove_entry(name));
         let Some((name, mut cursor)) = taken else { return Err(unknown(name).into()) };
-        let stepped = match cursor.failed {
-            true => Err(cannot_run(&name).into()),
-            false => self.walk(&mut cursor, step, shows).await,
+        let stepped = match (cursor.failed, self.check_bound(&cursor.portal)) {
+            (true, _) => Err(cannot_run(&name).into()),
+            (false, Err(refused)) => Err(refused.into()),
+            (false, Ok(())) => self.walk(&mut cursor, step, shows).await,
         };
         cursor.failed |= stepped.is_err();
         self.cursors.get_or_insert_default().named.insert(name, cursor);

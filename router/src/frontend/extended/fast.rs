@@ -222,7 +222,8 @@ impl Conn {
         let Ok(bind) = frontend::bind(&frame[HEADER..]) else { return };
         let statement = Rc::clone(&route.statement);
         let mut portal = Portal::new(statement, route.unnamed, bind.tail.into())
-            .within(&self.session.transaction);
+            .within(&self.session.transaction)
+            .encoded(self.planning.encoding);
         portal.shard = Some(route.shard);
         self.session.portals.insert([].into(), Rc::new(portal));
     }

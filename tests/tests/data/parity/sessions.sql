@@ -192,3 +192,10 @@ DISCARD PLANS;
 DISCARD SEQUENCES;
 DISCARD ALL;
 EXECUTE q (1);
+-- The row type of a temporary relation is on the home shard only.
+CREATE TEMP TABLE typed (a int, b text);
+--@ refused 0A000
+CREATE FUNCTION of_typed(typed) RETURNS int LANGUAGE sql AS 'SELECT $1.a';
+--@ refused 0A000
+CREATE TABLE holds_typed (t typed);
+DROP TABLE typed;
