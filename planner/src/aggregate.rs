@@ -12,7 +12,9 @@ use crate::ordered::{output_column, own_collation, sort_key};
 use crate::query::{Body, Distinct, From, Query, Select};
 use crate::scatter::{refuse, unlimited};
 use crate::token::{Kind, Range, Tokens};
-use crate::{Combine, Limit, ManyShards, Merge, PartialSum, Piece, PlanError, RowCount, Target};
+use crate::{
+    Combine, Limit, ManyShards, Merge, PartialSum, Piece, PlanError, RowCount, Target, moment,
+};
 
 pub(crate) struct Builder<'q, 't, 'a> {
     pub(crate) tokens: &'t Tokens<'a>,
@@ -240,6 +242,9 @@ impl Builder<'_, '_, '_> {
                 return Err(refuse(format!(
                     "{name}() in GROUP BY over several shards is not supported"
                 )));
+            }
+            if moment::is_own(tokens, &range) {
+                return Err(refuse("GROUP BY what each shard says for itself is not supported"));
             }
             if has_query(tokens, &range) {
                 return Err(refuse("subqueries in GROUP BY over several shards are not supported"));

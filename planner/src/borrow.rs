@@ -17,7 +17,7 @@ use pgherd_shard_map::{Column, Table, TableName, quoted};
 
 use crate::analyze::{Analysis, HomeUse, Use};
 use crate::functions;
-use crate::plan::{Borrow, HomeCopy, Pull};
+use crate::plan::{Borrow, BoundCondition, HomeCopy, Pull};
 use crate::route::refuse_home;
 use crate::temporary::TEMPORARY_SCHEMA;
 use crate::token::{Kind, Range, Tokens};
@@ -158,6 +158,7 @@ fn own_pull(copy: &HomeCopy) -> Pull {
         columns: Box::default(),
         alias: copy.scratch.clone(),
         filter: None,
+        bound: Box::default(),
         target: Target::Home,
         binary: false,
     }
@@ -286,9 +287,9 @@ impl<'a> Reading<'a> {
     ) -> Pull {
         let table = &same[0].table;
         let columns = self.columns(tokens, analysis, table);
-        let conditions = match same {
+        let (conditions, bound) = match same {
             [used] if !used.odd => filter::of(tokens, context, used),
-            _ => Vec::new(),
+            _ => Default::default(),
         };
         let conditions: Vec<&str> = conditions.iter().map(|part| tokens.text(part)).collect();
         Pull {
@@ -299,6 +300,7 @@ impl<'a> Reading<'a> {
             alias: called(same[0]).into(),
             filter: (!conditions.is_empty())
                 .then(|| format!("({})", conditions.join(") AND (")).into()),
+            bound: bound.iter().map(|part| bound_condition(tokens, part)).collect(),
             target: target(same),
         }
     }
@@ -355,6 +357,13 @@ pub(crate) fn without_schema(
     Ok(edits)
 }
 
+fn bound_condition(tokens: &Tokens<'_>, part: &Range) -> BoundCondition {
+    let all: Vec<u16> = filter::parameters(tokens, &tokens.all()).collect();
+    let alone = filter::parameters(tokens, part)
+        .all(|number| all.iter().filter(|other| **other == number).count() == 1);
+    BoundCondition { sql: tokens.text(part).into(), alone }
+}
+
 /// A `*` that stands for columns, not for a product and not in `count(*)`.
 fn is_star(tokens: &Tokens<'_>, at: usize) -> bool {
     let Some(before) = at.checked_sub(1) else { return true };
@@ -379,7 +388,7 @@ pub(crate) fn passed(tokens: &Tokens<'_>, context: &Context<'_>, used: &Use) -> 
         let columns = &used.table.columns;
         tokens.name(at).is_some_and(|name| columns.iter().any(|column| *column.name == *name))
     };
-    let mut conditions = filter::of(tokens, context, used);
+    let (mut conditions, _) = filter::of(tokens, context, used);
     conditions.retain(|part| part.clone().any(own));
     conditions
 }

@@ -397,6 +397,9 @@ fn write_pull(out: &mut String, pull: &Pull) {
     if let Some(filter) = &pull.filter {
         let _ = write!(out, " where {filter}");
     }
+    for bound in &pull.bound {
+        let _ = write!(out, " where bound {}", bound.sql);
+    }
 }
 
 fn limit_text(limit: &Limit) -> String {

@@ -13,7 +13,7 @@ use crate::functions::{self, Nature};
 use crate::query::{Distinct, From, JoinKind, JoinOn, Query, Select};
 use crate::scatter::{refuse, shard_limit};
 use crate::token::{Kind, Range, Tokens};
-use crate::{Limit, Ordered, PlanError, SortKey};
+use crate::{Limit, Ordered, PlanError, SortKey, moment};
 
 pub(crate) fn plan(
     tokens: &Tokens<'_>,
@@ -60,6 +60,11 @@ pub(crate) fn plan(
     ];
     let too_many = |_| refuse("so many columns over several shards are not supported");
     let distinct = u16::try_from(distinct).map_err(too_many)?;
+    let known_by = builder.keys.iter().take(usize::from(distinct));
+    if known_by.map(|key| Tokens::new(&key.expression)).any(|key| moment::is_own(&key, &key.all()))
+    {
+        return Err(refuse("DISTINCT by what each shard says for itself is not supported"));
+    }
     let selected = match (distinct, &query.locks) {
         (0, None) => builder.selected(),
         _ => None,

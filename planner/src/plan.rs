@@ -242,6 +242,15 @@ pub struct CopiedColumn {
     pub compared: bool,
 }
 
+/// A condition with parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BoundCondition {
+    pub sql: Box<str>,
+    /// The statement names each of them only here: so their types, where nobody has declared any, are
+    /// what PostgreSQL makes of literals in their places.
+    pub alone: bool,
+}
+
 /// One table that is copied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pull {
@@ -253,6 +262,9 @@ pub struct Pull {
     pub alias: Box<str>,
     /// A condition that rows must pass, as SQL.
     pub filter: Option<Box<str>>,
+    /// More of them, which name parameters: rows that do not pass may be left out where the values
+    /// can be told a shard.
+    pub bound: Box<[BoundCondition]>,
     /// Shards that may hold rows which matter.
     pub target: Target,
     /// Its columns have a binary form that every server understands.

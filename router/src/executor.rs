@@ -17,6 +17,7 @@
 //!   shards of a large one. `informed`: writes with copies of what they read. `carried`: MERGE with
 //!   rows of other shards. `spelled`: rows as a WITH query.
 //! - `steps`: WITH queries that write on several shards.
+//! - `pulled`: what shards are asked for rows that are copied.
 //! - `forms`: what keeps rows from going between servers as text.
 //! - `rekey`: UPDATEs that change distribution columns, so that rows move.
 //! - `commit`: the end of a transaction, on one shard or by two-phase commit.
@@ -65,6 +66,7 @@ mod observed;
 mod ordered;
 mod own_sequences;
 mod prepared;
+mod pulled;
 mod ranked;
 mod refused;
 mod rekey;

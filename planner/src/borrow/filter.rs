@@ -11,9 +11,26 @@ use crate::token::{Kind, Range, Tokens};
 
 use super::called;
 
-/// The conditions that rows of this use of a table must pass, where they stand.
-pub(super) fn of(tokens: &Tokens<'_>, context: &Context<'_>, used: &Use) -> Vec<Range> {
-    read(tokens, context, used).unwrap_or_default()
+/// The conditions that rows of this use of a table must pass, where they stand: those without
+/// parameters, and those with.
+pub(super) fn of(
+    tokens: &Tokens<'_>,
+    context: &Context<'_>,
+    used: &Use,
+) -> (Vec<Range>, Vec<Range>) {
+    let all = read(tokens, context, used).unwrap_or_default();
+    all.into_iter().partition(|part| parameters(tokens, part).next().is_none())
+}
+
+/// The parameters that an expression names.
+pub(super) fn parameters<'a>(
+    tokens: &'a Tokens<'_>,
+    part: &Range,
+) -> impl Iterator<Item = u16> + use<'a> {
+    part.clone().filter_map(|at| match tokens.kind(at) {
+        Some(Kind::Param(number)) => Some(number),
+        _ => None,
+    })
 }
 
 fn read(tokens: &Tokens<'_>, context: &Context<'_>, used: &Use) -> Option<Vec<Range>> {
@@ -138,7 +155,7 @@ impl Filter<'_> {
                 continue;
             }
             match tokens.kind(at) {
-                Some(Kind::Param(_) | Kind::Semicolon) => return false,
+                Some(Kind::Semicolon) => return false,
                 Some(Kind::Word) if PLAIN_WORDS.contains(&&*tokens.list[at].text) => {}
                 Some(Kind::Word | Kind::Quoted) => {
                     let Some((parts, after)) = tokens.qualified(at) else { return false };

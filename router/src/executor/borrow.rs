@@ -17,9 +17,12 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::copy::CopyStream;
 use super::many::Task;
+use super::prepared::without_place;
+use super::pulled::pull_query;
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::merge::Counter;
+use crate::session::Portal;
 use crate::wire::{backend, frontend};
 
 /// Rows go to the scratch table in pieces of this size.
@@ -40,6 +43,8 @@ const LOCK_TIMEOUT: &str = "SET lock_timeout = '2s'";
 pub(super) struct Source<'a> {
     pub(super) pull: &'a Pull,
     pub(super) servers: Vec<usize>,
+    /// With the values of its conditions' parameters.
+    pub(super) portal: Option<&'a Portal>,
 }
 
 impl Conn {
@@ -140,7 +145,7 @@ impl Conn {
     pub(super) async fn sources<'a>(
         &mut self,
         borrow: &'a Borrow,
-        statement: Statement<'_>,
+        statement: Statement<'a>,
     ) -> Result<Vec<Source<'a>>, Failure> {
         let mut sources = Vec::with_capacity(borrow.pulls.len());
         for pull in &borrow.pulls {
@@ -149,7 +154,7 @@ impl Conn {
             for shard in shards {
                 servers.push(self.server_for(shard).await?);
             }
-            sources.push(Source { pull, servers });
+            sources.push(Source { pull, servers, portal: statement.portal });
         }
         Ok(sources)
     }
@@ -239,7 +244,7 @@ impl Conn {
         self.copy_own(scratch, &borrow.own, &mut left).await?;
         for source in sources {
             self.make_scratch_table(scratch, source.pull).await?;
-            self.copy(scratch, source, &mut left).await?;
+            self.copy(scratch, source, &mut left).await.map_err(without_place)?;
             if borrow.grouped {
                 self.add_primary_key(scratch, source.pull).await?;
             }
@@ -284,7 +289,8 @@ impl Conn {
             let columns = known.into_iter().map(|column| column.name.into()).collect();
             let pull = Pull { columns, ..pull.clone() };
             self.make_scratch_table(scratch, &pull).await?;
-            self.copy(scratch, &Source { pull: &pull, servers: vec![home] }, left).await?;
+            let source = Source { pull: &pull, servers: vec![home], portal: None };
+            self.copy(scratch, &source, left).await?;
         }
         Ok(())
     }
@@ -333,7 +339,7 @@ impl Conn {
         }
         let name = scratch_name(pull);
         let format = if binary { "binary" } else { "text" };
-        let query = pull_query(pull);
+        let query = pull_query(pull, source.portal);
         let mut open = Vec::with_capacity(source.servers.len());
         for at in &source.servers {
             let own = self.own_rows(&query, self.servers[*at].shard)?;
@@ -506,23 +512,6 @@ impl Conn {
 
 fn scratch_name(pull: &Pull) -> String {
     format!("pg_temp.{}", escape_identifier(&pull.scratch))
-}
-
-fn columns(pull: &Pull) -> String {
-    let columns: Vec<String> =
-        pull.columns.iter().map(|column| escape_identifier(column)).collect();
-    columns.join(", ")
-}
-
-/// The table as its filter calls it.
-fn table(pull: &Pull) -> String {
-    format!("{} AS {}", pull.table.quoted(), escape_identifier(&pull.alias))
-}
-
-/// What each shard is asked for.
-pub(super) fn pull_query(pull: &Pull) -> String {
-    let filter = pull.filter.as_ref().map_or_else(String::new, |sql| format!(" WHERE {sql}"));
-    format!("SELECT {} FROM {}{filter}", columns(pull), table(pull))
 }
 
 fn too_much(most: u64) -> ErrorInfo {

@@ -18,8 +18,9 @@ use bytes::Bytes;
 use pgherd_planner::{Borrow, Broadcast, CopiedTable, Pull};
 use postgres_protocol::escape::escape_identifier;
 
-use super::borrow::pull_query;
 use super::combine::put_array_head;
+use super::prepared::without_place;
+use super::pulled::pull_query;
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
 use crate::wire::{HEADER, Reader, backend, frontend};
@@ -169,7 +170,8 @@ impl Conn {
         let shards = self.shards_of(&pull.target, statement)?;
         let at = self.server_for(shards[0]).await?;
         self.join(at).await?;
-        let reply = self.query(at, &format!("EXPLAIN {}", pull_query(pull))).await?;
+        let sql = format!("EXPLAIN {}", pull_query(pull, statement.portal));
+        let reply = self.query(at, &sql).await.map_err(without_place)?;
         let line = reply.scalar().unwrap_or_default();
         let number = |name: &str| {
             let (_, rest) = line.split_once(name)?;
@@ -195,7 +197,8 @@ impl Conn {
         let mut start = 0;
         for table in &way.tables {
             let columns = &mut copies.columns[start..start + table.columns.len()];
-            if !self.read_table(table, columns, &mut left, statement).await? {
+            let read = self.read_table(table, columns, &mut left, statement).await;
+            if !read.map_err(without_place)? {
                 return Ok(None);
             }
             start += table.columns.len();
@@ -214,7 +217,7 @@ impl Conn {
     ) -> Result<bool, Failure> {
         let shards = self.shards_of(&table.pull.target, statement)?;
         let tasks = self.tasks(&shards, None).await?;
-        let query = pull_query(&table.pull);
+        let query = pull_query(&table.pull, statement.portal);
         let mut open = Vec::with_capacity(tasks.len());
         for task in &tasks {
             let mut request = Vec::new();

@@ -229,7 +229,7 @@ impl PartialType {
 }
 
 /// Types that PostgreSQL need not be asked for.
-fn built_in(oid: u32) -> Option<&'static str> {
+pub(super) fn built_in(oid: u32) -> Option<&'static str> {
     Some(match oid {
         16 => "boolean",
         20 => "bigint",

@@ -9,7 +9,8 @@ use pgherd_planner::{HomeCopy, Informed, MOMENT, Pull, ShardSet, Target};
 use pgherd_shard_map::RelationKind;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
-use super::borrow::pull_query;
+use super::prepared::without_place;
+use super::pulled::pull_query;
 use super::spelled::{COPIES_MAX, Rows, not_utf8, texts, too_much};
 use super::{Conn, Statement};
 use crate::error::{ErrorInfo, Failure};
@@ -75,7 +76,7 @@ impl Conn {
             .map(|name| pull.columns.iter().position(|column| column == name))
             .collect();
         let mut rows = String::from("{");
-        for reply in self.pull_rows(pull, statement).await? {
+        for reply in self.pull_rows(pull, statement).await.map_err(without_place)? {
             for row in &reply.rows {
                 let values = backend::row_values(row).unwrap_or_default();
                 if rows.len() > 1 {
@@ -143,7 +144,7 @@ impl Conn {
     ) -> Result<Vec<Reply>, Failure> {
         let shards = self.shards_of(&pull.target, statement)?;
         let tasks = self.tasks(&shards, None).await?;
-        let query = pull_query(pull);
+        let query = pull_query(pull, statement.portal);
         let mut joins = Vec::with_capacity(tasks.len());
         for task in &tasks {
             let mut request = Vec::new();

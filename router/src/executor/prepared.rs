@@ -528,7 +528,7 @@ fn has_parameters(kind: StatementKind) -> bool {
     )
 }
 
-/// A failure that speaks of another text than the client's.
+/// An error in a text that the client has not sent.
 pub(super) fn without_place(failure: Failure) -> Failure {
     match failure {
         Failure::Shard(frame) => {

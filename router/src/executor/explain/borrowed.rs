@@ -12,8 +12,9 @@ use super::shard_plan::Stats;
 use super::tree::{Node, Value};
 use super::{Asked, Moved, shown_query};
 use crate::error::Failure;
-use crate::executor::borrow::{Source, pull_query};
+use crate::executor::borrow::Source;
 use crate::executor::many::Task;
+use crate::executor::pulled::pull_query;
 use crate::executor::{Conn, Statement};
 
 impl Conn {
@@ -116,7 +117,7 @@ impl Conn {
         node.hidden("Shards", Value::Numbers(shards.iter().map(ToString::to_string).collect()));
         let own = asked.tables.iter().find(|table| table.table == pull.table);
         node.texts("Why", self.why(&pull.target, own, asked)?);
-        let sql = pull_query(pull);
+        let sql = pull_query(pull, asked.inner.portal);
         node.text("Shard Query", shown_query(&sql));
         let explained = asked.explaining(&sql);
         let tasks: Vec<Task> =

@@ -10,9 +10,9 @@ use super::shard_plan::Stats;
 use super::tree::{Node, Value};
 use super::{Asked, Moved, shown_query};
 use crate::error::Failure;
-use crate::executor::borrow::pull_query;
 use crate::executor::broadcast::with_clause;
 use crate::executor::many::Task;
+use crate::executor::pulled::pull_query;
 use crate::executor::{Conn, Copies, Statement};
 
 impl Conn {
@@ -79,7 +79,7 @@ impl Conn {
         node.hidden("Shards", Value::Numbers(shards.iter().map(ToString::to_string).collect()));
         let own = asked.tables.iter().find(|known| known.table == pull.table);
         node.texts("Why", self.why(&pull.target, own, asked)?);
-        let sql = pull_query(pull);
+        let sql = pull_query(pull, asked.inner.portal);
         node.text("Shard Query", shown_query(&sql));
         let mut tasks = Vec::with_capacity(shards.len());
         for shard in &shards {

@@ -9,7 +9,7 @@ use pgherd_planner::{
 use super::tree::Node;
 use super::{Asked, shown_query};
 use crate::error::{ErrorInfo, Failure};
-use crate::executor::borrow::pull_query;
+use crate::executor::pulled::pull_query;
 use crate::executor::spelled::Rows;
 use crate::executor::steps::{Part, joined};
 use crate::executor::{Conn, Statement};
@@ -168,7 +168,7 @@ impl Conn {
             let shards = self.shards_of(&pull.target, asked.inner)?;
             let title = format!("Copy {} from {}", pull.table.name, self.shards_name(&shards));
             let mut node = Node::new("Copy", title);
-            node.text("Query", shown_query(&pull_query(pull)));
+            node.text("Query", shown_query(&pull_query(pull, asked.inner.portal)));
             root.children.push(node);
         }
         Ok(())

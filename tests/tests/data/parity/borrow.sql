@@ -122,6 +122,33 @@ SELECT o.id FROM orders o JOIN items i ON i.order_id = o.id WHERE o.customer_id 
 SELECT o.id FROM orders o JOIN items i ON i.order_id = o.id WHERE o.customer_id = ANY ($1) ORDER BY i.id;
 --@ bind: NULL
 SELECT count(*) FROM orders o JOIN items i ON i.order_id = o.id AND o.note = $1;
+-- Conditions on one table, with parameters: they are asked of its shards where the values can be.
+--@ bind: 5.25
+SELECT o.id, i.id FROM orders o JOIN items i ON i.order_id = o.id WHERE o.amount > $1 ORDER BY i.id;
+--@ bind: 2020-01-01
+SELECT c.name, i.id FROM customers c JOIN items i ON i.product = 100 + c.id WHERE c.since >= $1 ORDER BY i.id;
+--@ bind: de|fr
+SELECT c.name, i.id FROM customers c JOIN items i ON i.product = 100 + c.id WHERE c.country IN ($1, $2) ORDER BY i.id;
+--@ bind: %a%
+SELECT c.name, i.id FROM customers c JOIN items i ON i.product = 100 + c.id WHERE c.name LIKE $1 ORDER BY i.id;
+--@ bind: 2
+SELECT c.name, i.id FROM customers c LEFT JOIN items i ON i.product = 100 + c.id AND i.quantity >= $1 ORDER BY 1, 2;
+--@ bind: 1
+SELECT c.name, i.id FROM customers c JOIN items i ON i.product = 100 + c.id WHERE i.quantity >= $1 AND c.id >= $1 ORDER BY i.id;
+--@ bind: 5000000000
+SELECT count(*) FROM orders o JOIN items i ON i.order_id = o.id WHERE i.quantity < $1::bigint AND o.customer_id < $1;
+--@ bind: it's an \ odd "note"
+SELECT count(*) FROM orders o JOIN items i ON i.order_id = o.id WHERE o.note <> $1;
+--@ bind: NULL
+SELECT count(*) FROM orders o JOIN items i ON i.order_id = o.id WHERE o.note = $1;
+--@ bind: NULL
+SELECT count(*) FROM orders o JOIN items i ON i.order_id = o.id WHERE $1::int IS NULL AND i.quantity > 0;
+--@ bind: happy
+SELECT c.name, i.id FROM customers c JOIN items i ON i.product = 100 + c.id WHERE c.mood::text < $1 ORDER BY i.id;
+--@ bind: 1|3
+SELECT count(*) FROM orders o JOIN items i ON i.order_id = o.id WHERE i.quantity BETWEEN $1 AND $2;
+--@ bind: 2
+SELECT o.note, (SELECT count(*) FROM items i WHERE i.order_id = o.id AND i.quantity < $1) FROM orders o ORDER BY o.id;
 -- In a transaction: its own changes are seen.
 BEGIN;
 UPDATE orders SET note = 'changed' WHERE customer_id = 1;

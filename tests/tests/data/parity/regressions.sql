@@ -111,3 +111,12 @@ SELECT DISTINCT pg_typeof(h) FROM pt;
 --@ modes: simple text
 SELECT pg_typeof(h), k FROM pt ORDER BY 1, 2 LIMIT 3;
 SELECT min(pg_typeof(h)::oid) = max(pg_typeof(h)::oid), count(DISTINCT 'pt'::regclass) FROM pt;
+-- Each server says for itself what time it is, and on which port.
+SELECT 1 AS one, count(*) FROM pt GROUP BY now();
+SELECT h, count(*) FROM pt GROUP BY h, current_timestamp ORDER BY h;
+SELECT count(*) FROM (SELECT DISTINCT now() FROM pt) x;
+SELECT 1 AS one, count(*) FROM pt GROUP BY pg_backend_pid() > 0, current_setting('port');
+SELECT DISTINCT ON (now()) 1 AS one FROM pt;
+SELECT count(*) FROM (SELECT DISTINCT now() - at AS age FROM pt) x;
+SELECT h, count(*) FROM pt WHERE at < now() GROUP BY h ORDER BY h;
+SELECT count(*) FROM pt GROUP BY at < current_date;
