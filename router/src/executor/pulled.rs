@@ -58,8 +58,11 @@ fn literal(portal: &Portal, number: u16, alone: bool) -> Option<String> {
     let (bytes, binary) = portal.params().ok()?.tail.value(number)?;
     let text = match bytes {
         None => None,
-        Some(bytes) if binary => Some(binary_text(oid, bytes)?),
-        Some(bytes) => Some(std::str::from_utf8(bytes).ok()?.to_owned()),
+        Some(bytes) if binary && !matches!(oid, 25 | 1043) => Some(binary_text(oid, bytes)?),
+        Some(bytes) => Some(match portal.encoding {
+            None => std::str::from_utf8(bytes).ok()?.to_owned(),
+            Some(encoding) => encoding.decode(bytes).ok()?.into_owned(),
+        }),
     };
     let text = text.map_or_else(|| "NULL".to_owned(), |text| escape_literal(&text));
     match oid {
@@ -68,14 +71,13 @@ fn literal(portal: &Portal, number: u16, alone: bool) -> Option<String> {
     }
 }
 
-/// The text of a value in its binary form, as every setting reads it.
+/// The text of a value in its binary form, as every setting reads it; that of a text is itself.
 fn binary_text(oid: u32, bytes: &[u8]) -> Option<String> {
     Some(match oid {
         16 => (bytes.first()? != &0).to_string(),
         20 => i64::from_be_bytes(bytes.try_into().ok()?).to_string(),
         21 => i16::from_be_bytes(bytes.try_into().ok()?).to_string(),
         23 => i32::from_be_bytes(bytes.try_into().ok()?).to_string(),
-        25 | 1043 => std::str::from_utf8(bytes).ok()?.to_owned(),
         2950 if bytes.len() == 16 => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
         _ => return None,
     })

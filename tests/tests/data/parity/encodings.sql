@@ -116,6 +116,10 @@ SHOW client_encoding;
 SET client_encoding = 'LATIN1';
 SELECT a.k, b.v FROM t a JOIN t b ON a.n < b.n AND a.v <> 'Öl' WHERE b.n < 6 ORDER BY a.n, b.n;
 SELECT k, rank() OVER (ORDER BY n) FROM t WHERE v <> 'Öl' ORDER BY n;
+--@ bind: 'gelbé'
+SELECT k, rank() OVER (ORDER BY n) FROM t WHERE k >= $1 AND k <= $1 ORDER BY n;
+--@ bind: 'ñ'
+SELECT a.k, b.v FROM t a JOIN t b ON a.n < b.n AND b.v = $1 ORDER BY a.n, b.n;
 SELECT length(v) FROM t WHERE n > (SELECT avg(n) FROM t WHERE v <> 'Öl') ORDER BY 1;
 SELECT string_agg(v, '·' ORDER BY n) FROM t WHERE n < 6;
 --@ refused 0A000
