@@ -14,6 +14,8 @@ pub struct ErrorInfo {
     pub detail: Option<Cow<'static, str>>,
     pub hint: Option<Cow<'static, str>>,
     pub position: Option<u32>,
+    /// PostgreSQL's function that says it: drivers know some errors by that.
+    pub routine: Option<&'static str>,
 }
 
 /// How a piece of work for a client ended when it did not end well.
@@ -53,6 +55,7 @@ impl ErrorInfo {
             detail: None,
             hint: None,
             position: None,
+            routine: None,
         }
     }
 
@@ -96,6 +99,14 @@ impl ErrorInfo {
         .hint("Run the transaction again.")
     }
 
+    /// A prepared statement has other columns than when it was prepared. asyncpg and pgjdbc know by the
+    /// routine that preparing it again helps, and do so.
+    #[must_use]
+    pub fn changed_columns() -> Self {
+        let error = Self::new("0A000", "cached plan must not change result type");
+        Self { routine: Some("RevalidateCachedQuery"), ..error }
+    }
+
     /// The client broke the protocol (08P01).
     pub fn protocol(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new("08P01", message)
@@ -110,6 +121,7 @@ impl From<PlanError> for ErrorInfo {
             detail: error.detail,
             hint: error.hint,
             position: error.position,
+            routine: None,
         }
     }
 }

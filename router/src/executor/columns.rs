@@ -43,8 +43,7 @@ impl Conn {
         let new = self.planned_anew(&old)?;
         self.learn_columns(&new).await?;
         if new.columns.get() != old.columns.get() {
-            let message = "cached plan must not change result type";
-            return Err(ErrorInfo::new("0A000", message).into());
+            return Err(ErrorInfo::changed_columns().into());
         }
         self.session.statements.insert(name.into(), new);
         Ok(())

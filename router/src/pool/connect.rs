@@ -358,5 +358,6 @@ pub fn shard_error(frame: &Bytes) -> ErrorInfo {
         detail: field(b'D'),
         hint: field(b'H'),
         position: None,
+        routine: None,
     }
 }

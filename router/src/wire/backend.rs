@@ -62,6 +62,9 @@ fn report(out: &mut Vec<u8>, tag: u8, severity: &str, error: &ErrorInfo) {
         if let Some(position) = error.position {
             field(b'P', &position.to_string());
         }
+        if let Some(routine) = error.routine {
+            field(b'R', routine);
+        }
         out.push(0);
     });
 }

@@ -47,8 +47,12 @@ impl Named {
     /// Reads a value as it is written after `SET client_encoding TO`.
     #[must_use]
     pub fn of(value: &str) -> Self {
-        let quoted = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
-        let word = quoted('\'').or_else(|| quoted('"')).unwrap_or(value);
+        // PostgreSQL looks at letters and digits only: asyncpg sends quotes in the name.
+        let quoted = |quote: char| {
+            let inside = value.strip_prefix(quote)?.strip_suffix(quote)?;
+            Some(inside.replace(&quote.to_string().repeat(2), " "))
+        };
+        let word = quoted('\'').or_else(|| quoted('"')).unwrap_or_else(|| value.to_owned());
         if word.contains(['\'', '"', '$', '\\']) {
             return Self::Unread;
         }
@@ -244,7 +248,7 @@ mod tests {
         assert_eq!(single("'iso-8859-1'").name, "LATIN1");
         assert_eq!(single("\"Windows-1252\"").name, "WIN1252");
         assert_eq!(single("latin_9").name, "LATIN9");
-        for name in ["utf8", "'UTF-8'", "unicode", "'SQL_ASCII'"] {
+        for name in ["utf8", "'UTF-8'", "'''utf-8'''", "unicode", "'SQL_ASCII'"] {
             assert!(matches!(Named::of(name), Named::AsIs), "{name}");
         }
         for name in ["SJIS", "'Shift_JIS'", "euc_jp", "win950", "GB18030"] {
@@ -253,7 +257,7 @@ mod tests {
         for name in ["klingon", "''"] {
             assert!(matches!(Named::of(name), Named::Unknown), "{name}");
         }
-        for name in ["E'LATIN1'", "'LATIN''1'", "$$LATIN1$$"] {
+        for name in ["E'LATIN1'", "'LATIN' '1'", "$$LATIN1$$"] {
             assert!(matches!(Named::of(name), Named::Unread), "{name}");
         }
     }
