@@ -334,7 +334,7 @@ impl Conn {
                             self.client.out.extend_from_slice(&notices);
                         }
                         let state = backend::sqlstate(&error);
-                        let told = match first.is_some() && self.lacks_temporary(state) {
+                        let told = match first.is_some() && self.lacks_temporary(state, statement.sql) {
                             true => only_at_home().into(),
                             false => Failure::Shard(error),
                         };
@@ -381,8 +381,11 @@ impl Conn {
 
     /// Whether a shard does not know what the home shard does: where the session has temporary
     /// relations, the statement names the row type of one, or what was made of it.
-    fn lacks_temporary(&self, sqlstate: [u8; 5]) -> bool {
-        !self.session.temporary.is_empty() && matches!(&sqlstate, b"42704" | b"42P01" | b"42883")
+    fn lacks_temporary(&self, sqlstate: [u8; 5], sql: &str) -> bool {
+        let word = sql.trim_start().get(..4).unwrap_or_default();
+        // What is dropped is simply not there.
+        !word.eq_ignore_ascii_case("drop")
+            && !self.session.temporary.is_empty() && matches!(&sqlstate, b"42704" | b"42P01" | b"42883")
     }
 }
 
