@@ -112,9 +112,14 @@ impl Conn {
             return self.run_one(home, statement).await;
         }
         if wrote || self.has_sequences(home) {
-            let unsure =
-                |server: &Server| server.shard == home && server.others_numbers && !server.kept;
-            // Nobody had asked when this session got the server.
+            // Nobody had asked when this session got the server. What it wrote there in an earlier
+            // transaction is taken to have drawn what it asks for: else drivers would fail that ask
+            // for the number of a row, until the first of them has.
+            let ours = self.session.sequences;
+            let unsure = |server: &Server| {
+                let others = server.others_numbers && !server.kept;
+                server.shard == home && others && ours != Sequences::On(server.pid)
+            };
             if let Some(at) = self.servers.iter().position(unsure)
                 && !self.has_drawn_now(at, statement).await?
             {
