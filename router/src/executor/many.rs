@@ -334,10 +334,11 @@ impl Conn {
                             self.client.out.extend_from_slice(&notices);
                         }
                         let state = backend::sqlstate(&error);
-                        let told = match first.is_some() && self.lacks_temporary(state, statement.sql) {
-                            true => only_at_home().into(),
-                            false => Failure::Shard(error),
-                        };
+                        let told =
+                            match first.is_some() && self.lacks_temporary(state, statement.sql) {
+                                true => only_at_home().into(),
+                                false => Failure::Shard(error),
+                            };
                         failure.get_or_insert(told);
                     }
                     Ok(reply) => match &first {
@@ -385,7 +386,8 @@ impl Conn {
         let word = sql.trim_start().get(..4).unwrap_or_default();
         // What is dropped is simply not there.
         !word.eq_ignore_ascii_case("drop")
-            && !self.session.temporary.is_empty() && matches!(&sqlstate, b"42704" | b"42P01" | b"42883")
+            && !self.session.temporary.is_empty()
+            && matches!(&sqlstate, b"42704" | b"42P01" | b"42883")
     }
 }
 
