@@ -15,7 +15,13 @@ pub struct ErrorInfo {
     pub hint: Option<Cow<'static, str>>,
     pub position: Option<u32>,
     /// PostgreSQL's function that says it: drivers know some errors by that.
-    pub routine: Option<&'static str>,
+    pub routine: Option<Routine>,
+}
+
+/// Functions of PostgreSQL's, as an error names them. Not their names: errors are returned by value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Routine {
+    RevalidateCachedQuery,
 }
 
 /// How a piece of work for a client ended when it did not end well.
@@ -104,7 +110,7 @@ impl ErrorInfo {
     #[must_use]
     pub fn changed_columns() -> Self {
         let error = Self::new("0A000", "cached plan must not change result type");
-        Self { routine: Some("RevalidateCachedQuery"), ..error }
+        Self { routine: Some(Routine::RevalidateCachedQuery), ..error }
     }
 
     /// The client broke the protocol (08P01).

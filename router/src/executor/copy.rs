@@ -57,7 +57,7 @@ struct Target {
 struct Stop {
     /// In the client's data, from 1.
     line: u64,
-    error: ErrorInfo,
+    error: Box<ErrorInfo>,
     /// The row has been sent to a shard that will say more.
     sent: bool,
 }
@@ -83,7 +83,7 @@ impl From<SplitError> for Stop {
             Some(hint) => error.hint(hint),
             None => error,
         };
-        Self { line, error, sent: false }
+        Self { line, error: Box::new(error), sent: false }
     }
 }
 
@@ -257,7 +257,7 @@ impl Placing<'_> {
         let input = match key {
             CopyKey::Field(_) if row.key == Key::Foreign => {
                 let error = foreign_key(&self.key_name, self.copy.encoding.name);
-                return Err(Stop { line: row.line, error, sent: false });
+                return Err(Stop { line: row.line, error: Box::new(error), sent: false });
             }
             CopyKey::Field(_) => row.key.input(),
             CopyKey::Made(at) => values
@@ -288,7 +288,7 @@ impl Placing<'_> {
                 super::insert::without_shard(&error)
             }
         };
-        Err(Stop { line: row.line, error: refused, sent })
+        Err(Stop { line: row.line, error: Box::new(refused), sent })
     }
 
     /// What is said should the shard accept the row.

@@ -1,7 +1,7 @@
 //! Messages from server to client: those the router makes itself, and the few it reads.
 
 use super::{HEADER, Malformed, Reader, put_cstr, put_frame};
-use crate::error::ErrorInfo;
+use crate::error::{ErrorInfo, Routine};
 
 pub const PARSE_COMPLETE: &[u8] = &[b'1', 0, 0, 0, 4];
 pub const BIND_COMPLETE: &[u8] = &[b'2', 0, 0, 0, 4];
@@ -62,8 +62,8 @@ fn report(out: &mut Vec<u8>, tag: u8, severity: &str, error: &ErrorInfo) {
         if let Some(position) = error.position {
             field(b'P', &position.to_string());
         }
-        if let Some(routine) = error.routine {
-            field(b'R', routine);
+        if let Some(Routine::RevalidateCachedQuery) = error.routine {
+            field(b'R', "RevalidateCachedQuery");
         }
         out.push(0);
     });
