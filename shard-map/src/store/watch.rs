@@ -104,13 +104,14 @@ where
     let mut again = false;
     let mut told = None;
     loop {
-        let newest = epoch(&client).await?;
+        // First: it is from a change that has been committed, so the catalog is at least there.
         if let Some(map) = at_hand()
             && seen.as_ref().is_none_or(|seen| seen.epoch < map.epoch)
         {
             *seen = Some(map);
             again = false;
         }
+        let newest = epoch(&client).await?;
         let at = seen.as_ref().map(|map| map.epoch);
         if at < Some(newest) || again {
             let map = match seen.as_ref().filter(|_| !again) {
